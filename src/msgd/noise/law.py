@@ -1,0 +1,179 @@
+"""What every law of the weights shares: how it is drawn, and what a draw looks like."""
+
+from __future__ import annotations
+
+import math
+import operator
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from msgd.noise.moments import Moments
+from msgd.noise.streams import NOISE, generator
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A draw in NumPy's float64: the weights ``value`` of the examples ``index`` (None: all n in order)."""
+
+    index: NDArray[np.int64] | None
+    value: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """One draw of w ∈ Rⁿ: the examples whose weight is not zero, and their weights.
+
+    Args:
+        index: int64 positions in increasing order, shape (k,); None for "all n in order".
+        value: float32 weights, shape (k,), or (n,) where ``index`` is None.
+        n: size of the logical batch, by which sums are divided.
+
+    Example:
+        >>> Weights(torch.tensor([1, 3]), torch.tensor([2.0, 2.0]), n=4).dense()
+        tensor([0., 2., 0., 2.])
+    """
+
+    index: Tensor | None
+    value: Tensor
+    n: int
+
+    def dense(self) -> Tensor:
+        """All n weights, zeros included.
+
+        Returns:
+            Shape (n,), on the device and in the dtype of ``value``.
+        """
+        if self.index is None:
+            return self.value
+        return self.value.new_zeros(self.n).index_put_((self.index,), self.value)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Weights:
+        """Copy the weights to a device without waiting for it.
+
+        Args:
+            device: where the losses are.
+            dtype: of the values; None keeps theirs.
+
+        Returns:
+            The same weights there; ``self`` where nothing changes.
+        """
+        device = torch.device(device)
+        value = _send(self.value, device, dtype or self.value.dtype)
+        index = None if self.index is None else _send(self.index, device, torch.int64)
+        return self if value is self.value and index is self.index else Weights(index, value, self.n)
+
+
+def _send(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    # A copy from pageable memory makes the host wait for the device; one from pinned memory does not.
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.to(dtype).pin_memory()
+    return tensor.to(device, dtype, non_blocking=True)
+
+
+class Law(ABC):
+    """A law of the random weights w ∈ Rⁿ of the examples, with E w = 1.
+
+    A law is a frozen dataclass with two methods of its own: ``moments(n)``, exact, and ``sample(n, rng)``, pure.
+    """
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the weights of different examples depend on each other."""
+        return True
+
+    @abstractmethod
+    def moments(self, n: int) -> Moments:
+        """Exact α and β of ``Cov(w) = α·I + β·11ᵀ`` for n examples.
+
+        Args:
+            n: number of examples, ≥ 1.
+
+        Returns:
+            The two moments.
+        """
+
+    @abstractmethod
+    def sample(self, n: int, rng: Generator) -> Sample:
+        """Draw w ∈ Rⁿ with the numbers of ``rng``, and of nothing else.
+
+        Args:
+            n: number of examples, ≥ 1.
+            rng: the source of randomness; compositions hand the same one on.
+
+        Returns:
+            The draw, in float64.
+        """
+
+    def draw(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Weights:
+        """Draw the weights of one step: the same on every call, in every process.
+
+        Args:
+            n: number of examples in the logical batch, ≥ 1.
+            seed: names the stream of noise, 0 ≤ seed < 2⁶⁴.
+            step: the step of training, ≥ 0.
+            stream: keeps several noises of one seed apart.
+
+        Returns:
+            The weights, on the CPU.
+
+        Example:
+            >>> from msgd import noise
+            >>> noise.MiniBatch(2).draw(6, seed=0, step=0)
+            Weights(index=tensor([0, 5]), value=tensor([3., 3.]), n=6)
+        """
+        drawn = self.sample(count("n", n), generator(seed, step, stream))
+        index = None if drawn.index is None else torch.from_numpy(drawn.index)
+        return Weights(index, torch.from_numpy(drawn.value.astype(np.float32)), n)
+
+
+def count(name: str, value: int) -> int:
+    """Check a number of examples.
+
+    Args:
+        name: of the argument, for the message.
+        value: its value.
+
+    Returns:
+        The value as an int.
+
+    Raises:
+        TypeError: it is not an integer.
+        ValueError: it is below 1.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number of examples, not {value!r}") from None
+    if isinstance(value, bool) or number < 1:
+        raise ValueError(f"{name} must be at least 1, not {value!r}")
+    return number
+
+
+def batch_size(value: float) -> float:
+    """Check a nominal batch size, which may be a real number.
+
+    Args:
+        value: the batch size.
+
+    Returns:
+        The value, an int where it is whole, so that ``Fisher(20.0)`` and ``Fisher(20)`` are written alike.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is below 1 or not finite.
+    """
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
+        raise TypeError(f"b must be a number, the batch size whose noise is wanted, not {value!r}")
+    if not 1 <= number < math.inf:
+        raise ValueError(f"b must be at least 1 and finite, not {value!r}: it is the batch size whose noise is wanted")
+    return int(number) if number.is_integer() else number

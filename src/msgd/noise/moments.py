@@ -1,0 +1,60 @@
+"""The two numbers behind every law of the weights: α and β of ``Cov(w) = α·I + β·11ᵀ``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Moments:
+    """First two moments of an exchangeable weight vector w ∈ Rⁿ with E w = 1.
+
+    ``Cov(w) = α·I + β·11ᵀ``, so the noise of the gradient ``g̃ = G·w/n`` has covariance
+
+        Cov(g̃) = (α/n)·C + (α/n + β)·ḡḡᵀ,    C = (1/n)·Σ g_i g_iᵀ − ḡḡᵀ
+
+    Args:
+        alpha: coefficient of the identity, ≥ 0; infinite for a law without a variance.
+        beta: coefficient of 11ᵀ: the covariance of two different weights.
+
+    Example:
+        >>> sgd = Moments(alpha=50.0, beta=-0.05)  # 20 of 1000 with replacement
+        >>> sgd.effective_batch_size(1000)
+        20.0
+        >>> sgd.mean_gradient_coefficient(1000)
+        0.0
+
+    References:
+        Wu et al., "On the Noisy Gradient Descent that Generalizes as SGD", ICML 2020, arXiv 1906.07405.
+    """
+
+    alpha: float
+    beta: float
+
+    @property
+    def variance(self) -> float:
+        """Variance of one weight, α + β."""
+        return self.alpha + self.beta
+
+    def effective_batch_size(self, n: int) -> float:
+        """Batch size whose SGD noise (with replacement) has the same part along C: ``b_eff = n/α``.
+
+        Args:
+            n: number of examples.
+
+        Returns:
+            n/α; infinite for weights without noise.
+        """
+        return n / self.alpha if self.alpha > 0 else math.inf
+
+    def mean_gradient_coefficient(self, n: int) -> float:
+        """Coefficient of ḡḡᵀ in the covariance of the gradient noise: ``α/n + β``.
+
+        Args:
+            n: number of examples.
+
+        Returns:
+            0 for noise of the "Cov" kind, α/n for the "Fisher" kind (β = 0).
+        """
+        return self.alpha / n + self.beta

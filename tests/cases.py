@@ -1,0 +1,111 @@
+"""The laws and the networks that the common tests run over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from msgd.noise import Bernoulli, Cov, Emulate, Fisher, FullBatch, Law, MiniBatch, Poisson, Subsampled
+
+#: (law, n, α, β): the exact values of the design's table, as fractions written out by hand.
+TABLE: list[tuple[Law, int, float, float]] = [
+    (FullBatch(), 1000, 0, 0),
+    (MiniBatch(20, replacement=True), 1000, 1000 / 20, -1 / 20),
+    (MiniBatch(20), 1000, 1000 * 980 / (20 * 999), -980 / (20 * 999)),
+    (MiniBatch(7), 7, 0, 0),
+    (Fisher(20), 1000, 50, 0),
+    (Fisher(2500.5), 1000, 1000 / 2500.5, 0),
+    (Cov(20), 1000, 50, -1 / 20),
+    (Cov(4000), 1000, 0.25, -1 / 4000),
+    (Bernoulli(20), 1000, 49, 0),
+    (Bernoulli(12.5), 1000, 79, 0),
+    (Poisson(20), 1000, 50, 0),
+    (Poisson(4000), 1000, 0.25, 0),
+    # Subsampled(B, inner): a, c are inner's α, β at B
+    (Subsampled(250, FullBatch()), 1000, 1000 * 750 / (250 * 999), -750 / (250 * 999)),
+    (Subsampled(250, Fisher(20)), 1000, 4 * 13.5 - 1000 * 249 / (250 * 999), 1000 * 249 / (250 * 999) - 1),
+    (Subsampled(250, Bernoulli(20)), 1000, 4 * 12.5 - 1000 * 249 / (250 * 999), 1000 * 249 / (250 * 999) - 1),
+    (Emulate(20), 250, 250 * 230 / (20 * 249), -230 / (20 * 249)),
+    (Emulate(20, "fisher"), 250, 250 / 20 - 1, 0),
+    (Emulate(20, "fisher", population=1000), 250, 1000 * 230 / (20 * 999), 0),
+    (Emulate(20, "bernoulli"), 250, 250 / 20 - 1, 0),
+    (Emulate(20, "bernoulli", population=1000), 250, 1000 * 230 / (20 * 999), 0),
+]
+
+#: Laws with finitely many outcomes, at sizes small enough to visit them all.
+ENUMERABLE: list[tuple[Law, int]] = [
+    (FullBatch(), 5),
+    (FullBatch(), 1),
+    *[(MiniBatch(b), n) for n, b in [(1, 1), (2, 1), (5, 2), (7, 3), (7, 7)]],
+    *[(MiniBatch(b, replacement=True), n) for n, b in [(1, 3), (3, 1), (4, 3), (3, 5)]],
+    *[(Bernoulli(b), n) for n, b in [(1, 1), (5, 2), (7, 2.5), (6, 6)]],
+    (Subsampled(3, FullBatch()), 6),
+    (Subsampled(1, FullBatch()), 1),
+    (Subsampled(1, Bernoulli(1)), 4),
+    (Subsampled(4, MiniBatch(2)), 7),
+    (Subsampled(4, MiniBatch(2, replacement=True)), 6),
+    (Subsampled(4, Bernoulli(1.5)), 6),
+    (Subsampled(5, Bernoulli(2)), 5),
+    (Subsampled(3, Subsampled(2, Bernoulli(1))), 5),
+    (Emulate(2, "bernoulli"), 5),
+    (Emulate(2, "bernoulli", population=7), 5),
+    (Subsampled(5, Emulate(2, "bernoulli", population=7)), 7),
+    (Subsampled(4, Emulate(1, "bernoulli", population=6)), 6),
+]
+
+#: One of each law at n = 12, for the tests that are not about moments.
+EVERY_LAW: list[Law] = [
+    FullBatch(),
+    MiniBatch(3),
+    MiniBatch(3, replacement=True),
+    Fisher(3),
+    Cov(3),
+    Bernoulli(3),
+    Poisson(3),
+    Subsampled(8, Fisher(3)),
+    Subsampled(8, Emulate(3)),
+    Emulate(3),
+    Emulate(3, "fisher", population=50),
+    Emulate(3, "bernoulli"),
+]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model, its per-example loss, and data; all in float64."""
+
+    name: str
+    model: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+    x: Tensor
+    y: Tensor
+
+
+def networks(n: int = 12) -> list[Network]:
+    torch.manual_seed(0)
+    mlp = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 4))
+    conv = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 5), nn.GELU(), nn.Linear(5, 3)
+    )
+    attention = nn.Sequential(
+        nn.Embedding(7, 8),
+        nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True),
+        nn.Flatten(),
+        nn.Linear(40, 1),
+    )
+
+    def cross_entropy(out: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(out, y, reduction="none")
+
+    def squared(out: Tensor, y: Tensor) -> Tensor:
+        return 0.5 * (out.squeeze(1) - y) ** 2
+
+    return [
+        Network("mlp", mlp.double(), cross_entropy, torch.randn(n, 6).double(), torch.randint(4, (n,))),
+        Network("conv", conv.double(), cross_entropy, torch.randn(n, 2, 6, 6).double(), torch.randint(3, (n,))),
+        Network("attention", attention.double(), squared, torch.randint(7, (n, 5)), torch.randn(n).double()),
+    ]

@@ -1,0 +1,93 @@
+"""Slow, obvious twins of what the package computes fast. Nothing here calls the code it checks, but for `sample`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations, product
+from math import comb
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Branches:
+    """Stands in for a NumPy generator and walks through *every* outcome of the numbers that a law asks for.
+
+    Each call of a method is a fork; running the law again and again, always taking the next untried branch, visits
+    all outcomes with their probabilities. So the sampler itself is enumerated, not a formula beside it.
+    """
+
+    def __init__(self) -> None:
+        self._path: list[int] = []
+        self._widths: list[int] = []
+        self._depth = 0
+        self.probability = 1.0
+
+    def outcomes(self, run: Callable[[Branches], np.ndarray]) -> Iterator[tuple[float, np.ndarray]]:
+        while True:
+            self._depth, self._widths, self.probability = 0, [], 1.0
+            value = run(self)
+            yield self.probability, value
+            del self._path[self._depth :]
+            while self._path and self._path[-1] + 1 == self._widths[len(self._path) - 1]:
+                self._path.pop()
+            if not self._path:
+                return
+            self._path[-1] += 1
+
+    def _fork(self, probabilities: list[float]) -> int:
+        if self._depth == len(self._path):
+            self._path.append(0)
+        self._widths.append(len(probabilities))
+        branch = self._path[self._depth]
+        self._depth += 1
+        self.probability *= probabilities[branch]
+        return branch
+
+    def binomial(self, n: int, p: float) -> int:
+        return self._fork([comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)])
+
+    def choice(self, n: int, size: int, *, replace: bool, shuffle: bool) -> np.ndarray:
+        assert not replace
+        assert not shuffle
+        subsets = list(combinations(range(n), size))
+        return np.array(subsets[self._fork([1 / len(subsets)] * len(subsets))], dtype=np.int64)
+
+    def integers(self, n: int, *, size: int) -> np.ndarray:
+        tuples = list(product(range(n), repeat=size))
+        return np.array(tuples[self._fork([1 / len(tuples)] * len(tuples))], dtype=np.int64)
+
+
+def dense(sample, n: int) -> np.ndarray:
+    """The weights of all n examples, zeros included."""
+    if sample.index is None:
+        return sample.value
+    w = np.zeros(n)
+    for i, value in zip(sample.index, sample.value, strict=True):
+        w[i] = value
+    return w
+
+
+def enumerated_moments(law, n: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """Total probability, E w and Cov(w) of a law with finitely many outcomes."""
+    outcomes = list(Branches().outcomes(lambda rng: dense(law.sample(n, rng), n)))
+    total = sum(p for p, _ in outcomes)
+    mean = sum(p * w for p, w in outcomes)
+    return total, mean, sum(p * np.outer(w - mean, w - mean) for p, w in outcomes)
+
+
+def gradient_matrix(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """G, shape (d, n), column by column: one backward pass for each example on its own."""
+    columns = []
+    for i in range(len(x)):
+        model.zero_grad()
+        loss(model(x[i : i + 1]), y[i : i + 1]).sum().backward()
+        columns.append(flat_gradient(model))
+    return torch.stack(columns, dim=1)
+
+
+def flat_gradient(model: nn.Module) -> Tensor:
+    return torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in model.parameters()]
+    ).clone()
