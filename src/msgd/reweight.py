@@ -41,10 +41,9 @@ def weighted_mean(losses: Tensor, weights: Weights) -> Tensor:
             f"{losses.shape[0]} losses for {weights.value.shape[0]} weights: "
             "give the losses of the examples that weights.index names, in its order (of all n where it is None)"
         )
-    weights = weights.to(losses.device, losses.dtype)
     # A sum of half-precision losses can overflow before it is divided by n.
     wide = torch.promote_types(losses.dtype, torch.float32)
-    return (weights.value * losses).sum(dtype=wide) / weights.n
+    return torch.dot(losses.to(wide), weights.to(losses.device, wide).value) / weights.n
 
 
 class ReweighterState(TypedDict):

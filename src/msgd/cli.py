@@ -1,0 +1,243 @@
+"""The command line. Everything heavy is imported when a command runs, so that help answers at once."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from msgd.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from msgd.lab.config import Recipe
+    from msgd.lab.results import Results
+
+app = typer.Typer(
+    name="msgd",
+    help="The noise of stochastic gradient descent: experiments by name, judged with statistics.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe's name (see msgd recipes) or a TOML file of yours.")]
+FolderArgument = Annotated[Path, typer.Argument(help="A folder that msgd run wrote, such as runs/mnist1d.")]
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/RECIPE")] = None,
+    methods: Annotated[str | None, typer.Option(help="Only these methods, as a,b.", show_default="all")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds 0 … N−1.", show_default="the recipe's")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of each run.", show_default="the recipe's")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="the cores")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe: --set lr=0.2 --set methods.gd.lr=0.6"),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+) -> None:
+    """Run an experiment: every method and seed, then the verdicts and the report.
+
+    Finished runs are skipped and interrupted ones continued when the same command is given again.
+    """
+    with _clear_errors():
+        changes = _settings(settings or [])
+        changes |= {key: value for key, value in (("seeds", seeds), ("steps", steps)) if value is not None}
+        _run(recipe, out, methods, changes, jobs, device, data_dir)
+
+
+@app.command()
+def report(folder: FolderArgument) -> None:
+    """Write report.html and results.json anew from the finished runs in a folder."""
+    with _clear_errors():
+        _conclude(folder, _console())
+
+
+@app.command()
+def compare(folder: FolderArgument) -> None:
+    """Print the verdicts of the finished runs in a folder; writes nothing."""
+    with _clear_errors():
+        from msgd.lab.results import gather
+
+        _print_verdicts(gather(folder), _console())
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes."""
+    with _clear_errors():
+        from msgd.lab.config import parse_recipe, recipe_names, recipe_text
+
+        for name in recipe_names():
+            typer.echo(f"{name:<16}{parse_recipe(recipe_text(name), source=name).title}")
+
+
+@app.command()
+def show(recipe: RecipeArgument) -> None:
+    """Print a recipe's TOML; save it to a file to make your own."""
+    with _clear_errors():
+        from msgd.lab.config import recipe_text
+
+        typer.echo(recipe_text(recipe), nl=False)
+
+
+def main() -> None:
+    """Entry point of the command ``msgd``."""
+    app()
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except (UserError, OSError) as error:
+        typer.echo(f"msgd: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(2) from None
+    except ModuleNotFoundError as error:
+        typer.echo(f"msgd: {error.name} is not installed: pip install 'msgd[lab]'", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("msgd: interrupted; the same command continues where the runs were saved", err=True)
+        raise typer.Exit(1) from None
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if os.environ.get("MSGD_DEBUG"):
+            raise
+        typer.echo(f"msgd: a fault of msgd: {error!r}; MSGD_DEBUG=1 shows where, please report it", err=True)
+        raise typer.Exit(1) from None
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=140)
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {pair}: write --set key=value")
+        try:
+            table[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[key] = value  # a string without quotes
+    return table
+
+
+def _run(
+    name: str,
+    out: Path | None,
+    methods: str | None,
+    changes: dict[str, Any],
+    workers: int | None,
+    device: str,
+    data_dir: Path | None,
+) -> None:
+    from msgd.lab.config import parse_recipe, recipe_names, recipe_text, resolve, select_methods
+
+    source = f"recipe {name}" if name in recipe_names() else name
+    recipe = parse_recipe(recipe_text(name), source=source, settings=changes)
+    recipe = select_methods(recipe, None if methods is None else [m.strip() for m in methods.split(",") if m.strip()])
+
+    import joblib
+
+    from msgd.lab import data, environment, results, runner, runs
+
+    device = _device(device)
+    out = out or Path("runs") / Path(name).stem
+    console = _console()
+    loaded = data.load(recipe.data, n=recipe.n, data_dir=data_dir)
+    digest = loaded.digest()
+    planned = resolve(recipe, n=loaded.n, data_digest=digest)
+    with runs.locked(out):
+        jobs = runner.remaining(planned, out)
+        about = environment.describe(device)
+        if jobs or not (out / "experiment.json").exists():
+            results.describe_experiment(out, Path(name).stem, recipe, {"n": loaded.n, "digest": digest}, about)
+        else:  # nothing to train: what is reported is where the runs were trained
+            results.describe_experiment(
+                out, Path(name).stem, recipe, {"n": loaded.n, "digest": digest}, results.gather(out).environment
+            )
+        _say_plan(recipe, planned, jobs, out, console)
+        if jobs:
+            runner.execute(
+                jobs,
+                loaded,
+                workers=workers or joblib.cpu_count(),
+                device=device,
+                environment=about,
+                console=console,
+            )
+        _conclude(out, console)
+
+
+def _device(name: str) -> str:
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device: {name!r} is none of auto, cpu, cuda")
+    if name == "cpu":
+        return name
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
+    return "cpu"
+
+
+def _say_plan(recipe: Recipe, planned: list[Any], jobs: list[Any], out: Path, console: Console) -> None:
+    console.print(recipe.title, style="bold")
+    done = len(planned) - len(jobs)
+    console.print(
+        f"{len(recipe.methods)} methods × {recipe.seeds} seeds, {recipe.steps} steps each, in {out}"
+        + (f"; {done} of {len(planned)} runs are finished already" if done else ""),
+    )
+
+
+def _conclude(out: Path, console: Console) -> None:
+    from msgd.lab import results
+    from msgd.lab.report import write_report
+
+    gathered = results.gather(out)
+    if not gathered.finished:
+        raise UserError(f"no run in {out} is finished yet: let msgd run end")
+    results.write(gathered, out)
+    page = write_report(gathered, out)
+    _print_verdicts(gathered, console)
+    console.print(f"\nReport: {page}")
+
+
+def _print_verdicts(gathered: Results, console: Console) -> None:
+    from rich.table import Table
+
+    from msgd.lab.verdict import COLUMNS, rows, sentences
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in ("method", "law", "verdict") else "right")
+    for row in rows(gathered):
+        table.add_row(*row)
+    console.print()
+    console.print(table)
+    console.print()
+    for sentence in sentences(gathered):
+        console.print(sentence)
+
+
+if __name__ == "__main__":
+    main()

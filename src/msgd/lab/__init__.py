@@ -1,0 +1,1 @@
+"""The laboratory: experiments by name, run over methods and seeds, judged with statistics (extra ``lab``)."""

@@ -1,0 +1,145 @@
+"""Results of an experiment: finished runs gathered, judged, and written as ``results.json``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from msgd.errors import UserError
+from msgd.lab import runs
+from msgd.lab.config import Recipe, Run, parse_recipe, resolve
+from msgd.lab.statistics import Comparison, compare
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A run that is done, with all its evaluations."""
+
+    run: Run
+    seconds: float
+    records: list[runs.Record]
+    final: dict[str, float | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """An experiment as it stands: its finished runs and what they say."""
+
+    name: str
+    recipe: Recipe
+    environment: dict[str, Any]
+    finished: list[FinishedRun]
+    missing: int
+    comparisons: list[Comparison]
+
+    def scores(self) -> dict[str, dict[int, float]]:
+        """Test accuracy at the endpoint: method → seed → value."""
+        table: dict[str, dict[int, float]] = {}
+        for done in self.finished:
+            accuracy = done.final["test_accuracy"]
+            if accuracy is not None:
+                table.setdefault(done.run.method, {})[done.run.seed] = accuracy
+        return table
+
+    def by_method(self) -> dict[str, list[FinishedRun]]:
+        """The finished runs of each method."""
+        table: dict[str, list[FinishedRun]] = {}
+        for done in self.finished:
+            table.setdefault(done.run.method, []).append(done)
+        return table
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``results.json`` holds; accuracies in [0, 1]."""
+        return {
+            "recipe": self.name,
+            "config": self.recipe.model_dump(exclude_none=True),
+            "environment": self.environment,
+            "missing_runs": self.missing,
+            "runs": [
+                {
+                    "method": done.run.method,
+                    "seed": done.run.seed,
+                    "steps": done.run.steps,
+                    "seconds": done.seconds,
+                    "final": done.final,
+                }
+                for done in self.finished
+            ],
+            "verdicts": [asdict(comparison) for comparison in self.comparisons],
+        }
+
+
+def describe_experiment(
+    out: Path, name: str, recipe: Recipe, data: dict[str, Any], environment: dict[str, Any]
+) -> None:
+    """Write what an experiment is into its folder, before its first run.
+
+    Args:
+        out: its folder.
+        name: of the recipe.
+        recipe: the recipe as it is run.
+        data: ``n`` and ``digest`` of the data.
+        environment: of the command.
+    """
+    runs.write_atomically(out / "config.toml", tomli_w.dumps(recipe.model_dump(exclude_none=True)).encode())
+    about = {"recipe": name, "data": data, "environment": environment}
+    runs.write_atomically(out / "experiment.json", json.dumps(about, indent=2).encode())
+
+
+def gather(out: Path) -> Results:
+    """Read an experiment's folder and judge its finished runs.
+
+    Args:
+        out: its folder.
+
+    Returns:
+        The results, with the verdicts.
+
+    Raises:
+        UserError: it is no such folder, or a file in it is damaged.
+    """
+    try:
+        text = (out / "config.toml").read_text(encoding="utf-8")
+        about = json.loads((out / "experiment.json").read_text(encoding="utf-8"))
+        name, environment = str(about["recipe"]), dict(about["environment"])
+        n, digest = int(about["data"]["n"]), str(about["data"]["digest"])
+    except FileNotFoundError:
+        raise UserError(
+            f"{out} holds no experiment: give the folder that msgd run wrote, such as runs/mnist1d"
+        ) from None
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out / 'experiment.json'} is damaged ({error}): msgd run writes it anew") from error
+    recipe = parse_recipe(text, source=str(out / "config.toml"))
+    planned = resolve(recipe, n=n, data_digest=digest)
+    finished = [done for run in planned if (done := _finished(run, runs.folder_of(run, out))) is not None]
+    results = Results(name, recipe, environment, finished, len(planned) - len(finished), [])
+    comparisons = compare(results.scores(), recipe.reference, recipe.margin)
+    return Results(name, recipe, environment, finished, results.missing, comparisons)
+
+
+def _finished(run: Run, folder: Path) -> FinishedRun | None:
+    checkpoint = runs.read_checkpoint(folder, tensors=False)
+    if checkpoint is None or checkpoint.step < run.steps:
+        return None
+    runs.check_identity(run, folder)
+    records = runs.read_records(run, folder, step=run.steps)
+    return FinishedRun(run, checkpoint.seconds, records, runs.final(records))
+
+
+def write(results: Results, out: Path) -> Path:
+    """Write ``results.json``.
+
+    Args:
+        results: to write.
+        out: the experiment's folder.
+
+    Returns:
+        The file.
+    """
+    path = out / "results.json"
+    runs.write_atomically(path, (json.dumps(results.as_json(), indent=2, allow_nan=False) + "\n").encode())
+    return path

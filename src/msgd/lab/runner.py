@@ -1,0 +1,171 @@
+"""Runs the runs of an experiment: in parallel, with progress, skipping what is done and resuming what is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+from joblib.externals.loky import get_reusable_executor
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from msgd.lab import runs
+from msgd.lab.config import Run
+from msgd.lab.data import Data
+from msgd.lab.train import train_in_worker
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is still to be trained, and how far it is."""
+
+    run: Run
+    folder: Path
+    done: int
+
+
+def remaining(planned: list[Run], out: Path) -> list[Job]:
+    """Check every run's folder, and list the runs that are not finished.
+
+    Everything is checked before anything is trained, so that a damaged folder costs no work.
+
+    Args:
+        planned: all runs.
+        out: the experiment's folder.
+
+    Returns:
+        The jobs, the most expensive first, so that the workers end together.
+
+    Raises:
+        UserError: a folder holds another run or is damaged.
+    """
+    jobs = []
+    for run in planned:
+        folder = runs.folder_of(run, out)
+        runs.check_identity(run, folder)
+        checkpoint = runs.read_checkpoint(folder)
+        done = checkpoint.step if checkpoint else 0
+        if checkpoint:
+            runs.read_records(run, folder, step=done)
+        if done < run.steps:
+            jobs.append(Job(run, folder, done))
+    return sorted(jobs, key=_cost, reverse=True)
+
+
+def _cost(job: Job) -> int:
+    computed = len(job.run.law.draw(job.run.n, seed=0, step=0).value)  # examples that a step computes
+    return computed * (job.run.steps - job.done)
+
+
+def execute(
+    jobs: list[Job], data: Data, *, workers: int, device: str, environment: dict[str, Any], console: Console
+) -> None:
+    """Train all jobs.
+
+    Args:
+        jobs: from `remaining`.
+        data: the data set.
+        workers: processes at a time; 1 trains in this process.
+        device: "cpu" or "cuda".
+        environment: recorded beside each run.
+        console: where progress is shown.
+
+    Raises:
+        KeyboardInterrupt: at Ctrl-C, once the workers are gone; what they checkpointed stays.
+        UserError: from a worker.
+    """
+    calls = [
+        joblib.delayed(_work)(number, job.run, data, job.folder, device, environment, os.getpid())
+        for number, job in enumerate(jobs)
+    ]
+    with joblib.parallel_config("loky", inner_max_num_threads=1, initializer=_ignore_ctrl_c):
+        parallel = joblib.Parallel(
+            n_jobs=min(workers, len(jobs)), batch_size=1, pre_dispatch="all", return_as="generator_unordered"
+        )
+        with _progress(jobs, console) as finished:
+            results = parallel(calls)
+            try:
+                for number in results:
+                    finished(jobs[number])
+            except BaseException:
+                if workers > 1:
+                    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+                raise
+
+
+def _ignore_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent decides
+
+
+def _work(
+    number: int, run: Run, data: Data, folder: Path, device: str, environment: dict[str, Any], parent: int
+) -> int:
+    train_in_worker(run, data, folder, device, environment, parent)
+    return number
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} steps/s" if task.speed else "")
+
+
+@contextmanager
+def _progress(jobs: list[Job], console: Console) -> Iterator[Any]:
+    """Show how far the jobs are, read off their folders; yields what to call when one is finished."""
+    total = sum(job.run.steps - job.done for job in jobs)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=console,
+        speed_estimate_period=60,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task(f"0 of {len(jobs)} runs", total=total)
+    open_jobs, ended, closing = list(jobs), 0, threading.Event()
+
+    def refresh() -> None:
+        while not closing.wait(POLL_SECONDS):
+            pending = list(open_jobs)
+            behind = sum(job.run.steps - max(job.done, last_step(job.folder)) for job in pending)
+            bar.update(task, completed=total - behind)
+
+    def finished(job: Job) -> None:
+        nonlocal ended
+        open_jobs.remove(job)
+        ended += 1
+        bar.update(task, description=f"{ended} of {len(jobs)} runs")
+        if not console.is_terminal:
+            console.print(f"[{ended}/{len(jobs)}] {job.run.method}, seed {job.run.seed}")
+
+    thread = threading.Thread(target=refresh, daemon=True)
+    with bar:
+        thread.start()
+        try:
+            yield finished
+        finally:
+            closing.set()
+            thread.join()
+
+
+def last_step(folder: Path) -> int:
+    """Read the step of the last evaluation in a run's folder; 0 where there is none."""
+    try:
+        with (folder / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 400))
+            return int(json.loads(file.read().splitlines()[-1])["step"])
+    except (OSError, ValueError, IndexError, KeyError, TypeError):
+        return 0

@@ -1,0 +1,228 @@
+"""The folder of one run: what it holds, how it is written so that a kill at any moment loses nothing.
+
+``config.toml`` says which run it is; ``environment.json`` where it ran; ``metrics.jsonl`` has a line for each
+evaluation; ``checkpoint.safetensors`` the parameters and momenta at the last checkpoint. The metrics are on disk before
+the checkpoint that follows them, and a checkpoint replaces the one before in one step. No pickle is ever loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tomllib
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import tomli_w
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from msgd.errors import UserError
+from msgd.lab.config import Run
+
+METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+ENDPOINT = 10  #: the endpoint of a run is the mean over its last ten evaluations
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """State of a run after ``step`` steps and ``seconds`` of training."""
+
+    step: int
+    seconds: float
+    tensors: dict[str, Tensor]
+
+
+def folder_of(run: Run, out: Path) -> Path:
+    """Folder of a run within the folder of its experiment."""
+    return out / run.method / f"seed-{run.seed}"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one step: after a kill it holds either the old content or the new.
+
+    Args:
+        path: the file.
+        content: all of it.
+    """
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process; the operating system lets go of it however the process ends.
+
+    Args:
+        folder: made where it does not exist.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / ".lock").acquire(timeout=20)
+    except Timeout:
+        raise UserError(f"another msgd is at work in {folder}: wait for it, or give another --out") from None
+    with lock:
+        yield
+
+
+def write_identity(run: Run, folder: Path, environment: dict[str, Any]) -> None:
+    """Say in the folder which run it is, and where it runs."""
+    write_atomically(folder / "config.toml", tomli_w.dumps(run.identity()).encode())
+    write_atomically(folder / "environment.json", json.dumps(environment, indent=2).encode())
+
+
+def check_identity(run: Run, folder: Path) -> None:
+    """Make sure that a folder, if it holds a run, holds this one.
+
+    Args:
+        run: the run that is to be in it.
+        folder: its folder.
+
+    Raises:
+        UserError: it holds another run, or its ``config.toml`` is damaged.
+    """
+    path = folder / "config.toml"
+    if not path.exists():
+        return
+    try:
+        theirs = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path} is damaged ({error}): delete {folder} to run it again") from error
+    mine = run.identity()
+    for key in [*mine, *theirs]:
+        if mine.get(key) != theirs.get(key):
+            raise UserError(
+                f"{folder} holds a run with {key} = {theirs.get(key)}, and this one has {mine.get(key)}: "
+                "give --out another folder, or delete that one"
+            )
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Replace the folder's checkpoint, once the metrics before it are on disk."""
+    with (folder / "metrics.jsonl").open("rb+") as file:
+        os.fsync(file.fileno())
+    metadata = {
+        "step": str(checkpoint.step),
+        "seconds": repr(checkpoint.seconds),
+        "crc32": _crc32(checkpoint.tensors),
+    }
+    write_atomically(folder / "checkpoint.safetensors", safetensors.torch.save(checkpoint.tensors, metadata))
+
+
+def read_checkpoint(folder: Path, *, tensors: bool = True) -> Checkpoint | None:
+    """Read the folder's checkpoint.
+
+    Args:
+        folder: of a run.
+        tensors: read the tensors and check them, too; otherwise they are left out.
+
+    Returns:
+        The checkpoint, None where there is none yet.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / "checkpoint.safetensors"
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            loaded = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
+        checkpoint = Checkpoint(int(metadata["step"]), float(metadata["seconds"]), loaded)
+        damage = "wrong checksum" if tensors and metadata["crc32"] != _crc32(loaded) else None
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        damage = str(error)
+    if damage is not None:
+        raise UserError(f"{path} is damaged ({damage}): delete {folder} to train this run again")
+    return checkpoint
+
+
+def _crc32(tensors: dict[str, Tensor]) -> str:
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(name.encode(), crc)
+        crc = zlib.crc32(np.ascontiguousarray(tensors[name].cpu().numpy()).data, crc)
+    return f"{crc:08x}"
+
+
+def append_record(folder: Path, record: Record) -> None:
+    """Add an evaluation to the metrics; it outlives a kill of the process.
+
+    A loss that is not finite is written as null: JSON has no NaN.
+    """
+    safe = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in record.items()}
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(safe) + "\n")
+
+
+def read_records(run: Run, folder: Path, *, step: int) -> list[Record]:
+    """Read the evaluations up to a step; what was written after it is left out.
+
+    Args:
+        run: whose evaluations they are.
+        folder: its folder.
+        step: of the last checkpoint.
+
+    Returns:
+        One record for each of ``run.evaluations`` up to ``step``.
+
+    Raises:
+        UserError: one of them is missing or damaged.
+    """
+    path = folder / "metrics.jsonl"
+    expected = [at for at in run.evaluations if at <= step]
+    damaged = f"is damaged: delete {folder} to train this run again"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()[: len(expected)]
+        records = [json.loads(line) for line in lines]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} {damaged} ({error})") from error
+    for number, at in enumerate(expected):
+        if number >= len(records) or not _is_record(records[number], at):
+            raise UserError(f"{path} {damaged} (line {number + 1} is not the evaluation at step {at})")
+    return records
+
+
+def _is_record(record: Any, step: int) -> bool:
+    return (
+        isinstance(record, dict)
+        and record.get("step") == step
+        and all(isinstance(record.get(key), float) for key in METRICS if key.endswith("accuracy"))
+        and all(key in record and isinstance(record[key], float | None) for key in METRICS)
+    )
+
+
+def keep_records(folder: Path, records: list[Record]) -> None:
+    """Cut the metrics back to these records."""
+    write_atomically(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
+
+
+def final(records: list[Record]) -> dict[str, float | None]:
+    """Endpoint of a run: each metric's mean over the last evaluations, the one before training left out."""
+    last = [record for record in records if record["step"] > 0][-ENDPOINT:]
+    means: dict[str, float | None] = {}
+    for key in METRICS:
+        values = [record[key] for record in last]
+        means[key] = None if None in values else math.fsum(values) / len(values)
+    return means

@@ -1,0 +1,173 @@
+"""Verdicts: paired comparison with a reference, tests of a difference and of equivalence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+LEVEL = 0.05
+POWER = 0.8
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method against the reference, paired by seed; differences and margin in [0, 1].
+
+    Args:
+        method: the method.
+        reference: the reference.
+        seeds: number of pairs.
+        difference: mean of method − reference.
+        ci_low: lower end of the 95% interval of the difference; None for one seed, as all that follows from spread.
+        ci_high: upper end.
+        ci90_low: lower end of the 90% interval, the one that decides equivalence.
+        ci90_high: upper end.
+        margin: what counts as equivalent: |difference| below it.
+        p_unadjusted: two-sided paired t-test of no difference.
+        p_difference: the same, adjusted by Holm over all the methods that were compared.
+        p_equivalence: two one-sided tests (TOST) of |difference| ≥ margin.
+        verdict: ``equivalent``, ``different``, ``trivial`` (different, yet within the margin) or ``inconclusive``.
+        seeds_needed: for an inconclusive one: pairs that would decide with 80% power if mean and spread stayed; None
+            where `MOST_SEEDS` would not do.
+    """
+
+    method: str
+    reference: str
+    seeds: int
+    difference: float
+    ci_low: float | None
+    ci_high: float | None
+    ci90_low: float | None
+    ci90_high: float | None
+    margin: float
+    p_unadjusted: float | None
+    p_difference: float | None
+    p_equivalence: float | None
+    verdict: str
+    seeds_needed: int | None
+
+
+def compare(scores: Mapping[str, Mapping[int, float]], reference: str, margin: float) -> list[Comparison]:
+    """Compare every method with the reference.
+
+    Each difference is taken between runs of the same seed, which share their initial parameters. A difference is
+    declared where the Holm-adjusted p ≤ 5%; equivalence where the 90% interval lies within ±margin, which is TOST at
+    5%, not adjusted: the claim "all are equivalent" is an intersection, and needs each of them.
+
+    Args:
+        scores: method → seed → endpoint, in [0, 1].
+        reference: a method.
+        margin: the largest difference that does not matter.
+
+    Returns:
+        A comparison for each other method that shares a seed with the reference, in the given order.
+
+    References:
+        Schuirmann, "A comparison of the two one-sided tests procedure …", J. Pharmacokinet. Biopharm. 15 (1987).
+        Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6 (1979).
+        Berger, Hsu, "Bioequivalence trials, intersection-union tests …", Stat. Sci. 11 (1996).
+    """
+    base = scores.get(reference, {})
+    pairs = {}
+    for method, by_seed in scores.items():
+        shared = [seed for seed in by_seed if seed in base]
+        if method != reference and shared:
+            pairs[method] = np.array([by_seed[seed] - base[seed] for seed in shared])
+    p_values = {method: _p_of_difference(d) for method, d in pairs.items() if len(d) > 1}
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    return [_judge(m, reference, d, margin, p_values.get(m), adjusted.get(m)) for m, d in pairs.items()]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for their number.
+
+    Args:
+        p_values: of a family of tests.
+
+    Returns:
+        Adjusted p-values, in the given order.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def mean_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[float, float, float]:
+    """Mean and its t-interval.
+
+    Args:
+        values: independent, one for each seed.
+        level: coverage.
+
+    Returns:
+        Mean, lower and upper end; the mean three times where there is one value.
+    """
+    array = np.asarray(values, dtype=float)
+    mean = float(array.mean())
+    if len(array) < 2:
+        return mean, mean, mean
+    half = float(stats.t.ppf((1 + level) / 2, len(array) - 1)) * _standard_error(array)
+    return mean, mean - half, mean + half
+
+
+def _standard_error(differences: NDArray[np.float64]) -> float:
+    return float(differences.std(ddof=1)) / math.sqrt(len(differences))
+
+
+def _p_of_difference(differences: NDArray[np.float64]) -> float:
+    error = _standard_error(differences)
+    mean = float(differences.mean())
+    if error == 0:  # every pair differs by the same amount
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stats.t.sf(abs(mean) / error, len(differences) - 1))
+
+
+def _judge(
+    method: str, reference: str, d: NDArray[np.float64], margin: float, p: float | None, p_holm: float | None
+) -> Comparison:
+    mean = float(d.mean())
+    if p is None or p_holm is None:  # one pair has no spread
+        none = (None, None, None, None)
+        return Comparison(method, reference, len(d), mean, *none, margin, None, None, None, "inconclusive", None)
+    error = _standard_error(d)
+    _, low95, high95 = mean_interval(d.tolist(), 1 - LEVEL)
+    _, low90, high90 = mean_interval(d.tolist(), 1 - 2 * LEVEL)
+    distance = margin - abs(mean)
+    statistic = distance / error if error > 0 else math.copysign(math.inf, distance)
+    p_equivalence = float(stats.t.sf(statistic, len(d) - 1))
+    different, equivalent = p_holm <= LEVEL, p_equivalence < LEVEL
+    if different:
+        verdict = "trivial" if equivalent else "different"
+    else:
+        verdict = "equivalent" if equivalent else "inconclusive"
+    needed = _seeds_needed(mean, error * math.sqrt(len(d)), margin, len(d)) if verdict == "inconclusive" else None
+    return Comparison(
+        method, reference, len(d), mean, low95, high95, low90, high90, margin, p, p_holm, p_equivalence, verdict, needed
+    )
+
+
+def _seeds_needed(mean: float, spread: float, margin: float, now: int) -> int | None:
+    """Smallest number of pairs at which either test decides with the stated power, if mean and spread stay."""
+    n = np.arange(now + 1, MOST_SEEDS + 1)
+    error = spread / np.sqrt(n)
+    difference = stats.nct.sf(stats.t.ppf(1 - LEVEL / 2, n - 1), n - 1, abs(mean) / error)
+    # TOST passes where |estimate| < margin − t·error; the estimate is taken as normal around the mean.
+    reach = margin - stats.t.ppf(1 - LEVEL, n - 1) * error
+    equivalence = np.where(
+        reach > 0, stats.norm.cdf((reach - mean) / error) - stats.norm.cdf((-reach - mean) / error), 0.0
+    )
+    enough = n[np.maximum(difference, equivalence) >= POWER]
+    return int(enough[0]) if len(enough) else None

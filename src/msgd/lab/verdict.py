@@ -1,0 +1,122 @@
+"""The verdict in words and rows, for the terminal and the report alike."""
+
+from __future__ import annotations
+
+import math
+
+from msgd.lab.config import Run
+from msgd.lab.results import Results
+from msgd.lab.statistics import Comparison, mean_interval
+
+COLUMNS = ("method", "law", "b_eff", "test accuracy", "difference", "95% interval", "p differ", "p equiv", "verdict")
+
+
+def rows(results: Results) -> list[tuple[str, ...]]:
+    """Spell out the verdict table.
+
+    Args:
+        results: an experiment's.
+
+    Returns:
+        A row of texts for each method, in the order of `COLUMNS`; accuracies in percent, differences in points.
+    """
+    compared = {c.method: c for c in results.comparisons}
+    scores = results.scores()
+    table = []
+    for method, done in results.by_method().items():
+        run = done[0].run
+        values = list(scores.get(method, {}).values())
+        accuracy = "–"
+        if values:
+            mean, low, high = mean_interval(values)
+            accuracy = f"{100 * mean:.2f}" + (f" ± {50 * (high - low):.2f}" if len(values) > 1 else "")
+        table.append((method, repr(run.law), b_eff(run), accuracy, *_cells(compared.get(method), method, results)))
+    return table
+
+
+def _cells(c: Comparison | None, method: str, results: Results) -> tuple[str, ...]:
+    if c is None:
+        return ("", "", "", "", "the reference" if method == results.recipe.reference else "no pair with the reference")
+    interval = "–" if c.ci_low is None or c.ci_high is None else f"{100 * c.ci_low:+.2f} … {100 * c.ci_high:+.2f}"
+    return (f"{100 * c.difference:+.2f}", interval, _p(c.p_difference), _p(c.p_equivalence), c.verdict)
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return "–"
+    return "<0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def b_eff(run: Run) -> str:
+    """The batch size whose noise the run's law has."""
+    value = run.law.moments(run.n).effective_batch_size(run.n)
+    return "∞" if math.isinf(value) else f"{value:.2f}"
+
+
+def sentences(results: Results) -> list[str]:
+    """Say what the table means.
+
+    Args:
+        results: an experiment's.
+
+    Returns:
+        A sentence for each verdict that occurs, the null row, and what the comparison is conditional on.
+    """
+    recipe, points = results.recipe, 100 * results.recipe.margin
+    reference = recipe.reference
+    said = []
+    groups: dict[str, list[Comparison]] = {}
+    for c in results.comparisons:
+        groups.setdefault(c.verdict, []).append(c)
+    for verdict, start in (
+        ("different", f"Different from {reference}: "),
+        ("equivalent", f"Equivalent to {reference} within ±{points:g} points: "),
+        ("trivial", f"Different from {reference}, yet within ±{points:g} points: "),
+        ("inconclusive", "Inconclusive: "),
+    ):
+        if verdict in groups:
+            said.append(start + ", ".join(_named(c) for c in groups[verdict]) + ".")
+    if reference not in results.by_method():
+        said.append(f"Nothing is compared: no run of the reference {reference} is finished.")
+    said += [
+        f"{c.method} is {reference} with another noise stream: its difference of {100 * c.difference:+.2f} points is "
+        "what chance does."
+        for c in results.comparisons
+        if is_null(results, c.method)
+    ]
+    if results.missing:
+        said.append(f"{results.missing} runs are not finished, and are not in these numbers.")
+    said.append(_conditional(results))
+    return said
+
+
+def _named(c: Comparison) -> str:
+    if c.verdict == "inconclusive":
+        if c.seeds < 2:
+            return f"{c.method} (one seed has no spread; use more)"
+        return f"{c.method} (" + (f"about {c.seeds_needed} seeds would do)" if c.seeds_needed else "too noisy)")
+    return f"{c.method} ({100 * c.difference:+.2f})"
+
+
+def is_null(results: Results, method: str) -> bool:
+    """Whether a method is the reference again: the same law and settings under another name."""
+    by_method = results.by_method()
+    if method == results.recipe.reference or not {method, results.recipe.reference} <= set(by_method):
+        return False
+    mine, theirs = (by_method[m][0].run.identity() for m in (method, results.recipe.reference))
+    return all(mine[key] == theirs[key] for key in mine if key not in ("method", "seed"))
+
+
+def _conditional(results: Results) -> str:
+    rates = {f"{done.run.lr:g}" for done in results.finished}
+    if len(rates) > 1:
+        return "The methods have learning rates of their own: " + ", ".join(
+            f"{method} {done[0].run.lr:g}" for method, done in results.by_method().items()
+        )
+    text = f"All methods share the learning rate {rates.pop()}: this compares kinds of noise, not tuned optimizers."
+    if "gd" in results.by_method():
+        text += (
+            " At another rate gd can do better; give it one of its own with --set methods.gd.lr=0.6 and another --out,"
+            " and compare each method at its best before calling one of them better."
+        )
+    return text
