@@ -113,6 +113,11 @@ def _clear_errors() -> Iterator[None]:
     except typer.Exit:
         raise
     except Exception as error:
+        if type(error).__name__ == "TerminatedWorkerError":  # its module is joblib's, which may not be installed
+            typer.echo(
+                "msgd: a worker was killed (out of memory?); the same command continues, --jobs 1 needs less", err=True
+            )
+            raise typer.Exit(1) from None
         if os.environ.get("MSGD_DEBUG"):
             raise
         typer.echo(f"msgd: a fault of msgd: {error!r}; MSGD_DEBUG=1 shows where, please report it", err=True)

@@ -245,7 +245,7 @@ def differences(results: Results) -> Any:
         y="",
         height=90 + 48 * len(shown),
     )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_yaxes(range=[len(shown) - 0.4, -0.6], showgrid=False)
     return figure
 
 
@@ -254,6 +254,6 @@ def _html(figure: Any, *, first: bool) -> str:
         figure.to_html(
             full_html=False,
             include_plotlyjs="inline" if first else False,
-            config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
+            config={"displayModeBar": False, "responsive": True},
         )
     )

@@ -64,11 +64,12 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, patience: float = 0) -> Iterator[None]:
     """Hold a folder for one process; the operating system lets go of it however the process ends.
 
     Args:
         folder: made where it does not exist.
+        patience: seconds to wait for another process to let go.
 
     Yields:
         Nothing.
@@ -78,7 +79,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(folder / ".lock").acquire(timeout=20)
+        lock = FileLock(folder / ".lock").acquire(timeout=patience)
     except Timeout:
         raise UserError(f"another msgd is at work in {folder}: wait for it, or give another --out") from None
     with lock:

@@ -33,8 +33,8 @@ class Comparison:
         p_difference: the same, adjusted by Holm over all the methods that were compared.
         p_equivalence: two one-sided tests (TOST) of |difference| ≥ margin.
         verdict: ``equivalent``, ``different``, ``trivial`` (different, yet within the margin) or ``inconclusive``.
-        seeds_needed: for an inconclusive one: pairs that would decide with 80% power if mean and spread stayed; None
-            where `MOST_SEEDS` would not do.
+        seeds_needed: for an inconclusive one: the pairs at which one of the two tests passes with 80% probability, if
+            mean and spread stay; None where `MOST_SEEDS` would not do.
     """
 
     method: str

@@ -22,6 +22,7 @@ from msgd.reweight import weighted_mean
 
 EVALUATION_CHUNK = 2000
 STRETCH = 50
+ORPHAN_SECONDS = 60  #: a worker whose runner was killed needs at most this to notice
 
 
 def losses_of(logits: Tensor, targets: Tensor) -> Tensor:
@@ -144,7 +145,7 @@ def train(
         UserError: the folder holds another run or is damaged.
     """
     place = torch.device(device)
-    with runs.locked(folder):
+    with runs.locked(folder, patience=ORPHAN_SECONDS):
         runs.check_identity(run, folder)
         checkpoint = runs.read_checkpoint(folder)
         runs.keep_records(folder, runs.read_records(run, folder, step=checkpoint.step) if checkpoint else [])
@@ -203,15 +204,13 @@ def train_in_worker(run: Run, data: Data, folder: Path, device: str, environment
         folder: as in `train`.
         device: as in `train`.
         environment: as in `train`.
-        parent: the runner's process; a worker whose parent was killed stops within `STRETCH` steps.
+        parent: the runner's process; a worker whose parent was killed ends within `STRETCH` steps.
     """
     torch.set_num_threads(1)
-    in_worker = os.getpid() != parent
-    train(
-        run,
-        data,
-        folder,
-        device=device,
-        environment=environment,
-        go_on=lambda: not in_worker or os.getppid() == parent,
-    )
+
+    def orphaned() -> bool:
+        return parent not in (os.getpid(), os.getppid())
+
+    train(run, data, folder, device=device, environment=environment, go_on=lambda: not orphaned())
+    if orphaned():
+        os._exit(1)  # nobody would ever end this worker

@@ -1,0 +1,126 @@
+"""Recipes: what is read, resolved and refused."""
+
+import pytest
+
+from msgd import noise
+from msgd.errors import UserError
+from msgd.lab.config import parse_recipe, recipe_names, recipe_text, resolve, select_methods
+from small import SMALL
+
+
+def parse(text=SMALL, **settings):
+    return parse_recipe(text, source="small", settings={k.replace("__", "."): v for k, v in settings.items()})
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_recipes_of_the_package(name):
+    recipe = parse_recipe(recipe_text(name), source=name)
+    assert resolve(select_methods(recipe, None), n=recipe.n or 10_000, data_digest="")
+
+
+def test_the_main_job_is_as_described():
+    recipe = parse_recipe(recipe_text("mnist1d"), source="mnist1d")
+    assert list(recipe.methods) == ["gd", "sgd", "sgd-again", "fisher", "cov", "bernoulli", "poisson"]
+    chosen = select_methods(recipe, None)
+    assert list(chosen.methods) == ["gd", "sgd", "sgd-again", "fisher", "cov", "bernoulli"]
+    runs = resolve(chosen, n=1000, data_digest="")
+    assert len(runs) == 48
+    assert {(r.lr, r.momentum, r.steps, r.n, r.model) for r in runs} == {(0.1, 0.0, 3000, 1000, "mlp")}
+    laws = {r.method: r.law for r in runs}
+    assert laws["sgd"] == laws["sgd-again"] == noise.MiniBatch(20)
+    assert laws["fisher"] == noise.Fisher(20)
+    assert (recipe.margin, recipe.seeds, recipe.reference) == (0.015, 8, "sgd")
+
+
+def test_methods_override_and_nest():
+    text = SMALL + '[methods.big]\nlaw = "subsampled"\nB = 30\nlr = 0.2\nsteps = 7\ninner = {law = "emulate"}\n'
+    runs = resolve(parse(text), n=40, data_digest="")
+    big = next(run for run in runs if run.method == "big")
+    assert big.law == noise.Subsampled(30, noise.Emulate(8))
+    assert (big.lr, big.steps, big.momentum) == (0.2, 7, 0.9)
+    assert big.evaluations == [0, 7]
+    fields = SMALL + '[methods.rep]\nlaw = "mini-batch"\nb = 4\nreplacement = true\n'
+    assert resolve(parse(fields), n=40, data_digest="")[-1].law == noise.MiniBatch(4, replacement=True)
+
+
+def test_settings_reach_every_key():
+    recipe = parse(lr=0.3, methods__gd__lr=0.6, methods__bernoulli__b=3)
+    runs = {run.method: run for run in resolve(recipe, n=40, data_digest="")}
+    assert (runs["sgd"].lr, runs["gd"].lr) == (0.3, 0.6)
+    assert runs["bernoulli"].law == noise.Bernoulli(3)
+
+
+def test_methods_of_one_seed_have_streams_of_their_own():
+    """Their noise is independent, and does not depend on which other methods are run."""
+    streams = {run.method: run.stream for run in resolve(parse(), n=40, data_digest="")}
+    assert len(set(streams.values())) == 3
+    assert min(streams.values()) > noise.INIT
+    alone = resolve(select_methods(parse(), ["bernoulli"]), n=40, data_digest="")
+    assert {run.stream for run in alone} == {streams["bernoulli"]}
+
+
+def test_evaluations_include_start_and_end():
+    runs = resolve(parse(steps=25), n=40, data_digest="")
+    assert runs[0].evaluations == [0, 10, 20, 25]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lrr": 1}, "unknown key 'lrr'; allowed are title, data"),
+        ({"lr": "fast"}, "lr: .*valid number, not 'fast'"),
+        ({"lr": -0.1}, "lr: .*greater than 0"),
+        ({"lr": float("inf")}, "lr: .*finite"),
+        ({"momentum": 1.0}, "momentum: .*less than 1"),
+        ({"steps": 10.5}, "steps: .*valid integer"),
+        ({"seeds": 0}, "seeds: .*greater than or equal to 1"),
+        ({"seeds": True}, "seeds: .*valid integer"),
+        ({"margin": 1.5}, "margin: .*less than 1"),
+        ({"data": "mnist2d"}, "data: 'mnist2d' is not known; there are mnist1d, fashion-mnist"),
+        ({"model": "gpt"}, "model: 'gpt' is not known; there are mlp, conv-small"),
+        ({"methods": {}}, "methods: .*at least 1"),
+        ({"methods.gd.b": 3}, r"methods.gd: unknown key 'b'; with the law full-batch allowed are lr, momentum"),
+        ({"methods.sgd.b": 0}, "methods.sgd: b must be at least 1"),
+        ({"methods.sgd.b": "many"}, "methods.sgd: b must be a whole number"),
+        ({"methods.sgd.law": "sgd"}, "methods.sgd.law: 'sgd' is not a law; there are full-batch, mini-batch"),
+        ({"methods.sgd.lr": "x"}, "methods.sgd.lr: .*valid number"),
+        ({"methods.new.b": 3}, "methods.new.law is missing"),
+        ({"methods.A B.law": "cov"}, "a method's name has lower-case letters"),
+        ({"methods.../x.law": "cov"}, r"not a table|lower-case letters"),
+        ({"title.x": 3}, "title is not a table"),
+        ({"title": 3}, "title: .*valid string"),
+    ],
+)
+def test_impossible_values_are_refused_with_their_key(settings, message):
+    with pytest.raises(UserError, match=message) as caught:
+        parse_recipe(SMALL, source="small", settings=settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_law_without_b_anywhere():
+    with pytest.raises(UserError, match=r"methods\.sgd: .*'b'"):
+        parse(SMALL.replace("b = 8\n", ""))
+
+
+def test_a_batch_larger_than_n():
+    with pytest.raises(UserError, match=r"methods\.sgd: a mini-batch of b = 41 .*b ≤ n"):
+        resolve(parse(b=41), n=40, data_digest="")
+
+
+def test_selecting_methods():
+    assert list(select_methods(parse(), ["sgd", "gd"]).methods) == ["gd", "sgd"]
+    with pytest.raises(UserError, match="no method 'adam'; take some of gd, sgd, bernoulli"):
+        select_methods(parse(), ["adam"])
+    with pytest.raises(UserError, match="no method is left"):
+        select_methods(parse(), [])
+    with pytest.raises(UserError, match="reference: 'adam' is not among"):
+        select_methods(parse(reference="adam"), None)
+
+
+def test_files(tmp_path):
+    with pytest.raises(UserError, match=r"no recipe 'nope': take one of .*mnist1d"):
+        recipe_text("nope")
+    with pytest.raises(UserError, match="cannot be read"):
+        recipe_text(str(tmp_path / "nope.toml"))
+    with pytest.raises(UserError, match="is not TOML"):
+        parse_recipe("title = ", source="x")

@@ -1,0 +1,209 @@
+"""The training loop: its step against autograd by hand, sparse steps, evaluation, and bitwise resumption."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from msgd.errors import UserError
+from msgd.lab import models, runs
+from msgd.lab.config import Run
+from msgd.lab.data import load
+from msgd.lab.train import Trainer, evaluate, losses_of, train
+from msgd.noise import Bernoulli, Cov, Fisher, FullBatch, MiniBatch, Poisson, Subsampled
+from reference import flat_gradient, gradient_matrix
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(fashion_mnist):
+    return load("fashion-mnist", n=40, data_dir=fashion_mnist)
+
+
+def make(law=MiniBatch(8), **changes):  # noqa: B008 - laws are frozen
+    settings = {
+        "method": "m",
+        "seed": 3,
+        "law": law,
+        "data": "fashion-mnist",
+        "data_digest": "0",
+        "n": 40,
+        "model": "conv-small",
+        "lr": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 0.01,
+        "steps": 30,
+        "eval_every": 7,
+        "checkpoint_every": 10,
+    }
+    return Run(**settings | changes)
+
+
+def go(run, data, folder, **options):
+    train(run, data, folder, device="cpu", environment={}, **options)
+
+
+def test_losses_are_the_cross_entropy():
+    z = torch.randn(50, 10, dtype=torch.float64, requires_grad=True)
+    y = torch.randint(10, (50,))
+    w = torch.randn(50, dtype=torch.float64)
+    mine = torch.autograd.grad((losses_of(z, y) * w).sum(), z)[0]
+    theirs = torch.autograd.grad((F.cross_entropy(z, y, reduction="none") * w).sum(), z)[0]
+    torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(losses_of(z, y), F.cross_entropy(z, y, reduction="none"), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("law", [FullBatch(), MiniBatch(8), Cov(8), Bernoulli(8), Poisson(8)], ids=repr)
+def test_steps_against_the_formula(law):
+    """θ ← θ − η·v, v ← μ·v + G·w/n + λ·θ, with G column by column, in float64."""
+    x, y = torch.randn(40, 6, dtype=torch.float64), torch.randint(10, (40,))
+    model, twin = (models.build("mlp", input_shape=(6,), classes=10, seed=1).double() for _ in range(2))
+    trainer = Trainer(model, lr=0.1, momentum=0.9, weight_decay=0.01)
+    velocity = 0.0
+    for step in range(4):
+        weights = law.draw(40, seed=0, step=step)
+        trainer.step(x, y, weights)
+        gradient = gradient_matrix(twin, losses_of, x, y) @ weights.dense().double() / 40
+        with torch.no_grad():
+            theta = torch.nn.utils.parameters_to_vector(twin.parameters())
+            velocity = 0.9 * velocity + gradient + 0.01 * theta
+            torch.nn.utils.vector_to_parameters(theta - 0.1 * velocity, twin.parameters())
+        now = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+        torch.testing.assert_close(now, theta - 0.1 * velocity, rtol=1e-11, atol=1e-13)
+    assert flat_gradient(model).abs().max() == 0  # nothing is left on the parameters
+
+
+def test_examples_of_weight_zero_are_never_computed():
+    seen = []
+    model = models.build("mlp", input_shape=(6,), classes=10, seed=1)
+    model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    x, y = torch.randn(40, 6), torch.randint(10, (40,))
+    for law, number in ((MiniBatch(8), 8), (FullBatch(), 40), (Subsampled(20, Fisher(4)), 20)):
+        Trainer(model, 0.1).step(x, y, law.draw(40, seed=0, step=0))
+        assert seen.pop() == number
+
+
+def test_an_empty_draw_is_a_step_of_the_momentum():
+    step = next(t for t in range(100) if len(Bernoulli(1).draw(40, seed=0, step=t).value) == 0)
+    model = models.build("conv-small", input_shape=(1, 28, 28), classes=10, seed=1)
+    trainer = Trainer(model, lr=0.1, momentum=0.5)
+    x, y = torch.rand(40, 1, 28, 28), torch.randint(10, (40,))
+    trainer.step(x, y, FullBatch().draw(40, seed=0, step=0))
+    before = [p.detach().clone() for p in model.parameters()]
+    momenta = [m.clone() for m in trainer.momenta]
+    trainer.step(x, y, Bernoulli(1).draw(40, seed=0, step=step))
+    for p, b, m in zip(model.parameters(), before, momenta, strict=True):
+        torch.testing.assert_close(p.detach(), b - 0.1 * 0.5 * m)
+
+
+def test_evaluation_is_over_everything_in_eval_mode(monkeypatch):
+    monkeypatch.setattr("msgd.lab.train.EVALUATION_CHUNK", 7)
+    model = torch.nn.Sequential(torch.nn.Dropout(0.9), torch.nn.Linear(4, 10)).double()
+    x, y = torch.randn(30, 4, dtype=torch.float64), torch.randint(10, (30,))
+    accuracy, loss = evaluate(model, x, y)
+    logits = model[1](x)
+    assert accuracy == pytest.approx((logits.argmax(1) == y).double().mean().item(), rel=1e-12)
+    assert loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-12)
+    assert model.training
+
+
+def contents(folder):
+    checkpoint = runs.read_checkpoint(folder)
+    return checkpoint.step, checkpoint.tensors, (folder / "metrics.jsonl").read_bytes()
+
+
+def same(a, b):
+    return a[0] == b[0] and a[2] == b[2] and all(torch.equal(a[1][k], b[1][k]) for k in a[1]) and set(a[1]) == set(b[1])
+
+
+@pytest.mark.parametrize("law", [MiniBatch(8), Cov(8), Bernoulli(8)], ids=repr)
+def test_stop_and_resume_is_bitwise_uninterrupted(law, data, tmp_path):
+    run = make(law)
+    go(run, data, tmp_path / "whole")
+    whole = contents(tmp_path / "whole")
+    assert whole[0] == 30
+    assert [json.loads(line)["step"] for line in whole[2].splitlines()] == [0, 7, 14, 21, 28, 30]
+    for stop in range(1, 6):  # stop after each evaluation or checkpoint in turn, then continue
+        folder = tmp_path / f"stopped{stop}"
+        answers = iter([True] * stop + [False])
+        go(run, data, folder, go_on=lambda answers=answers: next(answers))
+        go(run, data, folder)
+        assert same(contents(folder), whole)
+
+
+def test_metrics_after_the_checkpoint_are_made_again(data, tmp_path):
+    """A kill between an evaluation and the checkpoint, or in the middle of a line."""
+    run = make()
+    go(run, data, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    answers = iter([True, True, False])  # stops after the evaluation at step 14, with a checkpoint at 10
+    go(run, data, folder, go_on=lambda: next(answers))
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 21, "test_acc')
+    go(run, data, folder)
+    assert same(contents(folder), contents(tmp_path / "whole"))
+
+
+def test_the_speed_of_checkpointing_does_not_change_the_result(data, tmp_path):
+    go(make(), data, tmp_path / "a")
+    go(make(checkpoint_every=3), data, tmp_path / "b")
+    assert same(contents(tmp_path / "a"), contents(tmp_path / "b"))
+
+
+def test_methods_of_one_seed_start_alike(data, tmp_path):
+    firsts = []
+    for method, law in (("a", MiniBatch(8)), ("b", Cov(8))):
+        go(make(law, method=method), data, tmp_path / method)
+        firsts.append(json.loads((tmp_path / method / "metrics.jsonl").read_text().splitlines()[0]))
+    assert firsts[0] == firsts[1]
+
+
+def test_training_learns(data, tmp_path):
+    run = make(model="mlp", steps=200, eval_every=200)
+    go(run, data, tmp_path)
+    records = runs.read_records(run, tmp_path, step=200)
+    assert records[-1]["train_accuracy"] == 1.0
+    assert records[-1]["test_accuracy"] > 0.6
+    assert records[0]["test_accuracy"] < 0.4
+
+
+def test_a_finished_run_is_left_alone(data, tmp_path):
+    run = make()
+    go(run, data, tmp_path)
+    before = contents(tmp_path)
+    go(run, data, tmp_path)
+    assert same(contents(tmp_path), before)
+
+
+def test_another_run_in_the_folder_is_refused(data, tmp_path):
+    go(make(), data, tmp_path)
+    with pytest.raises(UserError, match=r"with lr = 0.05, and this one has 0.1: give --out another folder"):
+        go(make(lr=0.1), data, tmp_path)
+    with pytest.raises(UserError, match="data_digest"):
+        go(make(data_digest="1"), data, tmp_path)
+
+
+def test_a_diverged_loss_is_null_in_the_metrics(data, tmp_path):
+    run = make(lr=1e6, momentum=0.0, weight_decay=0.0)
+    go(run, data, tmp_path)
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    final = runs.final(runs.read_records(run, tmp_path, step=30))
+    assert final["train_loss"] is None
+    assert 0 <= final["test_accuracy"] <= 1
+
+
+def test_the_endpoint_leaves_out_the_start():
+    records = [{"step": s, **dict.fromkeys(runs.METRICS, float(s))} for s in range(0, 130, 10)]
+    assert runs.final(records)["test_accuracy"] == np.mean(range(30, 130, 10))
+    assert runs.final(records[:3])["test_loss"] == 15

@@ -1,0 +1,372 @@
+"""The real command in processes of its own: results, resumption after kills, and bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from msgd.cli import app
+from msgd.lab import runs
+from small import SMALL, msgd, write_fashion_mnist
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, fashion_mnist):
+    """One finished experiment; tests copy it before they harm it."""
+    folder = tmp_path_factory.mktemp("finished")
+    recipe = folder / "small.toml"
+    recipe.write_text(SMALL)
+    done = msgd("run", recipe, "--out", folder / "out", "--data-dir", fashion_mnist, "--jobs", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return recipe, folder / "out", done
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    shutil.copytree(finished[1], tmp_path / "out")
+    return tmp_path / "out"
+
+
+def outcome(out):
+    """All that must not depend on how a run was interrupted or shared out."""
+    table = {}
+    for folder in sorted(out.glob("*/seed-*")):
+        checkpoint = runs.read_checkpoint(folder)
+        tensors = {name: value.numpy().tobytes() for name, value in checkpoint.tensors.items()}
+        table[folder.relative_to(out)] = checkpoint.step, tensors, (folder / "metrics.jsonl").read_bytes()
+    results = json.loads((out / "results.json").read_text())
+    finals = [(run["method"], run["seed"], run["final"]) for run in results["runs"]]
+    return table, finals, results["verdicts"]
+
+
+def test_results_json(finished):
+    _, out, _ = finished
+    results = json.loads((out / "results.json").read_text())
+    assert results["recipe"] == "small"
+    assert results["config"]["lr"] == 0.05
+    assert {"torch", "numpy", "python", "cpu", "command", "commit"} <= set(results["environment"])
+    assert [(run["method"], run["seed"]) for run in results["runs"]] == [
+        (method, seed) for method in ("gd", "sgd", "bernoulli") for seed in (0, 1)
+    ]
+    for run in results["runs"]:
+        assert run["steps"] == 60
+        assert run["seconds"] > 0
+        assert set(run["final"]) == {"test_accuracy", "test_loss", "train_accuracy", "train_loss"}
+        assert 0 <= run["final"]["test_accuracy"] <= 1
+    assert [v["method"] for v in results["verdicts"]] == ["gd", "bernoulli"]
+    keys = {"method", "reference", "difference", "ci_low", "ci_high", "margin", "p_difference", "p_equivalence"}
+    assert all(keys | {"verdict"} <= set(verdict) for verdict in results["verdicts"])
+
+
+def test_the_folder_of_a_run(finished):
+    folder = finished[1] / "sgd" / "seed-1"
+    assert {p.name for p in folder.iterdir()} == {
+        ".lock",
+        "checkpoint.safetensors",
+        "config.toml",
+        "environment.json",
+        "metrics.jsonl",
+    }
+    config = tomllib.loads((folder / "config.toml").read_text())
+    assert config["law"] == "MiniBatch(b=8, replacement=False)"
+    assert config["seed"] == 1
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 10, 20, 30, 40, 50, 60]
+
+
+def test_what_the_terminal_says(finished, capsys):
+    _, out, done = finished
+    assert "Small" in done.stdout
+    assert "3 methods × 2 seeds, 60 steps each" in done.stdout
+    assert "the reference" in done.stdout
+    assert f"Report: {out / 'report.html'}" in done.stdout
+    assert "learning rate 0.05" in done.stdout
+    code, again, _ = here(capsys, "compare", out)
+    assert code == 0
+    assert again.strip() in done.stdout
+
+
+def test_running_again_trains_nothing_and_report_makes_it_anew(finished, copy, fashion_mnist, capsys):
+    recipe, _, _ = finished
+    before = outcome(copy)
+    command = json.loads((copy / "results.json").read_text())["environment"]["command"]
+    stamps = {p: p.stat().st_mtime_ns for p in copy.glob("*/seed-*/*") if p.name != ".lock"}
+    code, said, _ = here(capsys, "run", recipe, "--out", copy, "--data-dir", fashion_mnist)
+    assert code == 0
+    assert "6 of 6 runs are finished already" in said
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+    assert json.loads((copy / "results.json").read_text())["environment"]["command"] == command
+    (copy / "results.json").unlink()
+    (copy / "report.html").unlink()
+    assert here(capsys, "report", copy)[0] == 0
+    assert outcome(copy) == before
+    assert (copy / "report.html").exists()
+
+
+def test_more_seeds_and_fewer_methods(finished, copy, fashion_mnist):
+    recipe, _, _ = finished
+    done = msgd(
+        "run", recipe, "--out", copy, "--data-dir", fashion_mnist, "--seeds", 3, "--methods", "sgd,gd", "--jobs", 1
+    )
+    assert done.returncode == 0, done.stderr
+    assert "4 of 6 runs are finished already" in done.stdout
+    results = json.loads((copy / "results.json").read_text())
+    assert {(r["method"], r["seed"]) for r in results["runs"]} == {(m, s) for m in ("gd", "sgd") for s in range(3)}
+    assert (copy / "bernoulli" / "seed-0" / "metrics.jsonl").exists()  # left alone
+
+
+def test_one_worker_or_two_give_the_same(finished, tmp_path, fashion_mnist):
+    recipe, out, _ = finished
+    done = msgd("run", recipe, "--out", tmp_path / "one", "--data-dir", fashion_mnist, "--jobs", 1)
+    assert done.returncode == 0, done.stderr
+    assert outcome(tmp_path / "one") == outcome(out)
+
+
+def start(*arguments):
+    """Start the command as the leader of a process group, as a terminal does."""
+    command = [sys.executable, "-m", "msgd.cli", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not get there in time"
+        time.sleep(0.02)
+
+
+LONG = SMALL.replace("steps = 60", "steps = 2500").replace("eval_every = 10", "eval_every = 100")
+LONG = LONG.replace("checkpoint_every = 20", "checkpoint_every = 200")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, fashion_mnist):
+    folder = tmp_path_factory.mktemp("long")
+    (folder / "long.toml").write_text(LONG)
+    arguments = ["run", folder / "long.toml", "--methods", "sgd,bernoulli", "--data-dir", fashion_mnist, "--jobs", 2]
+    assert msgd(*arguments, "--out", folder / "whole").returncode == 0
+    return arguments, outcome(folder / "whole")
+
+
+def checkpoints(out):
+    return len(list(out.glob("*/seed-*/checkpoint.safetensors")))
+
+
+@pytest.mark.parametrize("target", ["everything", "parent", "worker"])
+def test_kill_9_in_the_middle_and_continue(uninterrupted, tmp_path, target):
+    arguments, whole = uninterrupted
+    out = tmp_path / "out"
+    process = start(*arguments, "--out", out)
+    wait_until(lambda: checkpoints(out) >= 2)
+    if target == "everything":
+        os.killpg(process.pid, signal.SIGKILL)
+    elif target == "parent":
+        process.kill()
+    else:
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+        named = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children.stdout.split()}
+        os.kill(next(pid for pid, line in named.items() if "loky.backend.popen" in line), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    if target == "worker":
+        assert process.returncode == 1
+        assert "Traceback" not in errors
+        assert len(errors.splitlines()) == 1, errors
+        assert "same command continues" in errors
+    done = msgd(*arguments, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert outcome(out) == whole
+
+
+def test_ctrl_c_is_clean_and_continues(uninterrupted, tmp_path):
+    arguments, whole = uninterrupted
+    out = tmp_path / "out"
+    process = start(*arguments, "--out", out)
+    wait_until(lambda: checkpoints(out) >= 2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers alike
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors == "msgd: interrupted; the same command continues where the runs were saved\n"
+    wait_until(lambda: not subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout)
+    done = msgd(*arguments, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert outcome(out) == whole
+
+
+def test_two_commands_on_one_folder(finished, copy, fashion_mnist, capsys):
+    with runs.locked(copy):
+        code, _, errors = here(capsys, "run", finished[0], "--out", copy, "--data-dir", fashion_mnist)
+    assert code == 2
+    assert "another msgd is at work" in errors
+
+
+def here(capsys, *arguments):
+    """Run the command in this process: exit code, standard output and error."""
+    with pytest.raises(SystemExit) as caught:
+        app([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return caught.value.code, captured.out, captured.err
+
+
+def bad_inputs(recipe, copy, data_dir, tmp_path):
+    """Name → (arguments, what harm is done first, what the line must say)."""
+    run = ["run", recipe, "--data-dir", data_dir, "--out", copy]
+    broken = tmp_path / "broken"
+    write_fashion_mnist(broken)
+    images = broken / "t10k-images-idx3-ubyte.gz"
+    images.write_bytes(images.read_bytes()[:-100])
+    file = tmp_path / "file"
+    file.write_text("")
+    checkpoint = copy / "gd" / "seed-0" / "checkpoint.safetensors"
+    metrics = copy / "gd" / "seed-0" / "metrics.jsonl"
+
+    def flip():
+        content = bytearray(checkpoint.read_bytes())
+        content[-7] ^= 1
+        checkpoint.write_bytes(content)
+
+    def cut():
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+
+    def scribble():
+        lines = metrics.read_text().splitlines()
+        metrics.write_text("\n".join([*lines[:2], "scribble", *lines[3:]]) + "\n")
+
+    return {
+        "unknown recipe": (["run", "mnist2d"], None, "take one of"),
+        "unknown key": ([*run, "--set", "learning_rate=1"], None, "unknown key 'learning_rate'; allowed are"),
+        "wrong type": ([*run, "--set", "lr=fast"], None, "lr: "),
+        "mini-batch larger than n": ([*run, "--set", "b=41"], None, "use b ≤ n"),
+        "missing data folder": (["run", recipe, "--data-dir", tmp_path / "no"], None, "does not exist"),
+        "truncated IDX": ([*run[:2], "--data-dir", broken, "--out", copy], None, "fetch it again"),
+        "unwritable out": ([*run[:-1], file / "out"], None, "Not a directory"),
+        "corrupt checkpoint": (run, flip, "wrong checksum"),
+        "truncated checkpoint": (run, cut, "is damaged"),
+        "damaged metrics": (run, scribble, "metrics.jsonl is damaged"),
+        "damaged metrics in a report": (["report", copy], scribble, "metrics.jsonl is damaged"),
+        "seeds 0": ([*run, "--seeds", 0], None, "seeds: "),
+        "steps 0": ([*run, "--steps", 0], None, "steps: "),
+        "other settings": ([*run, "--set", "lr=0.2"], None, "give --out another folder"),
+        "unknown method": ([*run, "--methods", "adam"], None, "no method 'adam'"),
+        "unknown device": ([*run, "--device", "tpu"], None, "auto, cpu, cuda"),
+        "malformed set": ([*run, "--set", "lr"], None, "--set key=value"),
+        "no experiment": (["compare", tmp_path], None, "holds no experiment"),
+        "wrong model": ([*run, "--set", "model=resnet"], None, "there are mlp, conv-small"),
+        "jobs 0": ([*run, "--jobs", 0], None, "jobs"),
+    }
+
+
+NAMES = list(bad_inputs("", *[Path(tempfile.mkdtemp())] * 3))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_input_is_one_line_and_loses_nothing(finished, copy, fashion_mnist, tmp_path, capsys, name):
+    arguments, harm, message = bad_inputs(finished[0], copy, fashion_mnist, tmp_path)[name]
+    if harm:
+        harm()
+    before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+    code, _, errors = here(capsys, *arguments)
+    assert code == 2, errors
+    assert message in errors
+    if name != "jobs 0":  # the option parser shows the usage as well
+        assert len(errors.splitlines()) == 1
+        assert errors.startswith("msgd: ")
+    assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
+
+
+def test_bad_input_in_a_process_of_its_own(finished):
+    done = msgd("run", finished[0], "--set", "lrr=1")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("msgd: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_fault_of_ours_is_one_line_and_exit_1(copy, capsys, monkeypatch):
+    monkeypatch.setattr("msgd.lab.results.gather", lambda _: 1 / 0)
+    code, _, errors = here(capsys, "compare", copy)
+    assert code == 1
+    assert errors.startswith("msgd: a fault of msgd: ZeroDivisionError")
+    assert len(errors.splitlines()) == 1
+    monkeypatch.setenv("MSGD_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        app(["compare", str(copy)])
+
+
+def test_recipes_and_show(tmp_path, capsys):
+    code, listed, _ = here(capsys, "recipes")
+    assert code == 0
+    assert "mnist1d " in listed
+    code, shown, _ = here(capsys, "show", "mnist1d")
+    assert code == 0
+    tomllib.loads(shown)
+    mine = tmp_path / "mine.toml"
+    mine.write_text(shown)
+    assert here(capsys, "show", mine) == (0, shown, "")
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; from msgd.cli import main\ntry: main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Usage: " in done.stdout
+
+
+class Links(HTMLParser):
+    """Collects what a page would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.fetched = []
+
+    def handle_starttag(self, tag, attrs):
+        self.fetched += [value for key, value in attrs if key in ("src", "href") and tag != "a"]
+
+
+def test_the_report_needs_nothing_else(finished):
+    text = (finished[1] / "report.html").read_text()
+    parser = Links()
+    parser.feed(text)
+    assert parser.fetched == []
+    for expected in ("Test accuracy", "Training loss", "Where each run ended", "small.toml", "torch"):
+        assert expected in text
+
+
+def test_the_report_escapes_what_it_is_given(copy, capsys):
+    config = copy / "config.toml"
+    config.write_text(config.read_text().replace('title = "Small"', 'title = "<script>alert(1)</script>"'))
+    assert here(capsys, "report", copy)[0] == 0
+    text = (copy / "report.html").read_text()
+    assert "<script>alert(1)" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_report_opens_in_a_browser(finished, tmp_path):
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    page = (finished[1] / "report.html").as_uri()
+    done = subprocess.run(
+        [CHROMIUM, *flags, f"--user-data-dir={tmp_path}", "--virtual-time-budget=10000", "--dump-dom", page],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.count('class="main-svg"') >= 8  # two layers for each of the four figures
+    for trace in ("gd", "sgd", "bernoulli"):
+        assert f'data-unformatted="{trace}"' in done.stdout
+    assert "Uncaught" not in done.stderr
