@@ -85,6 +85,9 @@ def execute(
         KeyboardInterrupt: at Ctrl-C, once the workers are gone; what they checkpointed stays.
         UserError: from a worker.
     """
+    # glibc gives the memory of a step back to the system and takes it again at the next one; workers inherit this.
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
     calls = [
         joblib.delayed(_work)(number, job.run, data, job.folder, device, environment, os.getpid())
         for number, job in enumerate(jobs)
