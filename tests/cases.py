@@ -9,7 +9,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from msgd.noise import Bernoulli, Cov, Emulate, Fisher, FullBatch, Law, MiniBatch, Poisson, Subsampled
+from msgd.noise import (
+    Anticorrelated,
+    BayesianBootstrap,
+    Bernoulli,
+    Cov,
+    Emulate,
+    Fisher,
+    FullBatch,
+    Gamma,
+    Injected,
+    Laplace,
+    Law,
+    MiniBatch,
+    Poisson,
+    Rademacher,
+    Reshuffled,
+    Scheduled,
+    SparseCov,
+    SparseFisher,
+    StudentT,
+    Subsampled,
+    TwoBatch,
+    Uniform,
+    noise_enhancement,
+    svag,
+)
+
+
+def halving(step: int) -> Law:
+    """A schedule that has a name, so that the text of its law is the same in every process."""
+    return MiniBatch(4) if step < 10 else Cov(2)
+
 
 #: (law, n, α, β): the exact values of the design's table, as fractions written out by hand.
 TABLE: list[tuple[Law, int, float, float]] = [
@@ -34,6 +65,24 @@ TABLE: list[tuple[Law, int, float, float]] = [
     (Emulate(20, "fisher", population=1000), 250, 1000 * 230 / (20 * 999), 0),
     (Emulate(20, "bernoulli"), 250, 250 / 20 - 1, 0),
     (Emulate(20, "bernoulli", population=1000), 250, 1000 * 230 / (20 * 999), 0),
+    (SparseFisher(20, support=100), 1000, 50, 0),
+    (SparseCov(20, support=100), 1000, 50, -1 / 20),
+    (Injected(Laplace(), 20), 1000, 50, 0),
+    (Injected(Rademacher(), 20, centred=True), 1000, 50, -1 / 20),
+    (Injected(Gamma(0.5), 20, centred=True, support=7), 1000, 50, -1 / 20),
+    (Injected(StudentT(3), 20), 1000, 50, 0),
+    # scaled to the normal's quartiles, t of 3 has the variance 3·(0.674490/0.764892)²
+    (Injected(StudentT(3, scale="iqr"), 20), 1000, 50 * 3 * (0.6744897501960817 / 0.7648923284043538) ** 2, 0),
+    (TwoBatch(20, 0), 1000, 1000 * 980 / (20 * 999), -980 / (20 * 999)),
+    (noise_enhancement(20, 1), 1000, 5 * 1000 * 980 / (20 * 999), -5 * 980 / (20 * 999)),
+    (svag(20, 8), 1000, 8 * 1000 * 980 / (20 * 999), -8 * 980 / (20 * 999)),
+    # l = 5, disjoint: n(nl − b)/(b(n − 1))
+    (TwoBatch(20, 1, disjoint=True), 1000, 1000 * 4980 / (20 * 999), -4980 / (20 * 999)),
+    (BayesianBootstrap(20), 1000, 50, -1 / 20),
+    (BayesianBootstrap(1), 1000, 1000, -1),
+    (Reshuffled(20), 1000, 1000 * 980 / (20 * 999), -980 / (20 * 999)),
+    (Anticorrelated(Fisher(20)), 1000, 50, 0),
+    (Scheduled(halving), 10, 10 * 6 / (4 * 9), -6 / (4 * 9)),
 ]
 
 #: Laws with finitely many outcomes, at sizes small enough to visit them all.
@@ -55,6 +104,22 @@ ENUMERABLE: list[tuple[Law, int]] = [
     (Emulate(2, "bernoulli", population=7), 5),
     (Subsampled(5, Emulate(2, "bernoulli", population=7)), 7),
     (Subsampled(4, Emulate(1, "bernoulli", population=6)), 6),
+    (Injected(Rademacher(), 2), 5),
+    (Injected(Rademacher(), 2.5, centred=True), 5),
+    (Injected(Rademacher(), 2, support=2), 5),
+    (Injected(Rademacher(), 2, centred=True, support=3), 6),
+    (Injected(Rademacher(), 2, centred=True, support=5), 5),
+    (Injected(Rademacher(), 2, centred=True), 1),
+    *[(TwoBatch(b, g), n) for n, b, g in [(5, 2, 0), (5, 2, 1), (4, 3, 0.3), (3, 3, 2), (1, 1, 1)]],
+    *[(TwoBatch(b, g, disjoint=True), n) for n, b, g in [(5, 2, 1), (6, 3, 0.7), (4, 1, 0)]],
+    (svag(2, 3), 5),
+    (BayesianBootstrap(1), 4),
+    (BayesianBootstrap(1), 1),
+    (Reshuffled(2), 5),
+    (Anticorrelated(MiniBatch(2)), 4),
+    (Anticorrelated(Bernoulli(2)), 3),
+    (Subsampled(4, Injected(Rademacher(), 2, centred=True)), 6),
+    (Subsampled(4, TwoBatch(1, 0.5)), 5),
 ]
 
 #: One of each law at n = 12, for the tests that are not about moments.
@@ -71,6 +136,17 @@ EVERY_LAW: list[Law] = [
     Emulate(3),
     Emulate(3, "fisher", population=50),
     Emulate(3, "bernoulli"),
+    SparseFisher(3, support=5),
+    SparseCov(3, support=5),
+    *[Injected(law, 3) for law in (Rademacher(), Uniform(), Laplace(), StudentT(3), Gamma(2))],
+    Injected(StudentT(1.5, scale="iqr"), 3, centred=True, support=7),
+    noise_enhancement(3, 0.5),
+    TwoBatch(3, 1, disjoint=True),
+    BayesianBootstrap(3),
+    BayesianBootstrap(1),
+    Reshuffled(3),
+    Anticorrelated(MiniBatch(3)),
+    Scheduled(halving),
 ]
 
 

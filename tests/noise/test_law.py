@@ -7,8 +7,21 @@ import pytest
 import torch
 from numpy.random import default_rng
 
+import cases
 from cases import EVERY_LAW
-from msgd.noise import LAWS, Bernoulli, Cov, Emulate, Fisher, FullBatch, MiniBatch, Poisson, Subsampled, Weights
+from msgd.noise import (
+    LAWS,
+    SCALAR_LAWS,
+    Bernoulli,
+    Cov,
+    Emulate,
+    Fisher,
+    FullBatch,
+    MiniBatch,
+    Poisson,
+    Subsampled,
+    Weights,
+)
 from reference import dense
 
 every_law = pytest.mark.parametrize("law", EVERY_LAW, ids=repr)
@@ -56,8 +69,9 @@ def test_sample_is_pure(law):
 
 @every_law
 def test_the_text_of_a_law_is_the_law(law):
-    assert eval(repr(law), {cls.__name__: cls for cls in LAWS.values()}) == law
-    assert hash(law) == hash(eval(repr(law), {cls.__name__: cls for cls in LAWS.values()}))
+    names = {cls.__name__: cls for cls in (*LAWS.values(), *SCALAR_LAWS.values())} | {"cases": cases}
+    assert eval(repr(law), names) == law
+    assert hash(law) == hash(eval(repr(law), names))
 
 
 def _draws(law, queue):

@@ -11,7 +11,23 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from msgd.noise import Cov, Emulate, Fisher, Poisson, Subsampled, generator
+from msgd.noise import (
+    Anticorrelated,
+    BayesianBootstrap,
+    Cov,
+    Emulate,
+    Fisher,
+    Gamma,
+    Injected,
+    Laplace,
+    Poisson,
+    SparseCov,
+    SparseFisher,
+    StudentT,
+    Subsampled,
+    Uniform,
+    generator,
+)
 from reference import dense
 
 Z_ALARM = 3.891  # two-sided 1e-4
@@ -51,9 +67,19 @@ def draws(law, n, number):
         (Emulate(5, "fisher", population=90), 60, 3_500),
         (Subsampled(30, Cov(5)), 60, 8_000),
         (Subsampled(30, Fisher(5)), 60, 8_500),
-        (Subsampled(30, Poisson(5)), 60, 32_000),
+        (Subsampled(30, Poisson(10)), 60, 19_000),
         (Subsampled(30, Emulate(5)), 60, 8_500),
         (Subsampled(30, Emulate(5, "fisher", population=60)), 60, 9_000),
+        (SparseFisher(5, support=30), 60, 7_500),
+        (SparseCov(5, support=30), 60, 7_500),
+        (Injected(Uniform(), 5), 60, 1_600),
+        (Injected(Laplace(), 5, centred=True), 60, 9_000),
+        (Injected(Gamma(2), 5), 60, 9_000),
+        (Injected(Gamma(2), 5, centred=True, support=30), 60, 19_000),
+        (Injected(StudentT(9), 5), 60, 6_500),
+        (Injected(StudentT(9, scale="iqr"), 5), 60, 6_500),
+        (BayesianBootstrap(20), 60, 16_000),
+        (Anticorrelated(Fisher(5)), 60, 4_000),
     ],
     ids=repr,
 )
@@ -73,6 +99,10 @@ def test_alpha(law, n, number):
         (Subsampled(4, Fisher(2)), 6, 200_000),
         (Subsampled(4, Poisson(2)), 6, 250_000),
         (Subsampled(4, Emulate(2, "fisher", population=6)), 6, 200_000),
+        (SparseFisher(2, support=3), 6, 220_000),
+        (Injected(Laplace(), 2), 6, 280_000),
+        (Injected(Gamma(2), 2), 6, 280_000),
+        (Anticorrelated(Fisher(2)), 6, 200_000),
     ],
     ids=repr,
 )

@@ -27,6 +27,14 @@ def test_the_low_word_would_share_numbers():
     assert len(low(7) & low(8)) > 4900
 
 
+def test_words_of_64_bits():
+    """A list with a word of 2⁶³ or more became an array of floats, with its low bits lost."""
+    top = 2**64 - 1
+    seen = [numbers(*words) for words in [(top, 0, 0), (top - 1, 0, 0), (0, top, 0), (0, top - 1, 0), (0, 0, top)]]
+    assert all(not a & b for i, a in enumerate(seen) for b in seen[:i])
+    assert numbers(2**63, 0, 0) != numbers(2**63 + 1, 0, 0)
+
+
 def test_the_rule_of_the_streams():
     mine = generator(3, 7, 2).standard_normal(4)
     theirs = np.random.Generator(np.random.Philox(key=[3, 2], counter=[0, 0, 0, 7])).standard_normal(4)

@@ -49,7 +49,10 @@ def _p(p: float | None) -> str:
 
 def b_eff(run: Run) -> str:
     """The batch size whose noise the run's law has."""
-    value = run.law.moments(run.n).effective_batch_size(run.n)
+    moments = run.law.moments(run.n)
+    if math.isinf(moments.alpha):
+        return "none"
+    value = moments.effective_batch_size(run.n)
     return "∞" if math.isinf(value) else f"{value:.2f}"
 
 

@@ -3,9 +3,12 @@
 Every law has ``moments(n)``, ``sample(n, rng)`` and ``draw(n, seed=…, step=…)``; see `Law`.
 """
 
+from msgd.noise.competitors import BayesianBootstrap, TwoBatch, noise_enhancement, svag
 from msgd.noise.compose import Emulate, Subsampled
-from msgd.noise.injected import Cov, Fisher
+from msgd.noise.correlated import Anticorrelated, Reshuffled, Scheduled
+from msgd.noise.injected import Cov, Fisher, Injected, SparseCov, SparseFisher
 from msgd.noise.law import Law, Sample, Weights
+from msgd.noise.laws import Gamma, Laplace, Normal, Rademacher, ScalarLaw, StudentT, Uniform
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import Bernoulli, FullBatch, MiniBatch, Poisson
 from msgd.noise.streams import INIT, NOISE, ORDER, generator
@@ -19,24 +22,59 @@ LAWS: dict[str, type[Law]] = {
     "poisson": Poisson,
     "subsampled": Subsampled,
     "emulate": Emulate,
+    "sparse-fisher": SparseFisher,
+    "sparse-cov": SparseCov,
+    "injected": Injected,
+    "two-batch": TwoBatch,
+    "bayesian-bootstrap": BayesianBootstrap,
+    "reshuffled": Reshuffled,
+    "anticorrelated": Anticorrelated,
+    "scheduled": Scheduled,
 }  #: by the names that recipes use
+
+SCALAR_LAWS: dict[str, type[ScalarLaw]] = {
+    "normal": Normal,
+    "rademacher": Rademacher,
+    "uniform": Uniform,
+    "laplace": Laplace,
+    "student-t": StudentT,
+    "gamma": Gamma,
+}  #: likewise, for the ``scalar_law`` of "injected"
 
 __all__ = [
     "INIT",
     "LAWS",
     "NOISE",
     "ORDER",
+    "SCALAR_LAWS",
+    "Anticorrelated",
+    "BayesianBootstrap",
     "Bernoulli",
     "Cov",
     "Emulate",
     "Fisher",
     "FullBatch",
+    "Gamma",
+    "Injected",
+    "Laplace",
     "Law",
     "MiniBatch",
     "Moments",
+    "Normal",
     "Poisson",
+    "Rademacher",
+    "Reshuffled",
     "Sample",
+    "ScalarLaw",
+    "Scheduled",
+    "SparseCov",
+    "SparseFisher",
+    "StudentT",
     "Subsampled",
+    "TwoBatch",
+    "Uniform",
     "Weights",
     "generator",
+    "noise_enhancement",
+    "svag",
 ]

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from numpy.random import Generator
 
+from msgd.noise.correlated import independent_steps
 from msgd.noise.injected import gaussian
 from msgd.noise.law import Law, Sample, batch_size, count
 from msgd.noise.moments import Moments
@@ -30,7 +31,7 @@ class Subsampled(Law):
         inner: the law of the weights within the batch.
 
     Raises:
-        TypeError: ``B`` is not a whole number, or ``inner`` no law.
+        TypeError: ``B`` is not a whole number, or ``inner`` no law with independent steps.
         ValueError: ``B`` < 1; or, from ``moments`` and ``sample``, B > n.
 
     Example:
@@ -47,8 +48,7 @@ class Subsampled(Law):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "B", count("B", self.B))
-        if not isinstance(self.inner, Law):
-            raise TypeError(f"inner must be a law such as Fisher(20), not {self.inner!r}")
+        independent_steps("inner", self.inner)
 
     def moments(self, n: int) -> Moments:
         """Exact α and β (see `Law.moments`)."""

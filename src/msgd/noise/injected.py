@@ -1,31 +1,140 @@
-"""Laws that perturb every weight: Gaussian noise of the Fisher and of the covariance kind."""
+"""Laws that perturb the weights: w = 1 + noise, on all examples or on a random few."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from abc import abstractmethod
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from msgd.noise.law import Law, Sample, batch_size, count
+from msgd.noise.laws import Normal, ScalarLaw
 from msgd.noise.moments import Moments
-from msgd.noise.sampling import NO_NOISE
+from msgd.noise.sampling import NO_NOISE, subset
 
 
 def gaussian(n: int, variance: float, rng: Generator, *, centred: bool) -> NDArray[np.float64]:
     """Draw ``1 + √variance·ε``, or ``1 + √variance·(ε − ε̄)`` whose mean is 1 surely, with ε ~ N(0, I_n)."""
-    value = rng.standard_normal(n)
+    return _perturbed(rng.standard_normal(n), math.sqrt(variance), centred=centred)
+
+
+def _perturbed(noise: NDArray[np.float64], scale: float, *, centred: bool) -> NDArray[np.float64]:
     if centred:
-        value -= value.mean()
-    value *= math.sqrt(variance)
-    value += 1.0
-    return value
+        noise -= noise.mean()
+    noise *= scale
+    noise += 1.0
+    return noise
 
 
 @dataclass(frozen=True)
-class Fisher(Law):
+class Injected(Law):
+    """Noise of any scalar law: ``w = 1 + σ·ε`` on a random m-subset S (all n without ``support``), else 1.
+
+    With v = Var ε (1 for a standardised law) and ε independent:
+
+    - as it is: σ² = n²/(bm), and n/b without support. Var w_i = (m/n)·σ²v = nv/b, E ε_i ε_j = 0: α = nv/b, β = 0;
+    - centred, ε − ε̄ over S: σ² = n(n−1)/(b(m−1)), and n/b without support. Cov(ε − ε̄) = v(I − 11ᵀ/m) within S, so
+      Cov(w_i, w_j) = (m(m−1)/(n(n−1)))·σ²·(−v/m) = −v/b, and α = nv/b, β = −v/b.
+
+    All examples are computed: where the noise is 0 the weight is 1.
+
+    Args:
+        scalar_law: of ε.
+        b: batch size whose noise is matched, ≥ 1, a real number (for v = 1).
+        centred: subtract the mean of ε, so that Σw = n surely and SGD's β is matched as well.
+        support: m, the number of examples with noise; None for all.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: ``b`` < 1; ``support`` < 1, or < 2 if centred; or, from ``moments`` and ``sample``, above n.
+
+    Example:
+        >>> from msgd.noise import Laplace
+        >>> Injected(Laplace(), 20, centred=True).moments(1000)
+        Moments(alpha=50.0, beta=-0.05)
+
+    References:
+        Wu et al. 2020, arXiv 1906.07405 (Gaussian ε; MSGD-[Fisher-m] and MSGD-[Cov-m] with support).
+    """
+
+    scalar_law: ScalarLaw
+    b: float
+    centred: bool = False
+    support: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.scalar_law, ScalarLaw):
+            raise TypeError(f"scalar_law must be a law of ε such as Normal(), not {self.scalar_law!r}")
+        if not isinstance(self.centred, bool):
+            raise TypeError(f"centred must be True or False, not {self.centred!r}")
+        object.__setattr__(self, "b", batch_size(self.b))
+        if self.support is not None:
+            object.__setattr__(self, "support", count("support", self.support))
+            if self.centred and self.support == 1:
+                raise ValueError("support must be at least 2 for centred noise: one centred number is 0")
+
+    @property
+    def coupled(self) -> bool:
+        """Only noise on all examples, not centred, is independent."""
+        return self.centred or self.support is not None
+
+    def moments(self, n: int) -> Moments:
+        """Exact α and β (see `Law.moments`)."""
+        self._check(n)
+        v = self.scalar_law.variance
+        if not self.centred:
+            return Moments(n / self.b * v, 0.0)
+        return NO_NOISE if n == 1 else Moments(n / self.b * v, -v / self.b)
+
+    def sample(self, n: int, rng: Generator) -> Sample:
+        """Dense weights; with support the subset is drawn first (see `Law.sample`)."""
+        self._check(n)
+        if self.support is None:
+            noise = self.scalar_law.sample(n, rng)
+            return Sample(None, _perturbed(noise, math.sqrt(n / self.b), centred=self.centred))
+        m = self.support
+        scale = math.sqrt(n * (n - 1) / (self.b * (m - 1)) if self.centred else n**2 / (self.b * m))
+        chosen = subset(n, m, rng)
+        noisy = _perturbed(self.scalar_law.sample(m, rng), scale, centred=self.centred)
+        if chosen is None:
+            return Sample(None, noisy)
+        value = np.ones(n)
+        value[chosen] = noisy
+        return Sample(None, value)
+
+    def _check(self, n: int) -> None:
+        if self.support is not None and count("n", n) < self.support:
+            raise ValueError(f"a support of m = {self.support} cannot be drawn from n = {n} examples: use m ≤ n")
+        count("n", n)
+
+
+class _Named(Law):
+    """A law that is a case of `Injected`."""
+
+    @property
+    @abstractmethod
+    def injected(self) -> Injected:
+        """The same law in the general form."""
+
+    @property
+    def coupled(self) -> bool:
+        """As the general form."""
+        return self.injected.coupled
+
+    def moments(self, n: int) -> Moments:
+        """Exact α and β (see `Law.moments`)."""
+        return self.injected.moments(n)
+
+    def sample(self, n: int, rng: Generator) -> Sample:
+        """Dense Gaussian weights (see `Law.sample`)."""
+        return self.injected.sample(n, rng)
+
+
+@dataclass(frozen=True)
+class Fisher(_Named):
     """MSGD-Fisher: ``w = 1 + √(n/b)·ε`` with ε ~ N(0, I_n): α = n/b, β = 0.
 
     The gradient noise has the covariance F/b, F the empirical Fisher: SGD's, plus ḡḡᵀ/b.
@@ -48,24 +157,16 @@ class Fisher(Law):
     b: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "b", batch_size(self.b))
+        object.__setattr__(self, "b", self.injected.b)
 
     @property
-    def coupled(self) -> bool:
-        """The components of ε are independent."""
-        return False
-
-    def moments(self, n: int) -> Moments:
-        """Exact α and β (see `Law.moments`)."""
-        return Moments(count("n", n) / self.b, 0.0)
-
-    def sample(self, n: int, rng: Generator) -> Sample:
-        """Dense Gaussian weights (see `Law.sample`)."""
-        return Sample(None, gaussian(n, n / self.b, rng, centred=False))
+    def injected(self) -> Injected:
+        """The same law in the general form."""
+        return Injected(Normal(), self.b)
 
 
 @dataclass(frozen=True)
-class Cov(Law):
+class Cov(_Named):
     """MSGD-Cov: ``w = 1 + √(n/b)·(ε − ε̄)`` with ε ~ N(0, I_n): α = n/b, β = −1/b.
 
     Cov(ε − ε̄) = I − 11ᵀ/n, so the gradient noise has the covariance C/b: that of SGD with replacement, exactly.
@@ -89,12 +190,77 @@ class Cov(Law):
     b: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "b", batch_size(self.b))
+        object.__setattr__(self, "b", self.injected.b)
 
-    def moments(self, n: int) -> Moments:
-        """Exact α and β (see `Law.moments`)."""
-        return NO_NOISE if count("n", n) == 1 else Moments(n / self.b, -1 / self.b)
+    @property
+    def injected(self) -> Injected:
+        """The same law in the general form."""
+        return Injected(Normal(), self.b, centred=True)
 
-    def sample(self, n: int, rng: Generator) -> Sample:
-        """Dense Gaussian weights, centred over the whole logical batch (see `Law.sample`)."""
-        return Sample(None, gaussian(n, n / self.b, rng, centred=True))
+
+@dataclass(frozen=True)
+class SparseFisher(_Named):
+    """MSGD-[Fisher-m]: ``w = 1 + σ·ε`` on a random m-subset, else 1, with σ² = n²/(bm): α = n/b, β = 0.
+
+    Derived in `Injected`. Sparse in the noise only: all examples are computed.
+
+    Args:
+        b: batch size whose noise is matched, ≥ 1, a real number.
+        support: m, at most n.
+
+    Raises:
+        TypeError: an argument is not a number.
+        ValueError: ``b`` < 1, ``support`` < 1; or, from ``moments`` and ``sample``, above n.
+
+    Example:
+        >>> SparseFisher(20, support=100).moments(1000)
+        Moments(alpha=50.0, beta=0.0)
+
+    References:
+        Wu et al. 2020, arXiv 1906.07405.
+    """
+
+    b: float
+    support: int = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "b", self.injected.b)
+
+    @property
+    def injected(self) -> Injected:
+        """The same law in the general form."""
+        return Injected(Normal(), self.b, support=self.support)
+
+
+@dataclass(frozen=True)
+class SparseCov(_Named):
+    """MSGD-[Cov-m]: `SparseFisher` with ε centred on the subset, σ² = n(n−1)/(b(m−1)): α = n/b, β = −1/b.
+
+    Derived in `Injected`. Σw = n surely.
+
+    Args:
+        b: batch size whose noise is matched, ≥ 1, a real number.
+        support: m, from 2 to n.
+
+    Raises:
+        TypeError: an argument is not a number.
+        ValueError: ``b`` < 1, ``support`` < 2; or, from ``moments`` and ``sample``, above n.
+
+    Example:
+        >>> SparseCov(20, support=100).moments(1000)
+        Moments(alpha=50.0, beta=-0.05)
+
+    References:
+        Wu et al. 2020, arXiv 1906.07405.
+    """
+
+    b: float
+    support: int = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "b", self.injected.b)
+
+    @property
+    def injected(self) -> Injected:
+        """The same law in the general form."""
+        return Injected(Normal(), self.b, centred=True, support=self.support)

@@ -24,6 +24,14 @@ class Sample:
     index: NDArray[np.int64] | None
     value: NDArray[np.float64]
 
+    def dense(self, n: int) -> NDArray[np.float64]:
+        """The weights of all n examples, zeros included."""
+        if self.index is None:
+            return self.value
+        dense = np.zeros(n)
+        dense[self.index] = self.value
+        return dense
+
 
 @dataclass(frozen=True, eq=False)
 class Weights:
@@ -87,6 +95,11 @@ class Law(ABC):
         """Whether the weights of different examples depend on each other."""
         return True
 
+    @property
+    def correlated(self) -> bool:
+        """Whether steps are tied to each other or differ; ``moments`` are then those of one step on its own."""
+        return False
+
     @abstractmethod
     def moments(self, n: int) -> Moments:
         """Exact α and β of ``Cov(w) = α·I + β·11ᵀ`` for n examples.
@@ -110,6 +123,20 @@ class Law(ABC):
             The draw, in float64.
         """
 
+    def at_step(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Sample:
+        """Draw the weights of one step in float64; a law that ties steps together says here how.
+
+        Args:
+            n: as in `draw`.
+            seed: as in `draw`.
+            step: as in `draw`.
+            stream: as in `draw`.
+
+        Returns:
+            The draw.
+        """
+        return self.sample(n, generator(seed, step, stream))
+
     def draw(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Weights:
         """Draw the weights of one step: the same on every call, in every process.
 
@@ -127,7 +154,7 @@ class Law(ABC):
             >>> noise.MiniBatch(2).draw(6, seed=0, step=0)
             Weights(index=tensor([0, 5]), value=tensor([3., 3.]), n=6)
         """
-        drawn = self.sample(count("n", n), generator(seed, step, stream))
+        drawn = self.at_step(count("n", n), seed=seed, step=step, stream=stream)
         index = None if drawn.index is None else torch.from_numpy(drawn.index)
         return Weights(index, torch.from_numpy(drawn.value.astype(np.float32)), n)
 

@@ -45,7 +45,11 @@ class Moments:
 
         Returns:
             n/α; infinite for weights without noise.
+
+        Raises:
+            ValueError: the law has no variance.
         """
+        self._need_variance()
         return n / self.alpha if self.alpha > 0 else math.inf
 
     def mean_gradient_coefficient(self, n: int) -> float:
@@ -56,5 +60,15 @@ class Moments:
 
         Returns:
             0 for noise of the "Cov" kind, α/n for the "Fisher" kind (β = 0).
+
+        Raises:
+            ValueError: the law has no variance.
         """
+        self._need_variance()
         return self.alpha / n + self.beta
+
+    def _need_variance(self) -> None:
+        if math.isinf(self.alpha):
+            raise ValueError(
+                "this law has no variance, and so no batch size of equal noise: use one of finite variance"
+            )

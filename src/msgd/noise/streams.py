@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 
+import numpy as np
 from numpy.random import Generator, Philox
 
 NOISE = 0  #: the weights of the examples
@@ -38,8 +39,10 @@ def generator(seed: int, step: int, stream: int = NOISE) -> Generator:
     References:
         Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
-    key = [_word("seed", seed), _word("stream", stream)]
-    return Generator(Philox(key=key, counter=[0, 0, 0, _word("step", step)]))
+    # As uint64 throughout: NumPy makes floats of a list with words of 2⁶³ and more.
+    key = np.array([_word("seed", seed), _word("stream", stream)], dtype=np.uint64)
+    counter = np.array([0, 0, 0, _word("step", step)], dtype=np.uint64)
+    return Generator(Philox(key=key, counter=counter))
 
 
 def _word(name: str, value: int) -> int:

@@ -1,0 +1,199 @@
+"""Laws that tie the weights of different steps together, or change with the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from msgd.noise.law import Law, Sample, count
+from msgd.noise.moments import Moments
+from msgd.noise.sampling import MiniBatch
+from msgd.noise.streams import NOISE, generator
+
+_BEFORE = 2**64 - 1  # the step −1, as the counter's word has it
+_EPOCHS = 2**62  # steps from here on are numbers of epochs, which share no stream with steps of training
+
+
+@lru_cache(maxsize=8)
+def _permutation(n: int, seed: int, epoch: int, stream: int) -> NDArray[np.int64]:
+    return generator(seed, _EPOCHS + epoch, stream).permutation(n)
+
+
+@dataclass(frozen=True)
+class Reshuffled(Law):
+    """SGD as data loaders do it: each epoch visits a random permutation, b examples a step, weight n/b.
+
+    The last n mod b examples of each permutation are dropped. One step alone is distributed as `MiniBatch(b)`, so the
+    moments are its: **marginal** ones. Within an epoch the batches are disjoint, hence negatively correlated, and a
+    formula for independent steps does not apply.
+
+    Args:
+        b: batch size, a whole number, at most n.
+
+    Raises:
+        TypeError: ``b`` is not a whole number.
+        ValueError: ``b`` < 1; or, from ``moments`` and ``draw``, b > n.
+
+    Example:
+        >>> epoch = [Reshuffled(2).draw(4, seed=0, step=t).index.tolist() for t in range(2)]
+        >>> sorted(epoch[0] + epoch[1])
+        [0, 1, 2, 3]
+    """
+
+    b: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "b", count("b", self.b))
+
+    @property
+    def correlated(self) -> bool:
+        """Steps of one epoch share its permutation."""
+        return True
+
+    def moments(self, n: int) -> Moments:
+        """Marginal α and β: those of `MiniBatch` (see `Law.moments`)."""
+        return MiniBatch(self.b).moments(n)
+
+    def sample(self, n: int, rng: Generator) -> Sample:
+        """One step on its own (see `Law.sample`)."""
+        return MiniBatch(self.b).sample(n, rng)
+
+    def at_step(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Sample:
+        """The step's part of its epoch's permutation (see `Law.at_step`)."""
+        MiniBatch(self.b).moments(n)
+        generator(seed, step, stream)
+        epoch, place = divmod(step, n // self.b)
+        batch = _permutation(n, seed, epoch, stream)[place * self.b : (place + 1) * self.b]
+        return Sample(np.sort(batch), np.full(self.b, n / self.b))
+
+
+@dataclass(frozen=True)
+class Anticorrelated(Law):
+    """Anticorrelated noise: ``w_t = 1 + (ξ_t − ξ_{t−1})/√2`` with ξ_t = inner_t − 1 and ξ_{−1} an extra draw.
+
+    The moments are **marginal**: Cov(w_t) = ½(Cov ξ_t + Cov ξ_{t−1}), those of ``inner``. Steps t and t+1 have the
+    covariance −½·Cov(inner), and the sum of the noise over steps telescopes.
+
+    Args:
+        inner: a law with independent steps.
+
+    Raises:
+        TypeError: ``inner`` is no law, or one whose steps are correlated.
+
+    Example:
+        >>> from msgd.noise import Fisher
+        >>> Anticorrelated(Fisher(20)).moments(1000)
+        Moments(alpha=50.0, beta=0.0)
+
+    References:
+        Orvieto, Kersting, Proske, Bach, Lucchi: "Anticorrelated noise injection …", arXiv 2202.02831, Section 2.
+    """
+
+    inner: Law
+
+    def __post_init__(self) -> None:
+        independent_steps("inner", self.inner)
+
+    @property
+    def correlated(self) -> bool:
+        """Each draw of the inner law is used twice."""
+        return True
+
+    def moments(self, n: int) -> Moments:
+        """Marginal α and β: those of the inner law (see `Law.moments`)."""
+        return self.inner.moments(n)
+
+    def sample(self, n: int, rng: Generator) -> Sample:
+        """One step on its own, with both its draws from ``rng`` (see `Law.sample`)."""
+        return self._difference(n, self.inner.sample(n, rng), self.inner.sample(n, rng))
+
+    def at_step(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Sample:
+        """This step's draw of the inner law and the last one's (see `Law.at_step`)."""
+        last = step - 1 if step > 0 else _BEFORE
+        now, before = (self.inner.at_step(n, seed=seed, step=t, stream=stream) for t in (step, last))
+        return self._difference(n, now, before)
+
+    @staticmethod
+    def _difference(n: int, now: Sample, before: Sample) -> Sample:
+        return Sample(None, 1 + (now.dense(n) - before.dense(n)) / math.sqrt(2))
+
+
+@dataclass(frozen=True)
+class Scheduled(Law):
+    """A law for each step: ``w_t ~ law_of_step(t)``, independent over steps where those laws are.
+
+    Its moments change with the step; ``moments`` gives those of step 0, and ``law_of_step(t).moments(n)`` the others.
+
+    Args:
+        law_of_step: a pure function of the step.
+
+    Raises:
+        TypeError: ``law_of_step`` is no function, or does not return a law.
+
+    Example:
+        >>> from msgd.noise import Fisher
+        >>> law = Scheduled(lambda step: Fisher(20 if step < 1000 else 80))
+        >>> [law.law_of_step(step).moments(1000).alpha for step in (0, 5000)]
+        [50.0, 12.5]
+    """
+
+    law_of_step: Callable[[int], Law]
+
+    def __post_init__(self) -> None:
+        if not callable(self.law_of_step):
+            raise TypeError(f"law_of_step must be a function from the step to a law, not {self.law_of_step!r}")
+        self._at(0)
+
+    def __repr__(self) -> str:
+        function = self.law_of_step
+        return f"Scheduled({getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))})"
+
+    @property
+    def correlated(self) -> bool:
+        """What a step draws depends on its number."""
+        return True
+
+    @property
+    def coupled(self) -> bool:
+        """As the law of step 0."""
+        return self._at(0).coupled
+
+    def moments(self, n: int) -> Moments:
+        """α and β of step 0 (see `Law.moments`)."""
+        return self._at(0).moments(n)
+
+    def sample(self, n: int, rng: Generator) -> Sample:
+        """A draw of step 0's law (see `Law.sample`)."""
+        return self._at(0).sample(n, rng)
+
+    def at_step(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Sample:
+        """A draw of that step's law (see `Law.at_step`)."""
+        return self._at(step).at_step(n, seed=seed, step=step, stream=stream)
+
+    def _at(self, step: int) -> Law:
+        law = self.law_of_step(step)
+        if not isinstance(law, Law):
+            raise TypeError(f"law_of_step({step}) must be a law such as Fisher(20), not {law!r}")
+        return law
+
+
+def independent_steps(name: str, law: Law) -> None:
+    """Refuse what is no law, or one whose draw depends on more than the step's own numbers.
+
+    Args:
+        name: of the argument.
+        law: its value.
+
+    Raises:
+        TypeError: as said.
+    """
+    if not isinstance(law, Law):
+        raise TypeError(f"{name} must be a law such as Fisher(20), not {law!r}")
+    if law.correlated:
+        raise TypeError(f"{name} must be a law with independent steps, and those of {law!r} are tied to each other")

@@ -1,0 +1,178 @@
+"""Scalar laws of the injected noise ε: mean 0, and variance 1 where there is one."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy import stats
+
+
+class ScalarLaw(ABC):
+    """A law of ε ∈ R with mean 0 that takes the normal's place in `msgd.noise.Injected`."""
+
+    @property
+    def variance(self) -> float:
+        """Var ε: 1, unless the law says otherwise; infinite where there is none."""
+        return 1.0
+
+    @property
+    @abstractmethod
+    def kurtosis(self) -> float:
+        """E ε⁴ / (E ε²)²: 3 for the normal; infinite or NaN where the fourth moment is."""
+
+    @abstractmethod
+    def sample(self, size: int, rng: Generator) -> NDArray[np.float64]:
+        """Draw independent values.
+
+        Args:
+            size: how many.
+            rng: the source of randomness.
+
+        Returns:
+            Shape (size,).
+        """
+
+
+@dataclass(frozen=True)
+class Normal(ScalarLaw):
+    """N(0, 1)."""
+
+    @property
+    def kurtosis(self) -> float:
+        """3."""
+        return 3.0
+
+    def sample(self, size: int, rng: Generator) -> NDArray[np.float64]:
+        """Standard normal values (see `ScalarLaw.sample`)."""
+        return rng.standard_normal(size)
+
+
+@dataclass(frozen=True)
+class Rademacher(ScalarLaw):
+    """±1 with probability 1/2 each."""
+
+    @property
+    def kurtosis(self) -> float:
+        """1, the least there is."""
+        return 1.0
+
+    def sample(self, size: int, rng: Generator) -> NDArray[np.float64]:
+        """Signs (see `ScalarLaw.sample`)."""
+        return np.where(rng.integers(2, size=size) == 1, 1.0, -1.0)
+
+
+@dataclass(frozen=True)
+class Uniform(ScalarLaw):
+    """Uniform on [−√3, √3]: variance (2√3)²/12 = 1."""
+
+    @property
+    def kurtosis(self) -> float:
+        """9/5."""
+        return 1.8
+
+    def sample(self, size: int, rng: Generator) -> NDArray[np.float64]:
+        """Uniform values (see `ScalarLaw.sample`)."""
+        return rng.uniform(-math.sqrt(3), math.sqrt(3), size)
+
+
+@dataclass(frozen=True)
+class Laplace(ScalarLaw):
+    """Laplace of scale 1/√2: variance 2·(1/√2)² = 1."""
+
+    @property
+    def kurtosis(self) -> float:
+        """6."""
+        return 6.0
+
+    def sample(self, size: int, rng: Generator) -> NDArray[np.float64]:
+        """Laplace values (see `ScalarLaw.sample`)."""
+        return rng.laplace(0.0, math.sqrt(0.5), size)
+
+
+@dataclass(frozen=True)
+class StudentT(ScalarLaw):
+    """Student's t, scaled to variance 1 or to the normal's quartiles.
+
+    A t of df ≤ 2 has no variance to scale by. To compare tails, scale every df by the quartiles (``scale="iqr"``):
+    otherwise a heavier tail comes with a narrower middle, and tail and scale are confounded.
+
+    Args:
+        df: degrees of freedom, > 1 (below there is no mean).
+        scale: "variance": ε = t·√((df−2)/df), for df > 2; "iqr": ε = t·z/q with z, q the upper quartiles of N(0, 1)
+            and of t, so that ε has the normal's interquartile range.
+
+    Raises:
+        ValueError: df ≤ 1; df ≤ 2 with ``scale="variance"``; another ``scale``.
+
+    Example:
+        >>> StudentT(1.5, scale="iqr").variance
+        inf
+    """
+
+    df: float
+    scale: Literal["variance", "iqr"] = "variance"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.df, bool) or not isinstance(self.df, int | float) or not 1 < self.df < math.inf:
+            raise ValueError(f"df must be a number above 1, not {self.df!r}: with df ≤ 1 Student's t has no mean")
+        if self.scale not in ("variance", "iqr"):
+            raise ValueError(f'scale must be "variance" or "iqr", not {self.scale!r}')
+        if self.scale == "variance" and self.df <= 2:
+            raise ValueError(f'Student\'s t has no variance at df = {self.df}: use scale="iqr", or df > 2')
+
+    @property
+    def variance(self) -> float:
+        """df/(df−2)·factor²; infinite for df ≤ 2."""
+        if self.scale == "variance":
+            return 1.0
+        return self.df / (self.df - 2) * self._factor**2 if self.df > 2 else math.inf
+
+    @property
+    def kurtosis(self) -> float:
+        """3 + 6/(df−4); infinite for df ≤ 4, NaN where there is no variance."""
+        if self.df > 4:
+            return 3 + 6 / (self.df - 4)
+        return math.inf if self.df > 2 else math.nan
+
+    @property
+    def _factor(self) -> float:
+        if self.scale == "variance":
+            return math.sqrt((self.df - 2) / self.df)
+        return float(stats.norm.ppf(0.75) / stats.t.ppf(0.75, self.df))
+
+    def sample(self, size: int, rng: Generator) -> NDArray[np.float64]:
+        """Scaled Student-t values (see `ScalarLaw.sample`)."""
+        return self._factor * rng.standard_t(self.df, size)
+
+
+@dataclass(frozen=True)
+class Gamma(ScalarLaw):
+    """A centred, skewed law: (γ − k)/√k with γ ~ Gamma(k, 1), whose mean and variance are k; skewness 2/√k.
+
+    Args:
+        shape: k > 0.
+
+    Raises:
+        ValueError: ``shape`` is not a positive number.
+    """
+
+    shape: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.shape, bool) or not isinstance(self.shape, int | float) or not 0 < self.shape < math.inf:
+            raise ValueError(f"shape must be a positive number, not {self.shape!r}")
+
+    @property
+    def kurtosis(self) -> float:
+        """3 + 6/k."""
+        return 3 + 6 / self.shape
+
+    def sample(self, size: int, rng: Generator) -> NDArray[np.float64]:
+        """Centred gamma values (see `ScalarLaw.sample`)."""
+        return (rng.standard_gamma(self.shape, size) - self.shape) / math.sqrt(self.shape)
