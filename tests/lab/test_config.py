@@ -39,6 +39,8 @@ def test_methods_override_and_nest():
     assert big.law == noise.Subsampled(30, noise.Emulate(8))
     assert (big.lr, big.steps, big.momentum) == (0.2, 7, 0.9)
     assert big.evaluations == [0, 7]
+    scalar = SMALL + '[methods.t]\nlaw = "injected"\ncentred = true\nscalar_law = {law = "student-t", df = 5}\n'
+    assert resolve(parse(scalar), n=40, data_digest="")[-1].law == noise.Injected(noise.StudentT(5), 8, centred=True)
     fields = SMALL + '[methods.rep]\nlaw = "mini-batch"\nb = 4\nreplacement = true\n'
     assert resolve(parse(fields), n=40, data_digest="")[-1].law == noise.MiniBatch(4, replacement=True)
 
@@ -83,6 +85,13 @@ def test_evaluations_include_start_and_end():
         ({"methods.sgd.b": 0}, "methods.sgd: b must be at least 1"),
         ({"methods.sgd.b": "many"}, "methods.sgd: b must be a whole number"),
         ({"methods.sgd.law": "sgd"}, "methods.sgd.law: 'sgd' is not a law; there are full-batch, mini-batch"),
+        (
+            {"methods.t": {"law": "injected", "scalar_law": {"law": "cauchy"}}},
+            "t.scalar_law.law: 'cauchy' .* student-t",
+        ),
+        ({"methods.t": {"law": "injected", "scalar_law": {"law": "gamma", "k": 1}}}, "unknown key 'k'; .* shape$"),
+        ({"methods.t": {"law": "injected", "scalar_law": "normal"}}, "must be a law of ε"),
+        ({"methods.t": {"law": "scheduled"}}, "law_of_step"),
         ({"methods.sgd.lr": "x"}, "methods.sgd.lr: .*valid number"),
         ({"methods.new.b": 3}, "methods.new.law is missing"),
         ({"methods.A B.law": "cov"}, "a method's name has lower-case letters"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 import zlib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from msgd.errors import UserError
 from msgd.lab.data import DATA_SETS
 from msgd.lab.models import MODELS
-from msgd.noise import LAWS, Law
+from msgd.noise import LAWS, SCALAR_LAWS, Law, ScalarLaw
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+._-]{0,63}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -211,7 +212,7 @@ def _first_fault(error: ValidationError) -> str:
     if fault["type"] == "missing":
         return f"{key} is missing"
     if fault["loc"][-1] == "[key]":
-        return f"{key!r}: a method's name has lower-case letters, digits and + . _ - only"
+        return f"{key!r}: a method's name has lower-case letters, digits and + _ - only"
     if fault["type"] == "value_error":  # one of ours, which says what was given
         return f"{key}: {fault['ctx']['error']}"
     return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"
@@ -221,7 +222,7 @@ def build_law(table: dict[str, Any], *, b: float | None, where: str) -> Law:
     """Build a law from a recipe's table.
 
     Args:
-        table: ``law``, its name, and its fields; a field that is itself a law is a table of this form.
+        table: ``law``, its name, and its fields; a field that is itself a law or a scalar law is such a table.
         b: the recipe's b, for laws that have one and do not say otherwise.
         where: the table's place, for messages.
 
@@ -231,22 +232,27 @@ def build_law(table: dict[str, Any], *, b: float | None, where: str) -> Law:
     Raises:
         UserError: an unknown law or field, or a value that the law refuses.
     """
+    law: Law = _build(table, LAWS, b=b, where=where)
+    return law
+
+
+def _build(table: dict[str, Any], known: Mapping[str, type[Law | ScalarLaw]], *, b: float | None, where: str) -> Any:
     name = table.get("law")
-    if name not in LAWS:
-        raise UserError(f"{where}.law: {name!r} is not a law; there are {', '.join(LAWS)}")
-    cls = LAWS[name]
-    fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # each law is a dataclass
+    if not isinstance(name, str) or name not in known:
+        raise UserError(f"{where}.law: {name!r} is not a law; there are {', '.join(known)}")
+    fields = [field.name for field in dataclasses.fields(known[name])]  # type: ignore[arg-type]  # each law is a dataclass
     given = {key: value for key, value in table.items() if key != "law"}
     for key, value in given.items():
         if key not in fields:
-            allowed = ", ".join([*fields, *Training.model_fields])
+            allowed = ", ".join(fields if known is SCALAR_LAWS else [*fields, *Training.model_fields])
             raise UserError(f"{where}: unknown key {key!r}; with the law {name} allowed are {allowed}")
         if isinstance(value, dict):
-            given[key] = build_law(value, b=b, where=f"{where}.{key}")
+            inner = SCALAR_LAWS if key == "scalar_law" else LAWS
+            given[key] = _build(value, inner, b=b, where=f"{where}.{key}")
     if "b" in fields and b is not None:
         given.setdefault("b", int(b) if float(b).is_integer() else b)
     try:
-        return cls(**given)
+        return known[name](**given)
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}") from error
 
