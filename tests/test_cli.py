@@ -78,7 +78,7 @@ def test_the_folder_of_a_run(finished):
         "metrics.jsonl",
     }
     config = tomllib.loads((folder / "config.toml").read_text())
-    assert config["law"] == "MiniBatch(b=8, replacement=False)"
+    assert config["law"] == "MiniBatch(b=8, replacement=False)"  # in full: it identifies the run
     assert config["seed"] == 1
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 10, 20, 30, 40, 50, 60]
@@ -123,6 +123,8 @@ def test_more_seeds_and_fewer_methods(finished, copy, fashion_mnist):
     results = json.loads((copy / "results.json").read_text())
     assert {(r["method"], r["seed"]) for r in results["runs"]} == {(m, s) for m in ("gd", "sgd") for s in range(3)}
     assert (copy / "bernoulli" / "seed-0" / "metrics.jsonl").exists()  # left alone
+    assert "2 finished runs of other methods or seeds in the folder, not shown here" in done.stdout
+    assert "--seeds 3" in results["environment"]["command"]
 
 
 def test_one_worker_or_two_give_the_same(finished, tmp_path, fashion_mnist):
@@ -248,7 +250,7 @@ def bad_inputs(recipe, copy, data_dir, tmp_path):
         "mini-batch larger than n": ([*run, "--set", "b=41"], None, "use b ≤ n"),
         "missing data folder": (["run", recipe, "--data-dir", tmp_path / "no"], None, "does not exist"),
         "truncated IDX": ([*run[:2], "--data-dir", broken, "--out", copy], None, "fetch it again"),
-        "unwritable out": ([*run[:-1], file / "out"], None, "Not a directory"),
+        "unwritable out": ([*run[:-1], file / "out"], None, "a file in its place"),
         "corrupt checkpoint": (run, flip, "wrong checksum"),
         "truncated checkpoint": (run, cut, "is damaged"),
         "damaged metrics": (run, scribble, "metrics.jsonl is damaged"),
@@ -312,6 +314,26 @@ def test_recipes_and_show(tmp_path, capsys):
     mine = tmp_path / "mine.toml"
     mine.write_text(shown)
     assert here(capsys, "show", mine) == (0, shown, "")
+
+
+def test_nothing_is_finished_yet(copy, capsys):
+    for checkpoint in copy.glob("*/seed-*/checkpoint.safetensors"):
+        checkpoint.unlink()
+    for command in ("compare", "report"):
+        code, _, errors = here(capsys, command, copy)
+        assert code == 2
+        assert "no run in" in errors
+
+
+def test_a_diverged_run_is_named(tmp_path, fashion_mnist, recipe_file, capsys):
+    arguments = ["run", recipe_file, "--out", tmp_path / "out", "--data-dir", fashion_mnist, "--jobs", 1]
+    code, said, _ = here(capsys, *arguments, "--set", "lr=1e6", "--methods", "sgd", "--steps", 20)
+    assert code == 0
+    assert "sgd diverged: a loss of seeds 0, 1 is not finite" in said
+
+
+def test_version(capsys):
+    assert here(capsys, "--version") == (0, "0.1.0\n", "")
 
 
 def test_help_does_not_wait_for_torch():

@@ -36,7 +36,7 @@ def test_a_given_step_does_not_advance():
     reweight(values)
     assert torch.equal(reweight(values), later)
     micro = Reweighter(Cov(3), seed=5, logical_batch=12)
-    parts = micro(values[:5], step=2) + micro(values[5:], step=2, offset=5)
+    parts = micro(values[:5], step=2, offset=0) + micro(values[5:], step=2, offset=5)
     torch.testing.assert_close(parts, later)
     assert micro.state_dict()["offset"] == 0
 
@@ -132,8 +132,14 @@ def test_flush():
     for law in (Cov(3), MiniBatch(3), Emulate(3)):
         coupled = Reweighter(law, seed=5, logical_batch=12)
         coupled(losses(4))
-        with pytest.raises(ValueError, match="drop_last=True"):
+        with pytest.raises(ValueError, match=r"run past .* call discard\(\)"):
+            coupled(losses(12))
+        with pytest.raises(ValueError, match=r"call discard\(\)"):
             coupled.flush()
+        coupled.discard()
+        torch.testing.assert_close(coupled(losses(12)), expected(law, losses(12), seed=5, step=1))
+        coupled.discard()  # nothing is pending
+        assert coupled.step == 2
     for law in (FullBatch(), Bernoulli(3), Poisson(3), Emulate(3, "fisher")):
         free = Reweighter(law, seed=5, logical_batch=12)
         free(losses(6))
@@ -152,7 +158,7 @@ def test_one_example():
     [
         (lambda: Reweighter(Fisher(3), seed=0)(torch.tensor(1.0)), 'reduction="none"'),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4, 1)), r"losses.squeeze\(1\)"),
-        (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4, 3)), 'reduction="none"'),
+        (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4, 3)), r"flatten\(1\).mean\(1\)"),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(0)), "must be at least 1"),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4, dtype=torch.int64)), "floating-point"),
         (lambda: Reweighter(Fisher(3), seed=0)([1.0, 2.0]), "floating-point tensor"),
@@ -167,6 +173,8 @@ def test_one_example():
         (lambda: Reweighter(Fisher(3), seed=0, logical_batch=4)(torch.ones(5)), "run past the logical batch of 4"),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4), offset=1), "offset goes with step"),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4), step=1, offset=1), "run past"),
+        (lambda: Reweighter(Fisher(3), seed=0, logical_batch=8)(torch.ones(4), step=1), "say with offset="),
+        (lambda: Reweighter(Fisher(3), seed=0).load_state_dict(None), "needs the keys"),
         (lambda: weighted_mean(torch.ones(4), Weights(torch.tensor([0]), torch.ones(1), 4)), "4 losses for 1 weights"),
         (lambda: weighted_mean(torch.ones(4, 1), Weights(None, torch.ones(4), 4)), "squeeze"),
         (lambda: weighted_mean(torch.ones(()), Weights(None, torch.ones(1), 1)), 'reduction="none"'),

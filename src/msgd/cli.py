@@ -28,6 +28,24 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from msgd import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe's name (see msgd recipes) or a TOML file of yours.")]
 FolderArgument = Annotated[Path, typer.Argument(help="A folder that msgd run wrote, such as runs/mnist1d.")]
 
@@ -79,8 +97,9 @@ def recipes() -> None:
     with _clear_errors():
         from msgd.lab.config import parse_recipe, recipe_names, recipe_text
 
+        width = max(len(name) for name in recipe_names()) + 2
         for name in recipe_names():
-            typer.echo(f"{name:<16}{parse_recipe(recipe_text(name), source=name).title}")
+            typer.echo(f"{name:<{width}}{parse_recipe(recipe_text(name), source=name).title}")
 
 
 @app.command()
@@ -166,18 +185,16 @@ def _run(
     device = _device(device)
     out = out or Path("runs") / Path(name).stem
     console = _console()
+    console.print(recipe.title, style="bold")
     loaded = data.load(recipe.data, n=recipe.n, data_dir=data_dir)
     digest = loaded.digest()
     planned = resolve(recipe, n=loaded.n, data_digest=digest)
     with runs.locked(out):
         jobs = runner.remaining(planned, out)
         about = environment.describe(device)
-        if jobs or not (out / "experiment.json").exists():
-            results.describe_experiment(out, Path(name).stem, recipe, {"n": loaded.n, "digest": digest}, about)
-        else:  # nothing to train: what is reported is where the runs were trained
-            results.describe_experiment(
-                out, Path(name).stem, recipe, {"n": loaded.n, "digest": digest}, results.gather(out).environment
-            )
+        results.describe_experiment(
+            out, Path(name).stem, recipe, {"n": loaded.n, "digest": digest}, about, keep_environment=not jobs
+        )
         _say_plan(recipe, planned, jobs, out, console)
         if jobs:
             runner.execute(
@@ -206,10 +223,12 @@ def _device(name: str) -> str:
 
 
 def _say_plan(recipe: Recipe, planned: list[Any], jobs: list[Any], out: Path, console: Console) -> None:
-    console.print(recipe.title, style="bold")
+    from msgd.lab.verdict import plural
+
     done = len(planned) - len(jobs)
     console.print(
-        f"{len(recipe.methods)} methods × {recipe.seeds} seeds, {recipe.steps} steps each, in {out}"
+        f"{plural(len(recipe.methods), 'method')} × {plural(recipe.seeds, 'seed')}, "
+        f"{plural(recipe.steps, 'step')} each, in {out}"
         + (f"; {done} of {len(planned)} runs are finished already" if done else ""),
     )
 
@@ -219,8 +238,6 @@ def _conclude(out: Path, console: Console) -> None:
     from msgd.lab.report import write_report
 
     gathered = results.gather(out)
-    if not gathered.finished:
-        raise UserError(f"no run in {out} is finished yet: let msgd run end")
     results.write(gathered, out)
     page = write_report(gathered, out)
     _print_verdicts(gathered, console)

@@ -114,13 +114,13 @@ class Reweighter:
         """Number of logical batches behind: the step of the next draw."""
         return self._step
 
-    def __call__(self, losses: Tensor, *, step: int | None = None, offset: int = 0) -> Tensor:
+    def __call__(self, losses: Tensor, *, step: int | None = None, offset: int | None = None) -> Tensor:
         """Weight the losses of one (micro-)batch.
 
         Args:
             losses: shape (batch,), one for each example: the loss with ``reduction="none"``.
             step: use the draw of this step and do not advance: for the closures of LBFGS, the two passes of SAM.
-            offset: with ``step`` and ``logical_batch``: the position of the first of these losses.
+            offset: with ``step``, where these are not all the losses of a logical batch: the position of the first.
 
         Returns:
             The scalar to call ``.backward()`` on; with gradients disabled the plain mean.
@@ -143,7 +143,7 @@ class Reweighter:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         step: int | None = None,
-        offset: int = 0,
+        offset: int | None = None,
     ) -> Weights:
         """Weights of the next n losses, for `weighted_mean` inside a compiled function; a call without the losses.
 
@@ -163,12 +163,16 @@ class Reweighter:
         if count("the number of losses", n) and not torch.is_grad_enabled():
             return Weights(None, torch.ones(n, device=device, dtype=dtype), n)
         if step is None:
-            if offset:
+            if offset is not None:
                 raise ValueError("offset goes with step; without step the position is kept here")
             part = self._part(n, self._step, self._offset)
             self._advance(n)
         else:
-            part = self._part(n, step, offset)
+            if offset is None and n != (self.logical_batch or n):
+                raise ValueError(
+                    f"{n} of {self.logical_batch} losses with step={step}: say with offset= which ones they are"
+                )
+            part = self._part(n, step, offset or 0)
         return part.to(device, dtype)
 
     def flush(self) -> float:
@@ -186,11 +190,16 @@ class Reweighter:
         if self.law.coupled:
             raise ValueError(
                 f"{self._offset} of {self.logical_batch} losses seen, and the weights of {self.law!r} hold only "
-                "together: drop the short last batch (drop_last=True), or use a law with independent weights"
+                "together: leave this gradient out (optimizer.zero_grad()) and call discard()"
             )
         scale = self.logical_batch / self._offset
-        self._step, self._offset = self._step + 1, 0
+        self.discard()
         return scale
+
+    def discard(self) -> None:
+        """Give up a logical batch that came out short, and advance: its gradient must not be used."""
+        if self._offset:
+            self._step, self._offset = self._step + 1, 0
 
     def state_dict(self) -> ReweighterState:
         """All that resuming needs.
@@ -216,7 +225,7 @@ class Reweighter:
             ValueError: it is of another seed, law or logical batch, or is no such state.
         """
         mine = self.state_dict()
-        if set(state) != set(mine):
+        if not isinstance(state, dict) or set(state) != set(mine):
             raise ValueError(f"not the state of a Reweighter: it needs the keys {', '.join(mine)}")
         for key in ("seed", "law", "logical_batch"):
             if state[key] != mine[key]:
@@ -233,8 +242,8 @@ class Reweighter:
         whole = n if self.logical_batch is None else self.logical_batch
         if not 0 <= offset <= whole - n:
             raise ValueError(
-                f"{n} losses from position {offset} run past the logical batch of {whole}: "
-                "let the micro-batches of a step add up to logical_batch, or call flush() after a short one"
+                f"{n} losses from position {offset} run past the logical batch of {whole}: let the micro-batches of a "
+                f"step add up to it, and after a short one call {'discard' if self.law.coupled else 'flush'}()"
             )
         if self._drawn is None or self._drawn[0] != (step, whole):
             # Dense, and with the factor, once for all micro-batches of the step.
@@ -251,6 +260,9 @@ class Reweighter:
             self._step, self._offset = self._step + 1, 0
 
 
+_TO_ONE = {True: "squeeze(1)", False: "flatten(1).mean(1)"}
+
+
 def _check_losses(losses: Tensor) -> None:
     if not isinstance(losses, Tensor) or not losses.is_floating_point():
         raise TypeError("losses must be a floating-point tensor of one loss for each example")
@@ -258,5 +270,5 @@ def _check_losses(losses: Tensor) -> None:
         raise ValueError(
             f"losses have shape {tuple(losses.shape)}, and one loss for each example is needed, shape (batch,): "
             'use reduction="none" in the loss'
-            + (", then losses.squeeze(1)" if losses.ndim == 2 and losses.shape[1] == 1 else "")
+            + ("" if losses.ndim == 0 else ", then losses." + _TO_ONE[losses.ndim == 2 and losses.shape[1] == 1])
         )

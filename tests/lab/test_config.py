@@ -91,7 +91,9 @@ def test_evaluations_include_start_and_end():
         ),
         ({"methods.t": {"law": "injected", "scalar_law": {"law": "gamma", "k": 1}}}, "unknown key 'k'; .* shape$"),
         ({"methods.t": {"law": "injected", "scalar_law": "normal"}}, "must be a law of ε"),
-        ({"methods.t": {"law": "scheduled"}}, "law_of_step"),
+        ({"methods.t": {"law": "scheduled"}}, "the law scheduled needs law_of_step"),
+        ({"methods.t": {"law": "subsampled"}}, "the law subsampled needs B, inner"),
+        ({"methods.t": {"law": "subsampled", "B": 9, "inner": {"law": "cov", "lr": 1}}}, "'lr'; .* allowed are b$"),
         ({"methods.sgd.lr": "x"}, "methods.sgd.lr: .*valid number"),
         ({"methods.new.b": 3}, "methods.new.law is missing"),
         ({"methods.A B.law": "cov"}, "a method's name has lower-case letters"),
@@ -107,8 +109,13 @@ def test_impossible_values_are_refused_with_their_key(settings, message):
 
 
 def test_a_law_without_b_anywhere():
-    with pytest.raises(UserError, match=r"methods\.sgd: .*'b'"):
+    with pytest.raises(UserError, match=r"methods\.sgd: the law mini-batch needs b"):
         parse(SMALL.replace("b = 8\n", ""))
+
+
+def test_all_that_is_missing_is_named_at_once():
+    with pytest.raises(UserError, match=r"data, model, .*margin, reference are missing"):
+        parse('title = "x"\n[methods.gd]\nlaw = "full-batch"\n')
 
 
 def test_a_batch_larger_than_n():

@@ -210,7 +210,8 @@ def _first_fault(error: ValidationError) -> str:
     if fault["type"] == "extra_forbidden":
         return f"unknown key {key!r}; allowed are {', '.join(Recipe.model_fields)}"
     if fault["type"] == "missing":
-        return f"{key} is missing"
+        missing = [".".join(map(str, f["loc"])) for f in error.errors() if f["type"] == "missing"]
+        return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
     if fault["loc"][-1] == "[key]":
         return f"{key!r}: a method's name has lower-case letters, digits and + _ - only"
     if fault["type"] == "value_error":  # one of ours, which says what was given
@@ -232,25 +233,35 @@ def build_law(table: dict[str, Any], *, b: float | None, where: str) -> Law:
     Raises:
         UserError: an unknown law or field, or a value that the law refuses.
     """
-    law: Law = _build(table, LAWS, b=b, where=where)
+    law: Law = _build(table, LAWS, b=b, where=where, overrides=(*Training.model_fields, "optional"))
     return law
 
 
-def _build(table: dict[str, Any], known: Mapping[str, type[Law | ScalarLaw]], *, b: float | None, where: str) -> Any:
+def _build(
+    table: dict[str, Any],
+    known: Mapping[str, type[Law | ScalarLaw]],
+    *,
+    b: float | None,
+    where: str,
+    overrides: tuple[str, ...],
+) -> Any:
     name = table.get("law")
     if not isinstance(name, str) or name not in known:
         raise UserError(f"{where}.law: {name!r} is not a law; there are {', '.join(known)}")
-    fields = [field.name for field in dataclasses.fields(known[name])]  # type: ignore[arg-type]  # each law is a dataclass
+    fields = {field.name: field for field in dataclasses.fields(known[name])}  # type: ignore[arg-type]  # all are
     given = {key: value for key, value in table.items() if key != "law"}
     for key, value in given.items():
         if key not in fields:
-            allowed = ", ".join(fields if known is SCALAR_LAWS else [*fields, *Training.model_fields])
+            allowed = ", ".join([*fields, *overrides]) or "none"
             raise UserError(f"{where}: unknown key {key!r}; with the law {name} allowed are {allowed}")
         if isinstance(value, dict):
             inner = SCALAR_LAWS if key == "scalar_law" else LAWS
-            given[key] = _build(value, inner, b=b, where=f"{where}.{key}")
+            given[key] = _build(value, inner, b=b, where=f"{where}.{key}", overrides=())
     if "b" in fields and b is not None:
         given.setdefault("b", int(b) if float(b).is_integer() else b)
+    needed = [key for key, field in fields.items() if field.default is dataclasses.MISSING and key not in given]
+    if needed:
+        raise UserError(f"{where}: the law {name} needs {', '.join(needed)}")
     try:
         return known[name](**given)
     except (TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ import tomli_w
 from msgd.lab import runs
 from msgd.lab.results import FinishedRun, Results
 from msgd.lab.statistics import mean_interval
-from msgd.lab.verdict import COLUMNS, rows, sentences
+from msgd.lab.verdict import COLUMNS, plural, rows, sentences
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; grey for what is beyond them.
 COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999999")
@@ -63,13 +63,16 @@ def page(results: Results) -> str:
     title = escape(results.recipe.title)
     recipe = tomli_w.dumps(results.recipe.model_dump(exclude_none=True))
     environment = json.dumps(results.environment, indent=2)
-    methods, seeds = len(results.by_method()), len({done.run.seed for done in results.finished})
+    seeds = len({done.run.seed for done in results.finished})
+    counts = [plural(len(results.by_method()), "method"), plural(seeds, "seed"), plural(len(results.finished), "run")]
+    spread = "Mean over seeds, with its 95% interval" if seeds > 1 else "One seed"
     plots = [
-        ("Test accuracy", "Mean over seeds, with its 95% interval.", curves(results, "test_accuracy")),
-        ("Training loss", "Mean over seeds, with its 95% interval; logarithmic.", curves(results, "train_loss")),
+        ("Test accuracy", f"{spread}.", curves(results, "test_accuracy")),
+        ("Training loss", f"{spread}; logarithmic.", curves(results, "train_loss")),
         (
             "Where each run ended",
-            "A point per seed: its mean over the last ten evaluations. The bar: the mean, with its 95% interval.",
+            f"A point per seed: its mean over the last {runs.ENDPOINT} evaluations."
+            + (" The bar: the mean, with its 95% interval." if seeds > 1 else ""),
             endpoints(results),
         ),
     ]
@@ -86,7 +89,7 @@ def page(results: Results) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>{STYLE}</style></head><body>
 <h1>{title}</h1>
-<p class=note>{methods} methods, {seeds} seeds, {len(results.finished)} runs.
+<p class=note>{", ".join(counts)}.
 Accuracies in percent, differences in points.</p>
 {answer}
 <div class=wide>{_table(results)}</div>
@@ -148,7 +151,7 @@ def curves(results: Results, metric: str) -> Any:
     for method, done in results.by_method().items():
         steps, centre, low, high = _band(done, metric)
         if percent:
-            centre, low, high = ([100 * v for v in values] for values in (centre, low, high))
+            centre, low, high = ([min(max(100 * v, 0), 100) for v in values] for values in (centre, low, high))
         else:  # a t-interval may reach below zero, where a logarithm cannot follow
             low = [max(v, 0.2 * c) for v, c in zip(low, centre, strict=True)]
         if len(done) > 1:
@@ -176,7 +179,7 @@ def curves(results: Results, metric: str) -> Any:
     label = metric.replace("_", " ").replace("train", "training") + (" [%]" if percent else "")
     _layout(figure, x="step", y=label, height=430)
     if not percent:
-        figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+        figure.update_yaxes(type="log", exponentformat="power", minor={"ticks": "outside"})
     return figure
 
 
@@ -227,13 +230,19 @@ def differences(results: Results) -> Any:
     figure, colours = go.Figure(), _colours(results)
     shown = [c for c in results.comparisons if c.ci_low is not None and c.ci_high is not None]
     margin = 100 * results.recipe.margin
+    reach = 1.1 * max([margin, *(abs(100 * end) for c in shown for end in (c.ci_low or 0, c.ci_high or 0))])
     figure.add_vrect(x0=-margin, x1=margin, fillcolor="#009E73", opacity=0.08, line_width=0)
     figure.add_vline(x=0, line={"color": "#888", "width": 1})
-    for c in shown:
+    for c, high, width in [(c, c.ci_high, 2) for c in shown] + [(c, c.ci90_high, 5) for c in shown]:
         figure.add_scatter(
             x=[100 * c.difference],
             y=[c.method],
-            error_x={"type": "data", "array": [100 * ((c.ci_high or 0) - c.difference)], "thickness": 2, "width": 6},
+            error_x={
+                "type": "data",
+                "array": [100 * ((high or 0) - c.difference)],
+                "thickness": width,
+                "width": 6 - width,
+            },
             mode="markers",
             marker={"color": colours[c.method], "size": 11},
             hovertemplate=f"{c.method}: " + "%{x:+.2f} points<extra></extra>",
@@ -245,6 +254,7 @@ def differences(results: Results) -> Any:
         y="",
         height=90 + 48 * len(shown),
     )
+    figure.update_xaxes(range=[-reach, reach])
     figure.update_yaxes(range=[len(shown) - 0.4, -0.6], showgrid=False)
     return figure
 

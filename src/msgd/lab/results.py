@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Results:
     environment: dict[str, Any]
     finished: list[FinishedRun]
     missing: int
+    others: int
     comparisons: list[Comparison]
 
     def scores(self) -> dict[str, dict[int, float]]:
@@ -74,7 +75,7 @@ class Results:
 
 
 def describe_experiment(
-    out: Path, name: str, recipe: Recipe, data: dict[str, Any], environment: dict[str, Any]
+    out: Path, name: str, recipe: Recipe, data: dict[str, Any], environment: dict[str, Any], *, keep_environment: bool
 ) -> None:
     """Write what an experiment is into its folder, before its first run.
 
@@ -84,9 +85,16 @@ def describe_experiment(
         recipe: the recipe as it is run.
         data: ``n`` and ``digest`` of the data.
         environment: of the command.
+        keep_environment: nothing will be trained; if the same recipe was described before, its environment stays.
     """
-    runs.write_atomically(out / "config.toml", tomli_w.dumps(recipe.model_dump(exclude_none=True)).encode())
+    config = tomli_w.dumps(recipe.model_dump(exclude_none=True)).encode()
     about = {"recipe": name, "data": data, "environment": environment}
+    try:
+        if keep_environment and (out / "config.toml").read_bytes() == config:
+            about["environment"] = json.loads((out / "experiment.json").read_text(encoding="utf-8"))["environment"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # then it is written anew
+    runs.write_atomically(out / "config.toml", config)
     runs.write_atomically(out / "experiment.json", json.dumps(about, indent=2).encode())
 
 
@@ -100,14 +108,14 @@ def gather(out: Path) -> Results:
         The results, with the verdicts.
 
     Raises:
-        UserError: it is no such folder, or a file in it is damaged.
+        UserError: it is no such folder, holds no finished run, or a file in it is damaged.
     """
     try:
         text = (out / "config.toml").read_text(encoding="utf-8")
         about = json.loads((out / "experiment.json").read_text(encoding="utf-8"))
         name, environment = str(about["recipe"]), dict(about["environment"])
         n, digest = int(about["data"]["n"]), str(about["data"]["digest"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{out} holds no experiment: give the folder that msgd run wrote, such as runs/mnist1d"
         ) from None
@@ -116,9 +124,12 @@ def gather(out: Path) -> Results:
     recipe = parse_recipe(text, source=str(out / "config.toml"))
     planned = resolve(recipe, n=n, data_digest=digest)
     finished = [done for run in planned if (done := _finished(run, runs.folder_of(run, out))) is not None]
-    results = Results(name, recipe, environment, finished, len(planned) - len(finished), [])
-    comparisons = compare(results.scores(), recipe.reference, recipe.margin)
-    return Results(name, recipe, environment, finished, results.missing, comparisons)
+    if not finished:
+        raise UserError(f"no run in {out} is finished yet: let msgd run end, or give its command again")
+    shown = {runs.folder_of(run, out) for run in planned}
+    others = sum(path.parent not in shown for path in out.glob("*/seed-*/checkpoint.safetensors"))
+    results = Results(name, recipe, environment, finished, len(planned) - len(finished), others, [])
+    return replace(results, comparisons=compare(results.scores(), recipe.reference, recipe.margin))
 
 
 def _finished(run: Run, folder: Path) -> FinishedRun | None:

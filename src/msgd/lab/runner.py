@@ -101,10 +101,9 @@ def execute(
             try:
                 for number in results:
                     finished(jobs[number])
-            except BaseException:
-                if workers > 1:
+            finally:  # also at the end: idle workers would be waited for when the process exits
+                if min(workers, len(jobs)) > 1:
                     get_reusable_executor().shutdown(wait=True, kill_workers=True)
-                raise
 
 
 def _ignore_ctrl_c() -> None:
@@ -143,7 +142,7 @@ def _progress(jobs: list[Job], console: Console) -> Iterator[Any]:
     def refresh() -> None:
         while not closing.wait(POLL_SECONDS):
             pending = list(open_jobs)
-            behind = sum(job.run.steps - max(job.done, last_step(job.folder)) for job in pending)
+            behind = sum(job.run.steps - max(job.done, last_record(job.folder)["step"]) for job in pending)
             bar.update(task, completed=total - behind)
 
     def finished(job: Job) -> None:
@@ -152,7 +151,8 @@ def _progress(jobs: list[Job], console: Console) -> Iterator[Any]:
         ended += 1
         bar.update(task, description=f"{ended} of {len(jobs)} runs")
         if not console.is_terminal:
-            console.print(f"[{ended}/{len(jobs)}] {job.run.method}, seed {job.run.seed}")
+            accuracy = f"{100 * last_record(job.folder)['test_accuracy']:.1f}%"
+            console.print(f"[{ended}/{len(jobs)}] {job.run.method}, seed {job.run.seed}: test accuracy {accuracy}")
 
     thread = threading.Thread(target=refresh, daemon=True)
     with bar:
@@ -164,11 +164,12 @@ def _progress(jobs: list[Job], console: Console) -> Iterator[Any]:
             thread.join()
 
 
-def last_step(folder: Path) -> int:
-    """Read the step of the last evaluation in a run's folder; 0 where there is none."""
+def last_record(folder: Path) -> runs.Record:
+    """Read the last evaluation in a run's folder; step 0 where there is none yet."""
     try:
         with (folder / "metrics.jsonl").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 400))
-            return int(json.loads(file.read().splitlines()[-1])["step"])
+            record = json.loads(file.read().splitlines()[-1])
+            return {"step": int(record["step"]), "test_accuracy": float(record["test_accuracy"])}
     except (OSError, ValueError, IndexError, KeyError, TypeError):
-        return 0
+        return {"step": 0, "test_accuracy": 0.0}

@@ -75,9 +75,12 @@ def locked(folder: Path, *, patience: float = 0) -> Iterator[None]:
         Nothing.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or a file stands in its place.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{folder} cannot be a folder, there is a file in its place: give another --out") from None
     try:
         lock = FileLock(folder / ".lock").acquire(timeout=patience)
     except Timeout:

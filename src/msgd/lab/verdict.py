@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
+from msgd.lab import runs
 from msgd.lab.config import Run
 from msgd.lab.results import Results
 from msgd.lab.statistics import Comparison, mean_interval
+from msgd.noise import Law, ScalarLaw
 
 COLUMNS = ("method", "law", "b_eff", "test accuracy", "difference", "95% interval", "p differ", "p equiv", "verdict")
 
@@ -30,7 +33,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
         if values:
             mean, low, high = mean_interval(values)
             accuracy = f"{100 * mean:.2f}" + (f" ± {50 * (high - low):.2f}" if len(values) > 1 else "")
-        table.append((method, repr(run.law), b_eff(run), accuracy, *_cells(compared.get(method), method, results)))
+        table.append((method, law_text(run.law), b_eff(run), accuracy, *_cells(compared.get(method), method, results)))
     return table
 
 
@@ -45,6 +48,17 @@ def _p(p: float | None) -> str:
     if p is None:
         return "–"
     return "<0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def law_text(law: Law | ScalarLaw) -> str:
+    """A law as one writes it: without the arguments that have their default."""
+    said = []
+    for field in dataclasses.fields(law):  # type: ignore[arg-type]  # each law is a dataclass
+        value = getattr(law, field.name)
+        if value != field.default:
+            text = law_text(value) if isinstance(value, Law | ScalarLaw) else repr(value)
+            said.append(text if field.name in ("inner", "scalar_law") else f"{field.name}={text}")
+    return f"{type(law).__name__}({', '.join(said)})"
 
 
 def b_eff(run: Run) -> str:
@@ -87,10 +101,28 @@ def sentences(results: Results) -> list[str]:
         for c in results.comparisons
         if is_null(results, c.method)
     ]
+    said += [
+        f"{method} diverged: a loss of seeds {', '.join(seeds)} is not finite; their accuracy means little."
+        for method, done in results.by_method().items()
+        if (seeds := [str(d.run.seed) for d in done if None in d.final.values()])
+    ]
     if results.missing:
-        said.append(f"{results.missing} runs are not finished, and are not in these numbers.")
+        said.append(f"{plural(results.missing, 'run')} not finished, and not in these numbers.")
+    if results.others:
+        said.append(
+            f"{plural(results.others, 'finished run')} of other methods or seeds in the folder, not shown here."
+        )
+    said.append(
+        f"Accuracy: mean of a run's last {runs.ENDPOINT} evaluations. Equivalent: the 90% interval of the difference, "
+        f"narrower than the 95% interval shown, lies within ±{points:g} points."
+    )
     said.append(_conditional(results))
     return said
+
+
+def plural(number: int, noun: str) -> str:
+    """A number and its noun: 1 seed, 2 seeds."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _named(c: Comparison) -> str:
