@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ p { max-width: 50rem; margin: .5rem 0 } .answer { font-size: 1.05rem } .note { c
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .75rem .3rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e4e4 }
 th { border-bottom: 1px solid #888; font-weight: 600 }
-.left { text-align: left } .law { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; font-size: .82rem }
+.left { text-align: left } .law { white-space: normal; max-width: 22rem }
+.law { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; font-size: .82rem }
 .equivalent { color: #00694c; font-weight: 600 } .different { color: #b34700; font-weight: 600 }
 .trivial, .inconclusive { color: #555; font-weight: 600 }
 details { margin: .6rem 0 } summary { cursor: pointer; font-weight: 600 }
@@ -78,7 +80,8 @@ def page(results: Results) -> str:
     ]
     if results.comparisons and results.comparisons[0].ci_low is not None:
         caption = (
-            f"Difference from {results.recipe.reference}, paired by seed, with its 95% interval; shaded: the margin."
+            f"From {results.recipe.reference}, paired by seed: the 95% interval and, thick, the 90% interval, which "
+            "decides equivalence; shaded: the margin."
         )
         plots.append(("Differences", caption, differences(results)))
     body = "".join(
@@ -179,7 +182,9 @@ def curves(results: Results, metric: str) -> Any:
     label = metric.replace("_", " ").replace("train", "training") + (" [%]" if percent else "")
     _layout(figure, x="step", y=label, height=430)
     if not percent:
-        figure.update_yaxes(type="log", exponentformat="power", minor={"ticks": "outside"})
+        drawn = [v for trace in figure.data if trace.showlegend is not False for v in trace.y]
+        decades = math.log10(max(drawn) / min(drawn)) if drawn and min(drawn) > 0 else 1
+        figure.update_yaxes(type="log", exponentformat="power", dtick=1 if decades >= 1 else "D2")
     return figure
 
 
