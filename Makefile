@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check bench clean
+.PHONY: help setup run test test-slow check docs bench clean
 
 help:  ## show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -30,6 +30,9 @@ check: $(READY)  ## lint and type-check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(READY)  ## write the page of the laws (docs/laws.md) and its pictures
+	$(BIN)/python docs/laws.py
 
 bench: $(READY)  ## measure the cost of a step
 	$(BIN)/python benchmarks/step_cost.py
