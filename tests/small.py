@@ -54,7 +54,7 @@ def write_fashion_mnist(folder: Path, *, train: int = 60, test: int = 50) -> Pat
 
 def msgd(*arguments, **options):
     """Run the real command; returns the finished process."""
-    command = [sys.executable, "-m", "msgd.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "msgd", *map(str, arguments)]
     environment = os.environ | {"NO_COLOR": "1", "PYTHONWARNINGS": "error"}
     options = {"capture_output": True, "text": True, "timeout": 300, "env": environment, "check": False, **options}
     return subprocess.run(command, **options)

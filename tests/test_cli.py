@@ -136,7 +136,7 @@ def test_one_worker_or_two_give_the_same(finished, tmp_path, fashion_mnist):
 
 def start(*arguments):
     """Start the command as the leader of a process group, as a terminal does."""
-    command = [sys.executable, "-m", "msgd.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "msgd", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -337,12 +337,17 @@ def test_version(capsys):
 
 
 def test_help_does_not_wait_for_torch():
-    code = (
-        "import sys; from msgd.cli import main\ntry: main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
-    )
+    code = "import sys; from msgd.__main__ import main\ntry: main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "Usage: " in done.stdout
+
+
+def test_without_the_extra():
+    code = "import sys; sys.modules['typer'] = None\nfrom msgd.__main__ import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "msgd: typer is not installed, the command needs it: pip install 'msgd[lab]'\n"
 
 
 class Links(HTMLParser):

@@ -111,11 +111,6 @@ def show(recipe: RecipeArgument) -> None:
         typer.echo(recipe_text(recipe), nl=False)
 
 
-def main() -> None:
-    """Entry point of the command ``msgd``."""
-    app()
-
-
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     try:
@@ -259,7 +254,3 @@ def _print_verdicts(gathered: Results, console: Console) -> None:
     console.print()
     for sentence in sentences(gathered):
         console.print(sentence)
-
-
-if __name__ == "__main__":
-    main()

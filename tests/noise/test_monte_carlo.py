@@ -102,7 +102,7 @@ def test_alpha(law, n, number):
         (SparseFisher(2, support=3), 6, 220_000),
         (Injected(Laplace(), 2), 6, 280_000),
         (Injected(Gamma(2), 2), 6, 280_000),
-        (Anticorrelated(Fisher(2)), 6, 200_000),
+        (Anticorrelated(Fisher(2)), 6, 260_000),
     ],
     ids=repr,
 )
