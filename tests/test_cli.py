@@ -337,8 +337,7 @@ def test_version(capsys):
 
 
 def test_help_does_not_wait_for_torch():
-    code = "import sys; from msgd.__main__ import main\ntry: main()\n"
-    "except SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    code = "import sys; from msgd.__main__ import main\ntry: main()\nfinally: sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "Usage: " in done.stdout
