@@ -1,0 +1,49 @@
+"""Train on large batches with the noise of small ones: a plain loop over a DataLoader, with evaluation and resumption.
+
+python examples/large_batch.py [EPOCHS]
+"""
+
+import sys
+
+import torch
+from mnist1d.data import make_dataset
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from msgd import Reweighter, noise
+
+
+def main(epochs: int) -> float:
+    """Train for some epochs; returns the accuracy on the test examples."""
+    made = make_dataset()
+    train = TensorDataset(torch.tensor(made["x"]).float(), torch.tensor(made["y"]))
+    x_test, y_test = torch.tensor(made["x_test"]).float(), torch.tensor(made["y_test"])
+    loader = DataLoader(train, batch_size=250, shuffle=True, generator=torch.Generator().manual_seed(0))
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    reweight = Reweighter(noise.Emulate(b=20), seed=0)  # batches of 250, as noisy as batches of 20
+
+    accuracy = 0.0
+    for epoch in range(epochs):
+        for inputs, targets in loader:
+            losses = F.cross_entropy(model(inputs), targets, reduction="none")
+            optimizer.zero_grad()
+            reweight(losses).backward()
+            optimizer.step()
+        with torch.no_grad():  # here reweight would return the plain mean, and not advance
+            logits = model(x_test)
+            accuracy = (logits.argmax(1) == y_test).float().mean().item()
+            print(
+                f"epoch {epoch + 1}: test loss {reweight(F.cross_entropy(logits, y_test, reduction='none')):.3f}, "
+                f"accuracy {accuracy:.3f}"
+            )
+    state = reweight.state_dict()  # save it beside the model's: all that resuming the noise needs
+    print(f"{state['step']} steps with {state['law']}")
+    return accuracy
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)

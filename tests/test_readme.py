@@ -1,0 +1,42 @@
+"""What the README and the examples show runs as shown."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from msgd import noise
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_lines_for_a_loop_of_ones_own():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(5, 3)
+    before = model.weight.detach().clone()
+    loader = [(torch.randn(96, 5), torch.randint(3, (96,))) for _ in range(3)]
+    scope = {"F": F, "model": model, "loader": loader, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
+    exec(BLOCKS[0], scope)
+    assert scope["reweight"].step == 3
+    assert not torch.equal(model.weight, before)
+    assert len(BLOCKS[0].strip().splitlines()) <= 9
+
+
+def test_the_values_of_a_law():
+    expected = re.search(r"effective_batch_size\(1000\)\n([\d.]+)", BLOCKS[1]).group(1)
+    assert noise.MiniBatch(20).moments(1000).effective_batch_size(1000) == pytest.approx(float(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_examples(path):
+    assert len(path.read_text().splitlines()) < 60
+    done = subprocess.run(
+        [sys.executable, "-W", "error", path, "2"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
