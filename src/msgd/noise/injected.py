@@ -114,6 +114,11 @@ class Injected(Law):
 class _Named(Law):
     """A law that is a case of `Injected`."""
 
+    b: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "b", self.injected.b)  # checked there
+
     @property
     @abstractmethod
     def injected(self) -> Injected:
@@ -156,9 +161,6 @@ class Fisher(_Named):
 
     b: float
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "b", self.injected.b)
-
     @property
     def injected(self) -> Injected:
         """The same law in the general form."""
@@ -188,9 +190,6 @@ class Cov(_Named):
     """
 
     b: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "b", self.injected.b)
 
     @property
     def injected(self) -> Injected:
@@ -223,9 +222,6 @@ class SparseFisher(_Named):
     b: float
     support: int = field(kw_only=True)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "b", self.injected.b)
-
     @property
     def injected(self) -> Injected:
         """The same law in the general form."""
@@ -256,9 +252,6 @@ class SparseCov(_Named):
 
     b: float
     support: int = field(kw_only=True)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "b", self.injected.b)
 
     @property
     def injected(self) -> Injected:
