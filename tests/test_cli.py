@@ -397,3 +397,12 @@ def test_the_report_opens_in_a_browser(finished, tmp_path):
     for trace in ("gd", "sgd", "bernoulli"):
         assert f'data-unformatted="{trace}"' in done.stdout
     assert "Uncaught" not in done.stderr
+
+
+def test_a_title_with_brackets_is_shown_as_it_is(capsys, monkeypatch):
+    """On a terminal, too, where brackets were taken for markup."""
+    from msgd.cli import _console
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    _console().print("noise [red]b[/blue]")
+    assert "noise [red]b[/blue]" in capsys.readouterr().out

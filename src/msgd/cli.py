@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,8 +142,8 @@ def _clear_errors() -> Iterator[None]:
 def _console() -> Console:
     from rich.console import Console
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=140)
+    # No markup: a recipe's title may hold brackets.
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
@@ -242,15 +243,15 @@ def _conclude(out: Path, console: Console) -> None:
 def _print_verdicts(gathered: Results, console: Console) -> None:
     from rich.table import Table
 
-    from msgd.lab.verdict import COLUMNS, rows, sentences
+    from msgd.lab.verdict import COLUMNS, LEFT, answers, notes, rows
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column in ("method", "law", "verdict") else "right")
+        table.add_column(column, justify="left" if column in LEFT else "right")
     for row in rows(gathered):
         table.add_row(*row)
     console.print()
     console.print(table)
     console.print()
-    for sentence in sentences(gathered):
+    for sentence in [*answers(gathered), *notes(gathered)]:
         console.print(sentence)

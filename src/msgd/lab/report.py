@@ -14,7 +14,7 @@ import tomli_w
 from msgd.lab import runs
 from msgd.lab.results import FinishedRun, Results
 from msgd.lab.statistics import mean_interval
-from msgd.lab.verdict import COLUMNS, plural, rows, sentences
+from msgd.lab.verdict import COLUMNS, LEFT, answers, notes, plural, rows
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; grey for what is beyond them.
 COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999999")
@@ -61,7 +61,7 @@ def page(results: Results) -> str:
     Returns:
         A complete HTML page that needs nothing else.
     """
-    answer, *notes = _split(sentences(results))
+    answer = "".join(f"<p class=answer>{escape(said)}</p>" for said in answers(results))
     title = escape(results.recipe.title)
     recipe = tomli_w.dumps(results.recipe.model_dump(exclude_none=True))
     environment = json.dumps(results.environment, indent=2)
@@ -96,7 +96,7 @@ def page(results: Results) -> str:
 Accuracies in percent, differences in points.</p>
 {answer}
 <div class=wide>{_table(results)}</div>
-{"".join(f"<p class=note>{escape(note)}</p>" for note in notes)}
+{"".join(f"<p class=note>{escape(note)}</p>" for note in notes(results))}
 <p class=note>“Different”: paired t-test over seeds, Holm-adjusted p ≤ 0.05. “Equivalent”: the 90% interval of the
 difference lies within the margin (two one-sided tests at 5%). “Trivial”: both. b_eff is the batch size whose noise
 the law has.</p>
@@ -109,16 +109,8 @@ the law has.</p>
 """
 
 
-def _split(said: list[str]) -> list[str]:
-    """The verdicts as one paragraph of the page, then the remaining sentences."""
-    starts = ("Different", "Equivalent", "Inconclusive", "Nothing")
-    answers = [s for s in said if s.startswith(starts)]
-    return ["".join(f"<p class=answer>{escape(s)}</p>" for s in answers), *[s for s in said if s not in answers]]
-
-
 def _table(results: Results) -> str:
-    left = {"method", "law", "verdict"}
-    head = "".join(f'<th class="{"left" if c in left else ""}">{escape(c)}</th>' for c in COLUMNS)
+    head = "".join(f'<th class="{"left" if c in LEFT else ""}">{escape(c)}</th>' for c in COLUMNS)
     body = ""
     for row in rows(results):
         cells = ""

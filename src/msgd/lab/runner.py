@@ -53,11 +53,8 @@ def remaining(planned: list[Run], out: Path) -> list[Job]:
     jobs = []
     for run in planned:
         folder = runs.folder_of(run, out)
-        runs.check_identity(run, folder)
-        checkpoint = runs.read_checkpoint(folder)
+        checkpoint, _ = runs.state_of(run, folder)
         done = checkpoint.step if checkpoint else 0
-        if checkpoint:
-            runs.read_records(run, folder, step=done)
         if done < run.steps:
             jobs.append(Job(run, folder, done))
     return sorted(jobs, key=_cost, reverse=True)

@@ -208,6 +208,24 @@ def read_records(run: Run, folder: Path, *, step: int) -> list[Record]:
     return records
 
 
+def state_of(run: Run, folder: Path) -> tuple[Checkpoint | None, list[Record]]:
+    """Check all that a run's folder holds, and read where the run stands.
+
+    Args:
+        run: the run that is to be in it.
+        folder: its folder.
+
+    Returns:
+        The checkpoint, None where there is none yet, and the evaluations up to it.
+
+    Raises:
+        UserError: the folder holds another run or is damaged.
+    """
+    check_identity(run, folder)
+    checkpoint = read_checkpoint(folder)
+    return checkpoint, read_records(run, folder, step=checkpoint.step) if checkpoint else []
+
+
 def _is_record(record: Any, step: int) -> bool:
     return (
         isinstance(record, dict)

@@ -146,9 +146,8 @@ def train(
     """
     place = torch.device(device)
     with runs.locked(folder, patience=ORPHAN_SECONDS):
-        runs.check_identity(run, folder)
-        checkpoint = runs.read_checkpoint(folder)
-        runs.keep_records(folder, runs.read_records(run, folder, step=checkpoint.step) if checkpoint else [])
+        checkpoint, records = runs.state_of(run, folder)
+        runs.keep_records(folder, records)
         if not checkpoint:
             runs.write_identity(run, folder, environment)
 

@@ -12,6 +12,7 @@ from msgd.lab.statistics import Comparison, mean_interval
 from msgd.noise import Law, ScalarLaw
 
 COLUMNS = ("method", "law", "b_eff", "test accuracy", "difference", "95% interval", "p differ", "p equiv", "verdict")
+LEFT = ("method", "law", "verdict")  #: the columns of text
 
 
 def rows(results: Results) -> list[tuple[str, ...]]:
@@ -70,14 +71,14 @@ def b_eff(run: Run) -> str:
     return "∞" if math.isinf(value) else f"{value:.2f}"
 
 
-def sentences(results: Results) -> list[str]:
-    """Say what the table means.
+def answers(results: Results) -> list[str]:
+    """Say what came out.
 
     Args:
         results: an experiment's.
 
     Returns:
-        A sentence for each verdict that occurs, the null row, and what the comparison is conditional on.
+        A sentence for each verdict that occurs.
     """
     recipe, points = results.recipe, 100 * results.recipe.margin
     reference = recipe.reference
@@ -95,9 +96,22 @@ def sentences(results: Results) -> list[str]:
             said.append(start + ", ".join(_named(c) for c in groups[verdict]) + ".")
     if reference not in results.by_method():
         said.append(f"Nothing is compared: no run of the reference {reference} is finished.")
-    said += [
-        f"{c.method} is {reference} with another noise stream: its difference of {100 * c.difference:+.2f} points is "
-        "what chance does."
+    return said
+
+
+def notes(results: Results) -> list[str]:
+    """Say what the answers rest on.
+
+    Args:
+        results: an experiment's.
+
+    Returns:
+        Sentences on the null row, diverged and missing runs, and what the comparison is conditional on.
+    """
+    recipe, points = results.recipe, 100 * results.recipe.margin
+    said = [
+        f"{c.method} is {recipe.reference} with another noise stream: its difference of {100 * c.difference:+.2f} "
+        "points is what chance does."
         for c in results.comparisons
         if is_null(results, c.method)
     ]
