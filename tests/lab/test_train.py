@@ -11,7 +11,7 @@ from msgd.errors import UserError
 from msgd.lab import models, runs
 from msgd.lab.config import Run
 from msgd.lab.data import load
-from msgd.lab.train import Trainer, evaluate, losses_of, train
+from msgd.lab.train import Trainer, chosen, evaluate, losses_of, train
 from msgd.noise import Bernoulli, Cov, Fisher, FullBatch, MiniBatch, Poisson, Subsampled
 from reference import flat_gradient, gradient_matrix
 
@@ -207,3 +207,12 @@ def test_the_endpoint_leaves_out_the_start():
     records = [{"step": s, **dict.fromkeys(runs.METRICS, float(s))} for s in range(0, 130, 10)]
     assert runs.final(records)["test_accuracy"] == np.mean(range(30, 130, 10))
     assert runs.final(records[:3])["test_loss"] == 15
+
+
+def test_chosen_examples_keep_their_layout() -> None:
+    images = torch.randn(9, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    index = torch.tensor([1, 5, 8])
+    taken = chosen(images, index)
+    assert torch.equal(taken, images[index])
+    assert taken.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(chosen(images[:, 0, 0], index), images[index, 0, 0])

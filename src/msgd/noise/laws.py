@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 
 class ScalarLaw(ABC):
@@ -144,7 +144,7 @@ class StudentT(ScalarLaw):
     def _factor(self) -> float:
         if self.scale == "variance":
             return math.sqrt((self.df - 2) / self.df)
-        return float(stats.norm.ppf(0.75) / stats.t.ppf(0.75, self.df))
+        return float(special.ndtri(0.75) / special.stdtrit(self.df, 0.75))
 
     def sample(self, size: int, rng: Generator) -> NDArray[np.float64]:
         """Scaled Student-t values (see `ScalarLaw.sample`)."""
