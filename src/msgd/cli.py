@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,6 @@ from msgd.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from msgd.lab.config import Recipe
     from msgd.lab.results import Results
 
 app = typer.Typer(
@@ -60,6 +59,9 @@ def run(
     steps: Annotated[int | None, typer.Option(help="Steps of each run.", show_default="the recipe's")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="the cores")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    tune: Annotated[
+        str | None, typer.Option(metavar="lr=A,B,…", help="Pick each method's learning rate on held-out examples.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe: --set lr=0.2 --set methods.gd.lr=0.6"),
@@ -73,6 +75,8 @@ def run(
     with _clear_errors():
         changes = _settings(settings or [])
         changes |= {key: value for key, value in (("seeds", seeds), ("steps", steps)) if value is not None}
+        if tune is not None:
+            changes["tune.lr"] = _rates(tune)
         _run(recipe, out, methods, changes, jobs, device, data_dir)
 
 
@@ -159,6 +163,16 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
     return table
 
 
+def _rates(text: str) -> list[float]:
+    key, equals, values = text.partition("=")
+    try:
+        if key.strip() != "lr" or not equals:
+            raise ValueError
+        return [float(value) for value in values.split(",")]
+    except ValueError:
+        raise UserError(f"--tune {text}: write --tune lr=0.1,0.2,0.4") from None
+
+
 def _run(
     name: str,
     out: Path | None,
@@ -168,7 +182,7 @@ def _run(
     device: str,
     data_dir: Path | None,
 ) -> None:
-    from msgd.lab.config import parse_recipe, recipe_names, recipe_text, resolve, select_methods
+    from msgd.lab.config import parse_recipe, recipe_names, recipe_text, select_methods
 
     source = f"recipe {name}" if name in recipe_names() else name
     recipe = parse_recipe(recipe_text(name), source=source, settings=changes)
@@ -176,32 +190,15 @@ def _run(
 
     import joblib
 
-    from msgd.lab import data, environment, results, runner, runs
+    from msgd.lab.experiment import Experiment
 
-    device = _device(device)
-    out = out or Path("runs") / Path(name).stem
     console = _console()
     console.print(recipe.title, style="bold")
-    loaded = data.load(recipe.data, n=recipe.n, data_dir=data_dir)
-    digest = loaded.digest()
-    planned = resolve(recipe, n=loaded.n, data_digest=digest)
-    with runs.locked(out):
-        jobs = runner.remaining(planned, out)
-        about = environment.describe(device)
-        results.describe_experiment(
-            out, Path(name).stem, recipe, {"n": loaded.n, "digest": digest}, about, keep_environment=not jobs
-        )
-        _say_plan(recipe, planned, jobs, out, console)
-        if jobs:
-            runner.execute(
-                jobs,
-                loaded,
-                workers=workers or joblib.cpu_count(),
-                device=device,
-                environment=about,
-                console=console,
-            )
-        _conclude(out, console)
+    out = out or Path("runs") / Path(name).stem
+    Experiment(
+        Path(name).stem, recipe, out, data_dir, workers or joblib.cpu_count(), _device(device), console
+    ).conduct()
+    _conclude(out, console)
 
 
 def _device(name: str) -> str:
@@ -218,17 +215,6 @@ def _device(name: str) -> str:
     return "cpu"
 
 
-def _say_plan(recipe: Recipe, planned: list[Any], jobs: list[Any], out: Path, console: Console) -> None:
-    from msgd.lab.verdict import plural
-
-    done = len(planned) - len(jobs)
-    console.print(
-        f"{plural(len(recipe.methods), 'method')} × {plural(recipe.seeds, 'seed')}, "
-        f"{plural(recipe.steps, 'step')} each, in {out}"
-        + (f"; {done} of {len(planned)} runs are finished already" if done else ""),
-    )
-
-
 def _conclude(out: Path, console: Console) -> None:
     from msgd.lab import results
     from msgd.lab.report import write_report
@@ -243,15 +229,25 @@ def _conclude(out: Path, console: Console) -> None:
 def _print_verdicts(gathered: Results, console: Console) -> None:
     from rich.table import Table
 
-    from msgd.lab.verdict import COLUMNS, LEFT, answers, notes, rows
+    from msgd.lab.phase import phase_notes, phase_rows, phases
+    from msgd.lab.verdict import LEFT, answers, columns, notes, rows
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in LEFT else "right")
-    for row in rows(gathered):
-        table.add_row(*row)
+    def show(heads: Sequence[str], body: Sequence[Sequence[str]], title: str | None = None) -> None:
+        table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+        for head in heads:
+            table.add_column(head, justify="left" if head in LEFT else "right")
+        for row in body:
+            table.add_row(*row)
+        console.print()
+        console.print(table)
+
+    if gathered.recipe.grid:
+        for phase in phases(gathered):
+            show(*phase_rows(phase), title=phase.method)
+        sentences = [*phase_notes(gathered), *notes(gathered)]
+    else:
+        show(columns(gathered), rows(gathered))
+        sentences = [*answers(gathered), *notes(gathered)]
     console.print()
-    console.print(table)
-    console.print()
-    for sentence in [*answers(gathered), *notes(gathered)]:
+    for sentence in sentences:
         console.print(sentence)

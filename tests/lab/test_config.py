@@ -4,7 +4,8 @@ import pytest
 
 from msgd import noise
 from msgd.errors import UserError
-from msgd.lab.config import parse_recipe, recipe_names, recipe_text, resolve, select_methods
+from msgd.lab.config import parse_recipe, recipe_names, recipe_text, select_methods
+from msgd.lab.results import planned_runs as resolve
 from small import SMALL
 
 
@@ -15,7 +16,7 @@ def parse(text=SMALL, **settings):
 @pytest.mark.parametrize("name", recipe_names())
 def test_the_recipes_of_the_package(name):
     recipe = parse_recipe(recipe_text(name), source=name)
-    assert resolve(select_methods(recipe, None), n=recipe.n or 10_000, data_digest="")
+    assert resolve(select_methods(recipe, None), n=recipe.n or 10_000, digests=[""])
 
 
 def test_the_main_job_is_as_described():
@@ -23,7 +24,7 @@ def test_the_main_job_is_as_described():
     assert list(recipe.methods) == ["gd", "sgd", "sgd-again", "fisher", "cov", "bernoulli", "poisson"]
     chosen = select_methods(recipe, None)
     assert list(chosen.methods) == ["gd", "sgd", "sgd-again", "fisher", "cov", "bernoulli"]
-    runs = resolve(chosen, n=1000, data_digest="")
+    runs = resolve(chosen, n=1000, digests=[""])
     assert len(runs) == 48
     assert {(r.lr, r.momentum, r.steps, r.n, r.model) for r in runs} == {(0.1, 0.0, 3000, 1000, "mlp")}
     laws = {r.method: r.law for r in runs}
@@ -34,35 +35,35 @@ def test_the_main_job_is_as_described():
 
 def test_methods_override_and_nest():
     text = SMALL + '[methods.big]\nlaw = "subsampled"\nB = 30\nlr = 0.2\nsteps = 7\ninner = {law = "emulate"}\n'
-    runs = resolve(parse(text), n=40, data_digest="")
+    runs = resolve(parse(text), n=40, digests=[""])
     big = next(run for run in runs if run.method == "big")
     assert big.law == noise.Subsampled(30, noise.Emulate(8))
     assert (big.lr, big.steps, big.momentum) == (0.2, 7, 0.9)
-    assert big.evaluations == [0, 7]
+    assert big.evaluations == list(range(8))  # evaluated as often as the others
     scalar = SMALL + '[methods.t]\nlaw = "injected"\ncentred = true\nscalar_law = {law = "student-t", df = 5}\n'
-    assert resolve(parse(scalar), n=40, data_digest="")[-1].law == noise.Injected(noise.StudentT(5), 8, centred=True)
+    assert resolve(parse(scalar), n=40, digests=[""])[-1].law == noise.Injected(noise.StudentT(5), 8, centred=True)
     fields = SMALL + '[methods.rep]\nlaw = "mini-batch"\nb = 4\nreplacement = true\n'
-    assert resolve(parse(fields), n=40, data_digest="")[-1].law == noise.MiniBatch(4, replacement=True)
+    assert resolve(parse(fields), n=40, digests=[""])[-1].law == noise.MiniBatch(4, replacement=True)
 
 
 def test_settings_reach_every_key():
     recipe = parse(lr=0.3, methods__gd__lr=0.6, methods__bernoulli__b=3)
-    runs = {run.method: run for run in resolve(recipe, n=40, data_digest="")}
+    runs = {run.method: run for run in resolve(recipe, n=40, digests=[""])}
     assert (runs["sgd"].lr, runs["gd"].lr) == (0.3, 0.6)
     assert runs["bernoulli"].law == noise.Bernoulli(3)
 
 
 def test_methods_of_one_seed_have_streams_of_their_own():
     """Their noise is independent, and does not depend on which other methods are run."""
-    streams = {run.method: run.stream for run in resolve(parse(), n=40, data_digest="")}
+    streams = {run.method: run.stream for run in resolve(parse(), n=40, digests=[""])}
     assert len(set(streams.values())) == 3
     assert min(streams.values()) > noise.INIT
-    alone = resolve(select_methods(parse(), ["bernoulli"]), n=40, data_digest="")
+    alone = resolve(select_methods(parse(), ["bernoulli"]), n=40, digests=[""])
     assert {run.stream for run in alone} == {streams["bernoulli"]}
 
 
 def test_evaluations_include_start_and_end():
-    runs = resolve(parse(steps=25), n=40, data_digest="")
+    runs = resolve(parse(steps=25), n=40, digests=[""])
     assert runs[0].evaluations == [0, 10, 20, 25]
 
 
@@ -81,7 +82,7 @@ def test_evaluations_include_start_and_end():
         ({"data": "mnist2d"}, "data: 'mnist2d' is not known; there are mnist1d, fashion-mnist"),
         ({"model": "gpt"}, "model: 'gpt' is not known; there are mlp, conv-small"),
         ({"methods": {}}, "methods: .*at least 1"),
-        ({"methods.gd.b": 3}, r"methods.gd: unknown key 'b'; with the law full-batch allowed are lr, momentum"),
+        ({"methods.gd.b": 3}, r"methods.gd: unknown key 'b'; with the law full-batch allowed are lr, lr_of"),
         ({"methods.sgd.b": 0}, "methods.sgd: b must be at least 1"),
         ({"methods.sgd.b": "many"}, "methods.sgd: b must be a whole number"),
         ({"methods.sgd.law": "sgd"}, "methods.sgd.law: 'sgd' is not a law; there are full-batch, mini-batch"),
@@ -120,7 +121,7 @@ def test_all_that_is_missing_is_named_at_once():
 
 def test_a_batch_larger_than_n():
     with pytest.raises(UserError, match=r"methods\.sgd: a mini-batch of b = 41 .*b ≤ n"):
-        resolve(parse(b=41), n=40, data_digest="")
+        resolve(parse(b=41), n=40, digests=[""])
 
 
 def test_selecting_methods():

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from msgd.errors import UserError
 from msgd.lab import models, runs
-from msgd.lab.config import Run
 from msgd.lab.data import load
+from msgd.lab.plan import Run
 from msgd.lab.train import Trainer, chosen, evaluate, losses_of, train
 from msgd.noise import Bernoulli, Cov, Fisher, FullBatch, MiniBatch, Poisson, Subsampled
 from reference import flat_gradient, gradient_matrix

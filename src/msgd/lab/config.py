@@ -1,19 +1,18 @@
-"""Recipes: experiments as TOML files, validated, and resolved into runs."""
+"""Recipes: experiments as TOML files, validated."""
 
 from __future__ import annotations
 
 import dataclasses
 import tomllib
-import zlib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from msgd.errors import UserError
-from msgd.lab.data import DATA_SETS
+from msgd.lab.data import GENERATED, NAMES
 from msgd.lab.models import MODELS
 from msgd.noise import LAWS, SCALAR_LAWS, Law, ScalarLaw
 
@@ -26,6 +25,8 @@ class Training(BaseModel):
     """What a method may override; None: as the recipe says."""
 
     lr: Positive | None = None
+    lr_of: Name | None = None  #: take that method's learning rate, also a tuned one, ``lr_times`` over
+    lr_times: Positive = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     steps: Count | None = None
@@ -45,6 +46,25 @@ class Method(Training):
         return {"law": self.law, **(self.model_extra or {})}
 
 
+class Tune(BaseModel):
+    """The table ``[tune]``: each method's learning rate is picked on a part held out of the training set."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    lr: Annotated[list[Positive], Field(min_length=1)]
+    seeds: Count = 3
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  #: fraction of the training examples
+
+
+class Grid(BaseModel):
+    """The table ``[grid]``: every method at every learning rate and batch size."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    lr: Annotated[list[Positive], Field(min_length=1)]
+    b: Annotated[list[Annotated[float, Field(ge=1, allow_inf_nan=False)]], Field(min_length=1)]
+
+
 class Recipe(BaseModel):
     """One experiment. Accuracies and ``margin`` are in [0, 1]."""
 
@@ -61,6 +81,15 @@ class Recipe(BaseModel):
     steps: Count
     eval_every: Count
     checkpoint_every: Count = 500
+    lr_drops: list[Count] = []  #: after these steps the learning rate is multiplied by ``lr_drop``
+    lr_drop: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    pixels: Literal["unit", "raw", "standard"] = "unit"
+    augment: Count | None = None  #: random flips, and crops after padding by so many pixels
+    micro_batch: Count | None = None  #: examples in memory at a time; the gradient is that of the whole batch
+    vary: Annotated[list[Literal["init", "noise", "data"]], Field(min_length=1)] = ["init", "noise"]
+    match: Literal["steps", "epochs", "examples"] = "steps"
+    tune: Tune | None = None
+    grid: Grid | None = None
     seeds: Count
     margin: Annotated[float, Field(gt=0, lt=1)]
     reference: Name
@@ -69,44 +98,20 @@ class Recipe(BaseModel):
     @field_validator("data", "model")
     @classmethod
     def _known(cls, value: str, info: Any) -> str:
-        allowed: dict[str, Any] = DATA_SETS if info.field_name == "data" else MODELS
+        allowed = NAMES if info.field_name == "data" else tuple(MODELS)
         if value not in allowed:
             raise ValueError(f"{value!r} is not known; there are {', '.join(allowed)}")
         return value
 
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One training run: a method, a seed, and all that decides its result."""
-
-    method: str
-    seed: int
-    law: Law
-    data: str
-    data_digest: str
-    n: int
-    model: str
-    lr: float
-    momentum: float
-    weight_decay: float
-    steps: int
-    eval_every: int
-    checkpoint_every: int = dataclasses.field(compare=False)
-
-    @property
-    def stream(self) -> int:
-        """The method's own noise stream: independent of the other methods' at the same seed."""
-        return 2**32 + zlib.crc32(self.method.encode())
-
-    @property
-    def evaluations(self) -> list[int]:
-        """The steps after which the run is evaluated: the start, every ``eval_every``, and the end."""
-        return [*range(0, self.steps, self.eval_every), self.steps]
-
-    def identity(self) -> dict[str, Any]:
-        """All that decides the result, as a TOML table; two runs that agree here are the same run."""
-        table = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.compare}
-        return table | {"law": repr(self.law)}
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if "data" in self.vary and self.data not in GENERATED:
+            raise ValueError(f"vary: {self.data} is one data set, only {', '.join(GENERATED)} can be drawn anew")
+        if self.tune and self.grid:
+            raise ValueError("tune: a [grid] runs every learning rate, there is none to pick; leave one of the two out")
+        if self.grid and self.match != "steps":
+            raise ValueError("match: the cells of a [grid] all take the same number of steps")
+        return self
 
 
 def recipe_names() -> list[str]:
@@ -212,10 +217,10 @@ def _first_fault(error: ValidationError) -> str:
     if fault["type"] == "missing":
         missing = [".".join(map(str, f["loc"])) for f in error.errors() if f["type"] == "missing"]
         return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+    if fault["type"] == "value_error":  # one of ours, which says what was given
+        return f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
     if fault["loc"][-1] == "[key]":
         return f"{key!r}: a method's name has lower-case letters, digits and + _ - only"
-    if fault["type"] == "value_error":  # one of ours, which says what was given
-        return f"{key}: {fault['ctx']['error']}"
     return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"
 
 
@@ -266,45 +271,3 @@ def _build(
         return known[name](**given)
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}") from error
-
-
-def resolve(recipe: Recipe, *, n: int, data_digest: str) -> list[Run]:
-    """Spell out every run of a recipe.
-
-    Args:
-        recipe: the recipe.
-        n: number of training examples.
-        data_digest: `Data.digest` of the data.
-
-    Returns:
-        The runs, seeds within methods.
-
-    Raises:
-        UserError: a law that cannot be had with n examples.
-    """
-    runs = []
-    for name, method in recipe.methods.items():
-        law = build_law(method.law_table(), b=recipe.b, where=f"methods.{name}")
-        try:
-            law.moments(n)
-        except ValueError as error:
-            raise UserError(f"methods.{name}: {error}") from error
-        training = {
-            key: getattr(recipe, key) if getattr(method, key) is None else getattr(method, key)
-            for key in Training.model_fields
-        }
-        runs += [
-            Run(
-                method=name,
-                seed=seed,
-                law=law,
-                data=recipe.data,
-                data_digest=data_digest,
-                n=n,
-                model=recipe.model,
-                checkpoint_every=recipe.checkpoint_every,
-                **training,
-            )
-            for seed in range(recipe.seeds)
-        ]
-    return runs

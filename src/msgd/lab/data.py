@@ -90,13 +90,14 @@ def on_device(inputs: Array, targets: Array, device: torch.device) -> tuple[Tens
     return x, torch.from_numpy(np.array(targets)).to(device)
 
 
-def load(name: str, *, n: int | None = None, data_dir: Path | None = None) -> Data:
+def load(name: str, *, n: int | None = None, data_dir: Path | None = None, seed: int = 0) -> Data:
     """Load a data set by name.
 
     Args:
-        name: a key of `DATA_SETS`.
+        name: one of `NAMES`.
         n: use the first n training examples; None for all.
         data_dir: folder that holds the data set's files; None for the usual places.
+        seed: draws the data, where they are generated; 0 is the data set as its authors made it.
 
     Returns:
         The data set.
@@ -106,19 +107,22 @@ def load(name: str, *, n: int | None = None, data_dir: Path | None = None) -> Da
     """
     if data_dir is not None and not data_dir.is_dir():
         raise UserError(f"data folder {data_dir} does not exist: give --data-dir the folder with the files of {name}")
-    data = DATA_SETS[name](data_dir)
+    data = GENERATED[name](seed) if name in GENERATED else READ[name](data_dir)
     if n is not None and n > data.n:
         raise UserError(f"n: {name} has {data.n} training examples, and the recipe asks for {n}")
     return Data(data.train_inputs[:n], data.train_targets[:n], data.test_inputs, data.test_targets, data.classes)
 
 
-def _mnist1d(data_dir: Path | None) -> Data:  # noqa: ARG001 - it has no files
-    from mnist1d.data import make_dataset
+def _mnist1d(seed: int) -> Data:
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    how = get_dataset_args()
+    how.seed += seed
 
     # make_dataset seeds the global generators; whoever calls us keeps theirs.
     states = random.getstate(), np.random.get_state()
     try:
-        made = make_dataset()
+        made = make_dataset(how)
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
@@ -206,4 +210,8 @@ def read_idx(path: Path, *, ndim: int) -> Array:
     return np.frombuffer(body, dtype=np.uint8).reshape(shape)
 
 
-DATA_SETS: dict[str, Callable[[Path | None], Data]] = {"mnist1d": _mnist1d, "fashion-mnist": _fashion_mnist}
+#: data sets that a seed draws anew
+GENERATED: dict[str, Callable[[int], Data]] = {"mnist1d": _mnist1d}
+#: data sets that are read from files in a folder, or downloaded
+READ: dict[str, Callable[[Path | None], Data]] = {"fashion-mnist": _fashion_mnist}
+NAMES = (*GENERATED, *READ)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 import tomli_w
 
 from msgd.lab import runs
-from msgd.lab.results import FinishedRun, Results
-from msgd.lab.statistics import mean_interval
-from msgd.lab.verdict import COLUMNS, LEFT, answers, notes, plural, rows
+from msgd.lab.figures import FONT, curves, differences, endpoints, heat_map
+from msgd.lab.phase import phase_notes, phase_rows, phases
+from msgd.lab.results import Results
+from msgd.lab.verdict import LEFT, answers, columns, notes, plural, rows
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; grey for what is beyond them.
-COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999999")
-FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+KINDS = {"law": "left law", "method": "left", "verdict": "left"}  #: CSS classes of the columns of text
+LEGEND = """<p class=note>“Different”: paired t-test over seeds, Holm-adjusted p ≤ 0.05. “Equivalent”: the 90% interval
+of the difference lies within the margin (two one-sided tests at 5%). “Trivial”: both. b_eff is the batch size whose
+noise the law has.</p>"""
 
 STYLE = """
 body { font: 16px/1.5 FONT; color: #222; background: #fff; max-width: 1180px; margin: 2rem auto; padding: 0 1.5rem }
@@ -68,26 +69,17 @@ def page(results: Results) -> str:
     seeds = len({done.run.seed for done in results.finished})
     counts = [plural(len(results.by_method()), "method"), plural(seeds, "seed"), plural(len(results.finished), "run")]
     spread = "Mean over seeds, with its 95% interval" if seeds > 1 else "One seed"
-    plots = [
-        ("Test accuracy", f"{spread}.", curves(results, "test_accuracy")),
-        ("Training loss", f"{spread}; logarithmic.", curves(results, "train_loss")),
-        (
-            "Where each run ended",
-            f"A point per seed: its mean over the last {runs.ENDPOINT} evaluations."
-            + (" The bar: the mean, with its 95% interval." if seeds > 1 else ""),
-            endpoints(results),
-        ),
-    ]
-    if results.comparisons and results.comparisons[0].ci_low is not None:
-        caption = (
-            f"From {results.recipe.reference}, paired by seed: the 95% interval and, thick, the 90% interval, which "
-            "decides equivalence; shaded: the margin."
-        )
-        plots.append(("Differences", caption, differences(results)))
+    plots = _phase_plots(results) if results.recipe.grid else _plots(results, spread)
     body = "".join(
         f"<h2>{escape(name)}</h2><p class=note>{escape(caption)}</p>{_html(figure, first=number == 0)}"
         for number, (name, caption, figure) in enumerate(plots)
     )
+    if results.recipe.grid:
+        answer = "".join(f"<p class=answer>{escape(said)}</p>" for said in phase_notes(results))
+        table = "".join(f"<h2>{escape(p.method)}</h2>{html_table(*phase_rows(p))}" for p in phases(results))
+        legend = ""
+    else:
+        table, legend = _table(results), LEGEND
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>{STYLE}</style></head><body>
@@ -95,11 +87,10 @@ def page(results: Results) -> str:
 <p class=note>{", ".join(counts)}.
 Accuracies in percent, differences in points.</p>
 {answer}
-<div class=wide>{_table(results)}</div>
+<div class=wide>{table}</div>
 {"".join(f"<p class=note>{escape(note)}</p>" for note in notes(results))}
-<p class=note>“Different”: paired t-test over seeds, Holm-adjusted p ≤ 0.05. “Equivalent”: the 90% interval of the
-difference lies within the margin (two one-sided tests at 5%). “Trivial”: both. b_eff is the batch size whose noise
-the law has.</p>
+{legend}
+{_tuning(results)}
 {body}
 <h2>How this was made</h2>
 <pre>{escape(str(results.environment.get("command", "")))}</pre>
@@ -109,151 +100,83 @@ the law has.</p>
 """
 
 
+def _plots(results: Results, spread: str) -> list[tuple[str, str, Any]]:
+    several = len({done.run.seed for done in results.finished}) > 1
+    plots = [
+        ("Test accuracy", f"{spread}.", curves(results, "test_accuracy")),
+        ("Training loss", f"{spread}; logarithmic.", curves(results, "train_loss")),
+        (
+            "Where each run ended",
+            f"A point per seed: its mean over the last {runs.ENDPOINT} evaluations."
+            + (" The bar: the mean, with its 95% interval." if several else ""),
+            endpoints(results),
+        ),
+    ]
+    if results.comparisons and results.comparisons[0].ci_low is not None:
+        caption = (
+            f"From {results.recipe.reference}, paired by seed: the 95% interval and, thick, the 90% interval, which "
+            "decides equivalence; shaded: the margin."
+        )
+        plots.append(("Differences", caption, differences(results)))
+    return plots
+
+
+def _phase_plots(results: Results) -> list[tuple[str, str, Any]]:
+    planes = phases(results)
+    reach = max([1.0, *(100 * abs(c.difference) for plane in planes for c in plane.gains.values())])
+    reference = results.recipe.reference
+    return [
+        (
+            f"{plane.method}: gain over {reference}" if plane.gains else f"{plane.method}: test accuracy",
+            "Points of test accuracy; blue: better than the reference." if plane.gains else "Percent.",
+            heat_map(plane, reach),
+        )
+        for plane in planes
+    ]
+
+
+def _tuning(results: Results) -> str:
+    if results.tuning is None:
+        return ""
+    tuning = results.tuning
+    rates = sorted({lr for row in tuning.accuracy.values() for lr in row}, key=float)
+    body = [
+        [
+            method,
+            *(f"{100 * row[lr]:.2f}" + (" ←" if float(lr) == tuning.chosen[method] else "") for lr in rates),
+        ]
+        for method, row in tuning.accuracy.items()
+    ]
+    return (
+        "<h2>How the learning rates were picked</h2><p class=note>Mean accuracy on the held-out examples in percent; "
+        f"←: picked.</p><div class=wide>{html_table(['method', *(f'lr {lr}' for lr in rates)], body)}</div>"
+    )
+
+
 def _table(results: Results) -> str:
-    head = "".join(f'<th class="{"left" if c in LEFT else ""}">{escape(c)}</th>' for c in COLUMNS)
-    body = ""
-    for row in rows(results):
+    heads = columns(results)
+    return html_table(heads, rows(results))
+
+
+def html_table(heads: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """Compose a table.
+
+    Args:
+        heads: of the columns.
+        body: rows of text.
+
+    Returns:
+        HTML, every text escaped.
+    """
+    head = "".join(f'<th class="{"left" if c in LEFT else ""}">{escape(c)}</th>' for c in heads)
+    lines = ""
+    for row in body:
         cells = ""
-        for column, text in zip(COLUMNS, row, strict=True):
-            kind = {"law": "left law", "method": "left", "verdict": f"left {text}"}.get(column, "")
+        for column, text in zip(heads, row, strict=True):
+            kind = KINDS.get(column, "") + (f" {text}" if column == "verdict" else "")
             cells += f'<td class="{kind}">{escape(text)}</td>'
-        body += f"<tr>{cells}</tr>"
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _colours(results: Results) -> dict[str, str]:
-    return {method: COLOURS[min(i, len(COLOURS) - 1)] for i, method in enumerate(results.recipe.methods)}
-
-
-def _layout(figure: Any, *, x: str, y: str, height: int) -> Any:
-    figure.update_layout(
-        template="simple_white",
-        height=height,
-        margin={"l": 70, "r": 20, "t": 10, "b": 50},
-        font={"family": FONT, "size": 14},
-        hovermode="closest",
-        legend={"orientation": "v"},
-    )
-    figure.update_xaxes(title=x)
-    figure.update_yaxes(title=y, gridcolor="#ececec", showgrid=True)
-    return figure
-
-
-def curves(results: Results, metric: str) -> Any:
-    """Draw a metric over steps: a line for each method, and a band for its 95% interval over seeds."""
-    figure, colours = go.Figure(), _colours(results)
-    percent = metric.endswith("accuracy")
-    for method, done in results.by_method().items():
-        steps, centre, low, high = _band(done, metric)
-        if percent:
-            centre, low, high = ([min(max(100 * v, 0), 100) for v in values] for values in (centre, low, high))
-        else:  # a t-interval may reach below zero, where a logarithm cannot follow
-            low = [max(v, 0.2 * c) for v, c in zip(low, centre, strict=True)]
-        if len(done) > 1:
-            figure.add_scatter(
-                x=steps + steps[::-1],
-                y=high + low[::-1],
-                fill="toself",
-                fillcolor=colours[method],
-                opacity=0.12,
-                line={"width": 0},
-                mode="lines",
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=method,
-            )
-        figure.add_scatter(
-            x=steps,
-            y=centre,
-            name=method,
-            mode="lines",
-            line={"color": colours[method], "width": 2},
-            legendgroup=method,
-            hovertemplate=method + ": %{y:.4g} at step %{x}<extra></extra>",
-        )
-    label = metric.replace("_", " ").replace("train", "training") + (" [%]" if percent else "")
-    _layout(figure, x="step", y=label, height=430)
-    if not percent:
-        drawn = [v for trace in figure.data if trace.showlegend is not False for v in trace.y]
-        decades = math.log10(max(drawn) / min(drawn)) if drawn and min(drawn) > 0 else 1
-        figure.update_yaxes(type="log", exponentformat="power", dtick=1 if decades >= 1 else "D2")
-    return figure
-
-
-def _band(done: list[FinishedRun], metric: str) -> tuple[list[int], list[float], list[float], list[float]]:
-    steps, bands = [], []
-    for records in zip(*(run.records for run in done), strict=True):
-        values = [record[metric] for record in records]
-        if None not in values:  # a diverged loss has no mean
-            steps.append(records[0]["step"])
-            bands.append(mean_interval(values))
-    centre, low, high = ([band[i] for band in bands] for i in range(3))
-    return steps, centre, low, high
-
-
-def endpoints(results: Results) -> Any:
-    """Draw a point for each run's endpoint, beside the method's mean and its 95% interval."""
-    figure, colours = go.Figure(), _colours(results)
-    for place, (method, by_seed) in enumerate(results.scores().items()):
-        values = [100 * value for value in by_seed.values()]
-        spots = [place - 0.12 + 0.2 * (i / max(1, len(values) - 1) - 0.5) for i in range(len(values))]
-        figure.add_scatter(
-            x=spots,
-            y=values,
-            mode="markers",
-            marker={"color": colours[method], "size": 7, "opacity": 0.65},
-            text=[f"seed {seed}" for seed in by_seed],
-            hovertemplate=method + ", %{text}: %{y:.2f}<extra></extra>",
-            showlegend=False,
-        )
-        mean, _, high = mean_interval(values)
-        figure.add_scatter(
-            x=[place + 0.18],
-            y=[mean],
-            error_y={"type": "data", "array": [high - mean], "thickness": 2, "width": 6},
-            mode="markers",
-            marker={"color": colours[method], "size": 11, "symbol": "diamond"},
-            hovertemplate=method + ": mean %{y:.2f}<extra></extra>",
-            showlegend=False,
-        )
-    _layout(figure, x="", y="test accuracy [%]", height=400)
-    names = list(results.scores())
-    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4])
-    return figure
-
-
-def differences(results: Results) -> Any:
-    """Draw each method's difference from the reference with its 95% interval, over the margin."""
-    figure, colours = go.Figure(), _colours(results)
-    shown = [c for c in results.comparisons if c.ci_low is not None and c.ci_high is not None]
-    margin = 100 * results.recipe.margin
-    reach = 1.1 * max([margin, *(abs(100 * end) for c in shown for end in (c.ci_low or 0, c.ci_high or 0))])
-    figure.add_vrect(x0=-margin, x1=margin, fillcolor="#009E73", opacity=0.08, line_width=0)
-    figure.add_vline(x=0, line={"color": "#888", "width": 1})
-    for c, high, width in [(c, c.ci_high, 2) for c in shown] + [(c, c.ci90_high, 5) for c in shown]:
-        figure.add_scatter(
-            x=[100 * c.difference],
-            y=[c.method],
-            error_x={
-                "type": "data",
-                "array": [100 * ((high or 0) - c.difference)],
-                "thickness": width,
-                "width": 6 - width,
-            },
-            mode="markers",
-            marker={"color": colours[c.method], "size": 11},
-            hovertemplate=f"{c.method}: " + "%{x:+.2f} points<extra></extra>",
-            showlegend=False,
-        )
-    _layout(
-        figure,
-        x=f"difference in test accuracy from {results.recipe.reference} [points]",
-        y="",
-        height=90 + 48 * len(shown),
-    )
-    figure.update_xaxes(range=[-reach, reach])
-    figure.update_yaxes(range=[len(shown) - 0.4, -0.6], showgrid=False)
-    return figure
+        lines += f"<tr>{cells}</tr>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
 
 
 def _html(figure: Any, *, first: bool) -> str:

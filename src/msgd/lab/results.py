@@ -10,9 +10,11 @@ from typing import Any
 import tomli_w
 
 from msgd.errors import UserError
-from msgd.lab import runs
-from msgd.lab.config import Recipe, Run, parse_recipe, resolve
+from msgd.lab import grid, runs, tuning
+from msgd.lab.config import Recipe, parse_recipe
+from msgd.lab.plan import Run, resolve
 from msgd.lab.statistics import Comparison, compare
+from msgd.lab.tuning import Tuning
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,7 @@ class Results:
     missing: int
     others: int
     comparisons: list[Comparison]
+    tuning: Tuning | None = None
 
     def scores(self) -> dict[str, dict[int, float]]:
         """Test accuracy at the endpoint: method → seed → value."""
@@ -70,6 +73,7 @@ class Results:
                 }
                 for done in self.finished
             ],
+            **({"tuning": asdict(self.tuning)} if self.tuning else {}),
             "verdicts": [asdict(comparison) for comparison in self.comparisons],
         }
 
@@ -83,7 +87,7 @@ def describe_experiment(
         out: its folder.
         name: of the recipe.
         recipe: the recipe as it is run.
-        data: ``n`` and ``digest`` of the data.
+        data: ``n`` and ``digests`` of the data.
         environment: of the command.
         keep_environment: nothing will be trained; if the same recipe was described before, its environment stays.
     """
@@ -114,7 +118,7 @@ def gather(out: Path) -> Results:
         text = (out / "config.toml").read_text(encoding="utf-8")
         about = json.loads((out / "experiment.json").read_text(encoding="utf-8"))
         name, environment = str(about["recipe"]), dict(about["environment"])
-        n, digest = int(about["data"]["n"]), str(about["data"]["digest"])
+        n, digests = int(about["data"]["n"]), [str(digest) for digest in about["data"]["digests"]]
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{out} holds no experiment: give the folder that msgd run wrote, such as runs/mnist1d"
@@ -122,14 +126,21 @@ def gather(out: Path) -> Results:
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{out / 'experiment.json'} is damaged ({error}): msgd run writes it anew") from error
     recipe = parse_recipe(text, source=str(out / "config.toml"))
-    planned = resolve(recipe, n=n, data_digest=digest)
+    planned = planned_runs(recipe, n=n, digests=digests)
     finished = [done for run in planned if (done := _finished(run, runs.folder_of(run, out))) is not None]
     if not finished:
         raise UserError(f"no run in {out} is finished yet: let msgd run end, or give its command again")
     shown = {runs.folder_of(run, out) for run in planned}
     others = sum(path.parent not in shown for path in out.glob("*/seed-*/checkpoint.safetensors"))
-    results = Results(name, recipe, environment, finished, len(planned) - len(finished), others, [])
-    return replace(results, comparisons=compare(results.scores(), recipe.reference, recipe.margin))
+    tuned = tuning.read(out) if recipe.tune else None
+    results = Results(name, recipe, environment, finished, len(planned) - len(finished), others, [], tuned)
+    reference = grid.references(recipe) if recipe.grid else recipe.reference
+    return replace(results, comparisons=compare(results.scores(), reference, recipe.margin))
+
+
+def planned_runs(recipe: Recipe, *, n: int, digests: list[str]) -> list[Run]:
+    """All runs of a recipe, those of a grid included (see `resolve`)."""
+    return (grid.grid_runs if recipe.grid else resolve)(recipe, n=n, digests=digests)
 
 
 def _finished(run: Run, folder: Path) -> FinishedRun | None:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from msgd.lab import runs
-from msgd.lab.config import Run
 from msgd.lab.data import Data
+from msgd.lab.plan import Run
 from msgd.lab.train import train_in_worker
 
 POLL_SECONDS = 0.5
@@ -35,14 +35,13 @@ class Job:
     done: int
 
 
-def remaining(planned: list[Run], out: Path) -> list[Job]:
+def remaining(planned: list[tuple[Run, Path]]) -> list[Job]:
     """Check every run's folder, and list the runs that are not finished.
 
     Everything is checked before anything is trained, so that a damaged folder costs no work.
 
     Args:
-        planned: all runs.
-        out: the experiment's folder.
+        planned: all runs and their folders.
 
     Returns:
         The jobs, the most expensive first, so that the workers end together.
@@ -51,8 +50,7 @@ def remaining(planned: list[Run], out: Path) -> list[Job]:
         UserError: a folder holds another run or is damaged.
     """
     jobs = []
-    for run in planned:
-        folder = runs.folder_of(run, out)
+    for run, folder in planned:
         checkpoint, _ = runs.state_of(run, folder)
         done = checkpoint.step if checkpoint else 0
         if done < run.steps:
@@ -66,17 +64,25 @@ def _cost(job: Job) -> int:
 
 
 def execute(
-    jobs: list[Job], data: Data, *, workers: int, device: str, environment: dict[str, Any], console: Console
+    jobs: list[Job],
+    data: Mapping[int, Data],
+    *,
+    workers: int,
+    device: str,
+    environment: dict[str, Any],
+    console: Console,
+    measured: str = "test",
 ) -> None:
     """Train all jobs.
 
     Args:
         jobs: from `remaining`.
-        data: the data set.
+        data: the data set, by the runs' data seed.
         workers: processes at a time; 1 trains in this process.
         device: "cpu" or "cuda".
         environment: recorded beside each run.
         console: where progress is shown.
+        measured: what the runs' accuracy is measured on, for the progress: "test" or "held-out" examples.
 
     Raises:
         KeyboardInterrupt: at Ctrl-C, once the workers are gone; what they checkpointed stays.
@@ -86,14 +92,14 @@ def execute(
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
     calls = [
-        joblib.delayed(_work)(number, job.run, data, job.folder, device, environment, os.getpid())
+        joblib.delayed(_work)(number, job.run, data[job.run.data_seed], job.folder, device, environment, os.getpid())
         for number, job in enumerate(jobs)
     ]
     with joblib.parallel_config("loky", inner_max_num_threads=1, initializer=_ignore_ctrl_c):
         parallel = joblib.Parallel(
             n_jobs=min(workers, len(jobs)), batch_size=1, pre_dispatch="all", return_as="generator_unordered"
         )
-        with _progress(jobs, console) as finished:
+        with _progress(jobs, console, measured) as finished:
             results = parallel(calls)
             try:
                 for number in results:
@@ -120,7 +126,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def _progress(jobs: list[Job], console: Console) -> Iterator[Any]:
+def _progress(jobs: list[Job], console: Console, measured: str) -> Iterator[Any]:
     """Show how far the jobs are, read off their folders; yields what to call when one is finished."""
     total = sum(job.run.steps - job.done for job in jobs)
     bar = Progress(
@@ -149,7 +155,8 @@ def _progress(jobs: list[Job], console: Console) -> Iterator[Any]:
         bar.update(task, description=f"{ended} of {len(jobs)} runs")
         if not console.is_terminal:
             accuracy = f"{100 * last_record(job.folder)['test_accuracy']:.1f}%"
-            console.print(f"[{ended}/{len(jobs)}] {job.run.method}, seed {job.run.seed}: test accuracy {accuracy}")
+            name = f"{job.run.method}, seed {job.run.seed}"
+            console.print(f"[{ended}/{len(jobs)}] {name}, lr {job.run.lr:g}: {measured} accuracy {accuracy}")
 
     thread = threading.Thread(target=refresh, daemon=True)
     with bar:

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from msgd.errors import UserError
-from msgd.lab.config import Run
+from msgd.lab.plan import Run
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 ENDPOINT = 10  #: the endpoint of a run is the mean over its last ten evaluations

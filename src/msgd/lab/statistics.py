@@ -53,7 +53,9 @@ class Comparison:
     seeds_needed: int | None
 
 
-def compare(scores: Mapping[str, Mapping[int, float]], reference: str, margin: float) -> list[Comparison]:
+def compare(
+    scores: Mapping[str, Mapping[int, float]], reference: str | Mapping[str, str], margin: float
+) -> list[Comparison]:
     """Compare every method with the reference.
 
     Each difference is taken between runs of the same seed, which share their initial parameters. A difference is
@@ -62,7 +64,7 @@ def compare(scores: Mapping[str, Mapping[int, float]], reference: str, margin: f
 
     Args:
         scores: method → seed → endpoint, in [0, 1].
-        reference: a method.
+        reference: a method; or each method's own: method → reference.
         margin: the largest difference that does not matter.
 
     Returns:
@@ -73,15 +75,16 @@ def compare(scores: Mapping[str, Mapping[int, float]], reference: str, margin: f
         Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6 (1979).
         Berger, Hsu, "Bioequivalence trials, intersection-union tests …", Stat. Sci. 11 (1996).
     """
-    base = scores.get(reference, {})
+    references = dict.fromkeys(scores, reference) if isinstance(reference, str) else reference
     pairs = {}
     for method, by_seed in scores.items():
+        base = scores.get(references.get(method, method), {})
         shared = [seed for seed in by_seed if seed in base]
-        if method != reference and shared:
+        if references.get(method, method) != method and shared:
             pairs[method] = np.array([by_seed[seed] - base[seed] for seed in shared])
     p_values = {method: _p_of_difference(d) for method, d in pairs.items() if len(d) > 1}
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    return [_judge(m, reference, d, margin, p_values.get(m), adjusted.get(m)) for m, d in pairs.items()]
+    return [_judge(m, references[m], d, margin, p_values.get(m), adjusted.get(m)) for m, d in pairs.items()]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

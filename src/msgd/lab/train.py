@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgd.lab import models, runs
-from msgd.lab.config import Run
 from msgd.lab.data import Data, on_device
+from msgd.lab.plan import Run
 from msgd.noise import Weights
 from msgd.reweight import weighted_mean
 
@@ -52,12 +52,14 @@ class Trainer:
         lr: learning rate η.
         momentum: coefficient of the last step's velocity.
         weight_decay: coefficient of the parameters that is added to the gradient.
+        micro_batch: examples in memory at a time; the gradients of the parts add up to that of the whole.
     """
 
     model: nn.Module
     lr: float
     momentum: float = 0.0
     weight_decay: float = 0.0
+    micro_batch: int | None = None
 
     def __post_init__(self) -> None:
         self.parameters: list[Tensor] = list(self.model.parameters())
@@ -74,8 +76,31 @@ class Trainer:
         weights = weights.to(inputs.device)
         if weights.index is not None:
             inputs, targets = chosen(inputs, weights.index), targets.index_select(0, weights.index)
-        loss = weighted_mean(losses_of(self.model(inputs), targets), weights)
-        self.update(torch.autograd.grad(loss, self.parameters))
+        self.update(self.gradient(inputs, targets, weights))
+
+    def gradient(self, inputs: Tensor, targets: Tensor, weights: Weights) -> tuple[Tensor, ...]:
+        """Compute G·w/n, a micro-batch at a time.
+
+        Args:
+            inputs: of the examples that ``weights`` has a value for.
+            targets: of the same.
+            weights: this step's draw.
+
+        Returns:
+            A tensor for each parameter.
+        """
+        size = self.micro_batch or max(1, len(targets))
+        total: tuple[Tensor, ...] = ()
+        for start in range(0, max(1, len(targets)), size):
+            part = slice(start, start + size)
+            share = Weights(None, weights.value[part], weights.n)
+            loss = weighted_mean(losses_of(self.model(inputs[part]), targets[part]), share)
+            gradients = torch.autograd.grad(loss, self.parameters)
+            if total:
+                torch._foreach_add_(total, gradients)
+            else:
+                total = gradients
+        return total
 
     @torch.no_grad()
     def update(self, gradients: tuple[Tensor, ...]) -> None:
@@ -168,8 +193,9 @@ def train(
         if not checkpoint:
             runs.write_identity(run, folder, environment)
 
-        model = models.build(run.model, input_shape=data.input_shape, classes=data.classes, seed=run.seed).to(place)
-        trainer = Trainer(model, run.lr, run.momentum, run.weight_decay)
+        model = models.build(run.model, input_shape=data.input_shape, classes=data.classes, seed=run.init_seed)
+        model = model.to(place)
+        trainer = Trainer(model, run.lr, run.momentum, run.weight_decay, run.micro_batch)
         train_set = on_device(data.train_inputs, data.train_targets, place)
         test_set = on_device(data.test_inputs, data.test_targets, place)
         done, seconds = 0, 0.0
@@ -182,8 +208,10 @@ def train(
         for stop in _stops(run, done):
             start = time.perf_counter()
             # Drawn for a stretch at once: between two steps the code of a draw is cold, and 4 times slower.
-            draws = [run.law.draw(run.n, seed=run.seed, step=step, stream=run.stream) for step in range(done, stop)]
-            for weights in draws:
+            steps = range(done, stop)
+            draws = [run.law.draw(run.n, seed=run.noise_seed, step=step, stream=run.stream) for step in steps]
+            for step, weights in zip(steps, draws, strict=True):
+                trainer.lr = run.lr_at(step)
                 trainer.step(*train_set, weights)
             seconds += time.perf_counter() - start
             done = stop

@@ -6,13 +6,31 @@ import dataclasses
 import math
 
 from msgd.lab import runs
-from msgd.lab.config import Run
+from msgd.lab.plan import Run
 from msgd.lab.results import Results
 from msgd.lab.statistics import Comparison, mean_interval
+from msgd.lab.tuning import Tuning
 from msgd.noise import Law, ScalarLaw
 
-COLUMNS = ("method", "law", "b_eff", "test accuracy", "difference", "95% interval", "p differ", "p equiv", "verdict")
+MEASURED = ("test accuracy", "difference", "95% interval", "p differ", "p equiv", "verdict")
 LEFT = ("method", "law", "verdict")  #: the columns of text
+
+
+def columns(results: Results) -> tuple[str, ...]:
+    """Heads of the verdict table; learning rate and steps are among them where the methods' differ."""
+    done = [finished.run for finished in results.finished]
+    extra = [
+        head for head, values in (("lr", {r.lr for r in done}), ("steps", {r.steps for r in done})) if len(values) > 1
+    ]
+    return ("method", "law", "b_eff", *extra, *MEASURED)
+
+
+#: what the methods have in common, by the recipe's `match`
+MATCHED = {
+    "steps": "The methods are matched by steps, unless the table shows others; a step costs what its law computes.",
+    "epochs": "The methods are matched by epochs: each visits as many examples as the reference in its steps.",
+    "examples": "The methods are matched by examples computed: each trains until it has cost as much as the reference.",
+}
 
 
 def rows(results: Results) -> list[tuple[str, ...]]:
@@ -22,7 +40,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
         results: an experiment's.
 
     Returns:
-        A row of texts for each method, in the order of `COLUMNS`; accuracies in percent, differences in points.
+        A row of texts for each method, in the order of `columns`; accuracies in percent, differences in points.
     """
     compared = {c.method: c for c in results.comparisons}
     scores = results.scores()
@@ -34,7 +52,18 @@ def rows(results: Results) -> list[tuple[str, ...]]:
         if values:
             mean, low, high = mean_interval(values)
             accuracy = f"{100 * mean:.2f}" + (f" ± {50 * (high - low):.2f}" if len(values) > 1 else "")
-        table.append((method, law_text(run.law), b_eff(run), accuracy, *_cells(compared.get(method), method, results)))
+        extra = {"lr": f"{run.lr:.4g}", "steps": str(run.steps)}
+        cells = _cells(compared.get(method), method, results)
+        table.append(
+            (
+                method,
+                law_text(run.law),
+                b_eff(run),
+                *(extra[c] for c in columns(results) if c in extra),
+                accuracy,
+                *cells,
+            )
+        )
     return table
 
 
@@ -126,12 +155,28 @@ def notes(results: Results) -> list[str]:
         said.append(
             f"{plural(results.others, 'finished run')} of other methods or seeds in the folder, not shown here."
         )
-    said.append(
-        f"Accuracy: mean of a run's last {runs.ENDPOINT} evaluations. Equivalent: the 90% interval of the difference, "
-        f"narrower than the 95% interval shown, lies within ±{points:g} points."
-    )
-    said.append(_conditional(results))
+    if not results.recipe.grid:  # a phase diagram claims no equivalence, and shows its rates
+        said.append(
+            f"Accuracy: mean of a run's last {runs.ENDPOINT} evaluations. Equivalent: the 90% interval of the "
+            f"difference, narrower than the 95% interval shown, lies within ±{points:g} points."
+        )
+        said.append(_conditional(results))
+        if results.recipe.match != "steps" or len({done.run.steps for done in results.finished}) > 1:
+            said.append(MATCHED[results.recipe.match])
+    if results.recipe.vary != ["init", "noise"]:
+        said.append(f"The seeds vary {' and '.join(results.recipe.vary)}, and nothing else.")
     return said
+
+
+def _tuned(tuning: Tuning) -> str:
+    edge = tuning.at_edge()
+    return (
+        f"Each method has the learning rate that was best on {tuning.held_out} examples held out of the training set "
+        f"(mean of {plural(tuning.seeds, 'seed')}; the test set had no part in it): "
+        + ", ".join(f"{method} {lr:g}" for method, lr in tuning.chosen.items())
+        + "."
+        + (f" At the edge of what was tried, so perhaps not yet its best: {', '.join(edge)}." if edge else "")
+    )
 
 
 def plural(number: int, noun: str) -> str:
@@ -157,6 +202,8 @@ def is_null(results: Results, method: str) -> bool:
 
 
 def _conditional(results: Results) -> str:
+    if results.tuning:
+        return _tuned(results.tuning)
     rates = {f"{done.run.lr:g}" for done in results.finished}
     if len(rates) > 1:
         return "The methods have learning rates of their own: " + ", ".join(

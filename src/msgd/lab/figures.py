@@ -1,0 +1,186 @@
+"""The report's figures: curves, endpoints, differences, and the planes of a phase diagram."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import plotly.graph_objects as go
+
+from msgd.lab.phase import Phase
+from msgd.lab.results import FinishedRun, Results
+from msgd.lab.statistics import mean_interval
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart; grey for what is beyond them.
+COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999999")
+FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+
+
+def _colours(results: Results) -> dict[str, str]:
+    return {method: COLOURS[min(i, len(COLOURS) - 1)] for i, method in enumerate(results.by_method())}
+
+
+def _layout(figure: Any, *, x: str, y: str, height: int) -> Any:
+    figure.update_layout(
+        template="simple_white",
+        height=height,
+        margin={"l": 70, "r": 20, "t": 10, "b": 50},
+        font={"family": FONT, "size": 14},
+        hovermode="closest",
+        legend={"orientation": "v"},
+    )
+    figure.update_xaxes(title=x)
+    figure.update_yaxes(title=y, gridcolor="#ececec", showgrid=True)
+    return figure
+
+
+def curves(results: Results, metric: str) -> Any:
+    """Draw a metric over steps: a line for each method, and a band for its 95% interval over seeds."""
+    figure, colours = go.Figure(), _colours(results)
+    percent = metric.endswith("accuracy")
+    for method, done in results.by_method().items():
+        steps, centre, low, high = _band(done, metric)
+        if percent:
+            centre, low, high = ([min(max(100 * v, 0), 100) for v in values] for values in (centre, low, high))
+        else:  # a t-interval may reach below zero, where a logarithm cannot follow
+            low = [max(v, 0.2 * c) for v, c in zip(low, centre, strict=True)]
+        if len(done) > 1:
+            figure.add_scatter(
+                x=steps + steps[::-1],
+                y=high + low[::-1],
+                fill="toself",
+                fillcolor=colours[method],
+                opacity=0.12,
+                line={"width": 0},
+                mode="lines",
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=method,
+            )
+        figure.add_scatter(
+            x=steps,
+            y=centre,
+            name=method,
+            mode="lines",
+            line={"color": colours[method], "width": 2},
+            legendgroup=method,
+            hovertemplate=method + ": %{y:.4g} at step %{x}<extra></extra>",
+        )
+    label = metric.replace("_", " ").replace("train", "training") + (" [%]" if percent else "")
+    _layout(figure, x="step", y=label, height=430)
+    if not percent:
+        drawn = [v for trace in figure.data if trace.showlegend is not False for v in trace.y]
+        decades = math.log10(max(drawn) / min(drawn)) if drawn and min(drawn) > 0 else 1
+        figure.update_yaxes(type="log", exponentformat="power", dtick=1 if decades >= 1 else "D2")
+    return figure
+
+
+def _band(done: list[FinishedRun], metric: str) -> tuple[list[int], list[float], list[float], list[float]]:
+    steps, bands = [], []
+    for records in zip(*(run.records for run in done), strict=True):
+        values = [record[metric] for record in records]
+        if None not in values:  # a diverged loss has no mean
+            steps.append(records[0]["step"])
+            bands.append(mean_interval(values))
+    centre, low, high = ([band[i] for band in bands] for i in range(3))
+    return steps, centre, low, high
+
+
+def endpoints(results: Results) -> Any:
+    """Draw a point for each run's endpoint, beside the method's mean and its 95% interval."""
+    figure, colours = go.Figure(), _colours(results)
+    for place, (method, by_seed) in enumerate(results.scores().items()):
+        values = [100 * value for value in by_seed.values()]
+        spots = [place - 0.12 + 0.2 * (i / max(1, len(values) - 1) - 0.5) for i in range(len(values))]
+        figure.add_scatter(
+            x=spots,
+            y=values,
+            mode="markers",
+            marker={"color": colours[method], "size": 7, "opacity": 0.65},
+            text=[f"seed {seed}" for seed in by_seed],
+            hovertemplate=method + ", %{text}: %{y:.2f}<extra></extra>",
+            showlegend=False,
+        )
+        mean, _, high = mean_interval(values)
+        figure.add_scatter(
+            x=[place + 0.18],
+            y=[mean],
+            error_y={"type": "data", "array": [high - mean], "thickness": 2, "width": 6},
+            mode="markers",
+            marker={"color": colours[method], "size": 11, "symbol": "diamond"},
+            hovertemplate=method + ": mean %{y:.2f}<extra></extra>",
+            showlegend=False,
+        )
+    _layout(figure, x="", y="test accuracy [%]", height=400)
+    names = list(results.scores())
+    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4])
+    return figure
+
+
+def differences(results: Results) -> Any:
+    """Draw each method's difference from the reference with its 95% interval, over the margin."""
+    figure, colours = go.Figure(), _colours(results)
+    shown = [c for c in results.comparisons if c.ci_low is not None and c.ci_high is not None]
+    margin = 100 * results.recipe.margin
+    reach = 1.1 * max([margin, *(abs(100 * end) for c in shown for end in (c.ci_low or 0, c.ci_high or 0))])
+    figure.add_vrect(x0=-margin, x1=margin, fillcolor="#009E73", opacity=0.08, line_width=0)
+    figure.add_vline(x=0, line={"color": "#888", "width": 1})
+    for c, high, width in [(c, c.ci_high, 2) for c in shown] + [(c, c.ci90_high, 5) for c in shown]:
+        figure.add_scatter(
+            x=[100 * c.difference],
+            y=[c.method],
+            error_x={
+                "type": "data",
+                "array": [100 * ((high or 0) - c.difference)],
+                "thickness": width,
+                "width": 6 - width,
+            },
+            mode="markers",
+            marker={"color": colours[c.method], "size": 11},
+            hovertemplate=f"{c.method}: " + "%{x:+.2f} points<extra></extra>",
+            showlegend=False,
+        )
+    _layout(
+        figure,
+        x=f"difference in test accuracy from {results.recipe.reference} [points]",
+        y="",
+        height=90 + 48 * len(shown),
+    )
+    figure.update_xaxes(range=[-reach, reach])
+    figure.update_yaxes(range=[len(shown) - 0.4, -0.6], showgrid=False)
+    return figure
+
+
+def heat_map(phase: Phase, reach: float) -> Any:
+    """Draw what a method gains at each learning rate and batch size, or for the reference its accuracy.
+
+    Args:
+        phase: the method's plane.
+        reach: the gain in points at which the colours end, the same for all methods.
+
+    Returns:
+        The figure.
+    """
+    gains = {place: 100 * c.difference for place, c in phase.gains.items()}
+    shown = gains or {place: 100 * mean for place, (mean, _, _) in phase.accuracies.items()}
+    rows = [[shown.get((lr, b)) for lr in phase.lrs] for b in phase.bs]
+    form = "{:+.1f}" if gains else "{:.1f}"
+    figure = go.Figure(
+        go.Heatmap(
+            z=rows,
+            x=[f"{lr:g}" for lr in phase.lrs],
+            y=["" if b is None else f"{b:g}" for b in phase.bs],
+            text=[["" if v is None else form.format(v) for v in row] for row in rows],
+            texttemplate="%{text}",
+            textfont={"size": 15},
+            colorscale="RdBu" if gains else "Greys",
+            **({"zmin": -reach, "zmax": reach} if gains else {}),
+            reversescale=not gains,
+            colorbar={"title": "points" if gains else "%"},
+            hovertemplate="lr %{x}, b %{y}: %{text}<extra></extra>",
+        )
+    )
+    _layout(figure, x="learning rate", y="b" if phase.bs != [None] else "", height=130 + 55 * len(phase.bs))
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(type="category", showgrid=False)
+    return figure

@@ -1,0 +1,76 @@
+"""Phase diagrams: every method at every learning rate and batch size, and what each gains over the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgd.lab.config import Method, Recipe, build_law
+from msgd.lab.plan import Run, resolve
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method at one learning rate and, if its law has one, one batch size."""
+
+    method: str
+    lr: float
+    b: float | None
+
+    @property
+    def name(self) -> str:
+        """The cell as a method's name: ``sgd+lr0p1+b20`` (names have no dots)."""
+        parts = [self.method, f"lr{self.lr:g}", *([] if self.b is None else [f"b{self.b:g}"])]
+        return "+".join(parts).replace(".", "p")
+
+
+def cells(recipe: Recipe) -> dict[str, Cell]:
+    """List the cells of a recipe with a table ``[grid]``.
+
+    Args:
+        recipe: the recipe.
+
+    Returns:
+        Cells by name, methods outermost.
+    """
+    assert recipe.grid is not None
+    found = {}
+    for name, method in recipe.methods.items():
+        sizes: Sequence[float | None] = recipe.grid.b if _has_b(name, method, recipe.grid.b[0]) else [None]
+        for lr in recipe.grid.lr:
+            for b in sizes:
+                cell = Cell(name, lr, b)
+                found[cell.name] = cell
+    return found
+
+
+def _has_b(name: str, method: Method, b: float) -> bool:
+    one, other = (build_law(method.law_table(), b=size, where=f"methods.{name}") for size in (b, b + 1))
+    return one != other
+
+
+def grid_runs(recipe: Recipe, *, n: int, digests: Sequence[str]) -> list[Run]:
+    """Spell out every run of a recipe with a table ``[grid]``.
+
+    Args:
+        recipe: the recipe.
+        n: number of training examples.
+        digests: as in `resolve`.
+
+    Returns:
+        The runs; their methods are the cells' names.
+    """
+    planned = []
+    for name, cell in cells(recipe).items():
+        method = recipe.methods[cell.method].model_copy(update={"lr": cell.lr})
+        alone = recipe.model_copy(update={"b": recipe.b if cell.b is None else cell.b, "methods": {name: method}})
+        planned += resolve(alone, n=n, digests=digests)
+    return planned
+
+
+def references(recipe: Recipe) -> dict[str, str]:
+    """What each cell is compared with: the reference at the same learning rate and, if it has one, the same b."""
+    table = cells(recipe)
+    base = {(cell.lr, cell.b): name for name, cell in table.items() if cell.method == recipe.reference}
+    found = {name: base.get((cell.lr, cell.b)) or base.get((cell.lr, None)) for name, cell in table.items()}
+    return {name: other for name, other in found.items() if other and table[name].method != recipe.reference}

@@ -1,0 +1,102 @@
+"""A phase diagram in numbers: what each method gains over the reference, by learning rate and batch size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgd.lab.grid import cells
+from msgd.lab.results import Results
+from msgd.lab.runs import ENDPOINT
+from msgd.lab.statistics import Comparison, mean_interval
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One method's plane.
+
+    Args:
+        method: as in the recipe.
+        lrs: learning rates, the columns.
+        bs: batch sizes, the rows; None for a method whose law has none.
+        gains: (lr, b) → comparison with the reference; empty for the reference itself.
+        accuracies: (lr, b) → mean accuracy and the ends of its 95% interval, in [0, 1].
+    """
+
+    method: str
+    lrs: list[float]
+    bs: list[float | None]
+    gains: dict[tuple[float, float | None], Comparison]
+    accuracies: dict[tuple[float, float | None], tuple[float, float, float]]
+
+
+def phases(results: Results) -> list[Phase]:
+    """Arrange the results of a recipe with a table ``[grid]``.
+
+    Args:
+        results: the results.
+
+    Returns:
+        A plane for each method with a finished run, in the recipe's order.
+    """
+    compared = {c.method: c for c in results.comparisons}
+    scores = results.scores()
+    planes = []
+    for method in results.recipe.methods:
+        mine = {name: cell for name, cell in cells(results.recipe).items() if cell.method == method and name in scores}
+        if mine:
+            planes.append(
+                Phase(
+                    method,
+                    sorted({cell.lr for cell in mine.values()}),
+                    sorted({cell.b for cell in mine.values()}, key=lambda b: b or 0),
+                    {(cell.lr, cell.b): compared[name] for name, cell in mine.items() if name in compared},
+                    {(cell.lr, cell.b): mean_interval(list(scores[name].values())) for name, cell in mine.items()},
+                )
+            )
+    return planes
+
+
+def phase_rows(phase: Phase) -> tuple[list[str], list[list[str]]]:
+    """Spell out one method's plane.
+
+    Args:
+        phase: the plane.
+
+    Returns:
+        Heads, and a row for each batch size: gains in points ± half their 95% interval, with * where the Holm-adjusted
+        p ≤ 0.05; for the reference, accuracies in percent.
+    """
+    heads = ["b", *(f"lr {lr:g}" for lr in phase.lrs)]
+    body = []
+    for b in phase.bs:
+        row = ["" if b is None else f"{b:g}"]
+        for lr in phase.lrs:
+            gain, accuracy = phase.gains.get((lr, b)), phase.accuracies.get((lr, b))
+            if gain is not None:
+                row.append(f"{100 * gain.difference:+.2f}" + _half(gain) + ("*" if _sure(gain) else ""))
+            elif accuracy is not None:
+                mean, low, high = accuracy
+                row.append(f"{100 * mean:.2f} ± {50 * (high - low):.2f}")
+            else:
+                row.append("–")
+        body.append(row)
+    return heads, body
+
+
+def _half(c: Comparison) -> str:
+    return "" if c.ci_low is None or c.ci_high is None else f" ± {50 * (c.ci_high - c.ci_low):.2f}"
+
+
+def _sure(c: Comparison) -> bool:
+    return c.p_difference is not None and c.p_difference <= 0.05
+
+
+def phase_notes(results: Results) -> list[str]:
+    """Say what the numbers of a phase diagram are."""
+    reference = results.recipe.reference
+    return [
+        f"Gains over {reference} at the same learning rate in points of test accuracy, ± half a 95% interval, paired "
+        "by seed; * where the p-value, Holm-adjusted over all cells, is at most 0.05. "
+        f"Of {reference} itself: its accuracy.",
+        f"Accuracy: mean of a run's last {ENDPOINT} evaluations.",
+    ]

@@ -1,0 +1,161 @@
+"""The plan of an experiment: a recipe spelled out as runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from msgd.errors import UserError
+from msgd.lab.config import Method, Recipe, build_law
+from msgd.noise import Law
+
+COUNTING_DRAWS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training run: a method, a seed, and all that decides its result.
+
+    Fields with a default are keys that recipes got later; where one has it, the run's identity is silent about it.
+    """
+
+    method: str
+    seed: int
+    law: Law
+    data: str
+    data_digest: str
+    n: int
+    model: str
+    lr: float
+    momentum: float
+    weight_decay: float
+    steps: int
+    eval_every: int
+    lr_drops: tuple[int, ...] = ()
+    lr_drop: float = 0.1
+    pixels: str = "unit"
+    augment: int | None = None
+    micro_batch: int | None = None
+    vary: tuple[str, ...] = ("init", "noise")
+    checkpoint_every: int = dataclasses.field(default=500, compare=False)
+
+    @property
+    def stream(self) -> int:
+        """The method's own noise stream: independent of the other methods' at the same seed."""
+        return 2**32 + zlib.crc32(self.method.encode())
+
+    @property
+    def init_seed(self) -> int:
+        """Seed of the initial parameters."""
+        return self.seed if "init" in self.vary else 0
+
+    @property
+    def noise_seed(self) -> int:
+        """Seed of the noise."""
+        return self.seed if "noise" in self.vary else 0
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the data, where they are generated."""
+        return self.seed if "data" in self.vary else 0
+
+    @property
+    def evaluations(self) -> list[int]:
+        """The steps after which the run is evaluated: the start, every ``eval_every``, and the end."""
+        return [*range(0, self.steps, self.eval_every), self.steps]
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of a step."""
+        return self.lr * self.lr_drop ** sum(step >= drop for drop in self.lr_drops)
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the result, as a TOML table; two runs that agree here are the same run."""
+        table = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.compare and (field.default is dataclasses.MISSING or value != field.default):
+                table[field.name] = list(value) if isinstance(value, tuple) else value
+        return table | {"law": repr(self.law)}
+
+
+def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int = 0) -> list[Run]:
+    """Spell out every run of a recipe.
+
+    Args:
+        recipe: the recipe.
+        n: number of training examples.
+        digests: `Data.digest` of the data of each seed; one where all seeds share their data.
+        first_seed: the seeds are the ``recipe.seeds`` from here on.
+
+    Returns:
+        The runs, seeds within methods.
+
+    Raises:
+        UserError: a law that cannot be had with n examples.
+    """
+    laws = {}
+    for name, method in recipe.methods.items():
+        laws[name] = build_law(method.law_table(), b=recipe.b, where=f"methods.{name}")
+        try:
+            laws[name].moments(n)
+        except ValueError as error:
+            raise UserError(f"methods.{name}: {error}") from error
+    counts = {name: examples_per_step(law, n) for name, law in laws.items()} if recipe.match != "steps" else {}
+    runs = []
+    for name, method in recipe.methods.items():
+        steps = method.steps or recipe.steps
+        if counts and method.steps is None:
+            if recipe.reference not in counts:
+                raise UserError(f"match: the reference {recipe.reference!r} says how many examples; run it as well")
+            steps = max(1, round(recipe.steps * counts[recipe.reference] / counts[name]))
+        stretch = steps / recipe.steps  # a longer run is evaluated as often, and drops its rate at the same fractions
+        runs += [
+            Run(
+                method=name,
+                seed=seed,
+                law=laws[name],
+                data=recipe.data,
+                data_digest=digests[(seed - first_seed) % len(digests)],
+                n=n,
+                model=recipe.model,
+                lr=_learning_rate(recipe, method),
+                momentum=recipe.momentum if method.momentum is None else method.momentum,
+                weight_decay=recipe.weight_decay if method.weight_decay is None else method.weight_decay,
+                steps=steps,
+                eval_every=method.eval_every or max(1, round(recipe.eval_every * stretch)),
+                lr_drops=tuple(round(drop * stretch) for drop in recipe.lr_drops),
+                lr_drop=recipe.lr_drop,
+                pixels=recipe.pixels,
+                augment=recipe.augment,
+                micro_batch=recipe.micro_batch,
+                vary=tuple(recipe.vary),
+                checkpoint_every=recipe.checkpoint_every,
+            )
+            for seed in range(first_seed, first_seed + recipe.seeds)
+        ]
+    return runs
+
+
+def _learning_rate(recipe: Recipe, method: Method) -> float:
+    if method.lr_of is not None:
+        if method.lr_of not in recipe.methods:
+            raise UserError(f"lr_of: run {method.lr_of!r} as well, whose learning rate is taken")
+        return method.lr_times * _learning_rate(recipe, recipe.methods[method.lr_of])
+    return recipe.lr if method.lr is None else method.lr
+
+
+def examples_per_step(law: Law, n: int) -> float:
+    """Mean number of examples that a step computes: those whose weight is not zero.
+
+    Args:
+        law: of the weights.
+        n: number of training examples.
+
+    Returns:
+        The number; for laws that draw it, a mean over 200 draws, which are always the same.
+    """
+    draws = (len(law.draw(n, seed=0, step=step).value) for step in range(COUNTING_DRAWS))
+    first = next(draws)
+    return float(n) if first == n else (first + sum(draws)) / COUNTING_DRAWS

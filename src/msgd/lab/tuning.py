@@ -1,0 +1,141 @@
+"""Each method's learning rate, picked on examples held out of the training set, never on the test set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from msgd.errors import UserError
+from msgd.lab import runs
+from msgd.lab.config import Recipe
+from msgd.lab.data import Data
+from msgd.lab.plan import Run, resolve
+
+FIRST_SEED = 1000  #: so that no run of the experiment itself shares its initial parameters or noise with a tuning run
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What the tuning found.
+
+    Args:
+        held_out: number of training examples that were held out.
+        seeds: tuning runs of each method and learning rate.
+        accuracy: method → learning rate, as text → mean accuracy on the held-out examples.
+        chosen: method → the learning rate with the highest mean; the smaller one of two.
+    """
+
+    held_out: int
+    seeds: int
+    accuracy: dict[str, dict[str, float]]
+    chosen: dict[str, float]
+
+    def at_edge(self) -> list[str]:
+        """The methods whose rate is the smallest or largest tried: their best may lie beyond."""
+        tried = [float(lr) for lr in next(iter(self.accuracy.values()))]
+        return [m for m, lr in self.chosen.items() if len(tried) > 1 and lr in (min(tried), max(tried))]
+
+
+def hold_out(data: Data, fraction: float) -> Data:
+    """Split the training set: its last examples take the place of the test set.
+
+    Args:
+        data: the data set; its test examples are left out of the result.
+        fraction: of the training examples, in (0, 1).
+
+    Returns:
+        The data to tune on.
+
+    Raises:
+        UserError: one of the two parts would be empty.
+    """
+    kept = data.n - round(fraction * data.n)
+    if not 0 < kept < data.n:
+        raise UserError(f"tune: held_out = {fraction} of {data.n} examples leaves one part empty")
+    inputs, targets = data.train_inputs, data.train_targets
+    return Data(inputs[:kept], targets[:kept], inputs[kept:], targets[kept:], data.classes)
+
+
+def tuning_runs(recipe: Recipe, data: Mapping[int, Data], out: Path) -> list[tuple[Run, Path]]:
+    """Plan the tuning of every method that does not take its rate from another.
+
+    Args:
+        recipe: with a table ``[tune]``.
+        data: from `hold_out`, by seed.
+        out: the experiment's folder.
+
+    Returns:
+        Runs and their folders, learning rates outermost.
+    """
+    assert recipe.tune is not None
+    tuned = {name: method for name, method in recipe.methods.items() if method.lr_of is None}
+    planned = []
+    for lr in sorted(set(recipe.tune.lr)):
+        methods = {name: method.model_copy(update={"lr": lr}) for name, method in tuned.items()}
+        at_rate = recipe.model_copy(update={"methods": methods, "seeds": recipe.tune.seeds})
+        digests = [part.digest() for part in data.values()]
+        trials = resolve(at_rate, n=next(iter(data.values())).n, digests=digests, first_seed=FIRST_SEED)
+        planned += [(run, runs.folder_of(run, out / "tuning" / f"lr-{lr:g}")) for run in trials]
+    return planned
+
+
+def pick(recipe: Recipe, planned: list[tuple[Run, Path]], held_out: int) -> Tuning:
+    """Pick each method's learning rate from the finished tuning runs.
+
+    Args:
+        recipe: with a table ``[tune]``.
+        planned: from `tuning_runs`, all finished.
+        held_out: number of held-out examples.
+
+    Returns:
+        The tuning.
+    """
+    assert recipe.tune is not None
+    scores: dict[str, dict[str, list[float]]] = {}
+    for run, folder in planned:
+        accuracy = runs.final(runs.read_records(run, folder, step=run.steps))["test_accuracy"]
+        scores.setdefault(run.method, {}).setdefault(f"{run.lr:g}", []).append(accuracy or 0.0)
+    means = {method: {lr: float(np.mean(v)) for lr, v in by_lr.items()} for method, by_lr in scores.items()}
+    # max takes the first of equals, and the rates come in increasing order
+    chosen = {method: float(max(by_lr, key=lambda lr: by_lr[lr])) for method, by_lr in means.items()}
+    return Tuning(held_out, recipe.tune.seeds, means, chosen)
+
+
+def with_chosen(recipe: Recipe, tuning: Tuning) -> Recipe:
+    """Give each method the learning rate that was picked for it."""
+    methods = {
+        name: method.model_copy(update={"lr": tuning.chosen[name]}) if name in tuning.chosen else method
+        for name, method in recipe.methods.items()
+    }
+    return recipe.model_copy(update={"methods": methods})
+
+
+def write(tuning: Tuning, out: Path) -> None:
+    """Write ``tuning.json``."""
+    runs.write_atomically(out / "tuning.json", (json.dumps(asdict(tuning), indent=2) + "\n").encode())
+
+
+def read(out: Path) -> Tuning:
+    """Read ``tuning.json``.
+
+    Args:
+        out: the experiment's folder.
+
+    Returns:
+        The tuning.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = out / "tuning.json"
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        accuracy = {str(m): {str(lr): float(a) for lr, a in row.items()} for m, row in table["accuracy"].items()}
+        chosen = {str(m): float(lr) for m, lr in table["chosen"].items()}
+        return Tuning(int(table["held_out"]), int(table["seeds"]), accuracy, chosen)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is missing or damaged ({error}): msgd run writes it anew") from error
