@@ -142,7 +142,10 @@ def _learning_rate(recipe: Recipe, method: Method) -> float:
     if method.lr_of is not None:
         if method.lr_of not in recipe.methods:
             raise UserError(f"lr_of: run {method.lr_of!r} as well, whose learning rate is taken")
-        return method.lr_times * _learning_rate(recipe, recipe.methods[method.lr_of])
+        source = recipe.methods[method.lr_of]
+        if source.lr_of is not None:
+            raise UserError(f"lr_of: {method.lr_of} takes its rate from another method itself; name that one")
+        return method.lr_times * _learning_rate(recipe, source)
     return recipe.lr if method.lr is None else method.lr
 
 

@@ -1,0 +1,111 @@
+"""The plan of an experiment: rates, lengths, seeds, and what a grid spells out."""
+
+import pytest
+
+from msgd import noise
+from msgd.errors import UserError
+from msgd.lab.config import parse_recipe
+from msgd.lab.grid import cells, grid_runs, references
+from msgd.lab.plan import examples_per_step, resolve
+from small import SMALL
+
+MNIST1D = SMALL.replace("fashion-mnist", "mnist1d")
+
+
+def plan(text=SMALL, n=40, **settings):
+    recipe = parse_recipe(text, source="small", settings={k.replace("__", "."): v for k, v in settings.items()})
+    return {run.method: run for run in resolve(recipe, n=n, digests=["d"]) if run.seed == 1}
+
+
+def test_the_rate_drops_after_the_steps_that_are_named():
+    run = plan(lr_drops=[40, 50], lr=0.5)["sgd"]
+    assert [run.lr_at(step) for step in (0, 39, 40, 49, 50, 59)] == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+    assert plan()["sgd"].lr_at(10**6) == 0.05
+
+
+def test_a_longer_method_is_evaluated_as_often_and_drops_at_the_same_fractions():
+    run = plan(lr_drops=[30], methods__gd__steps=600)["gd"]
+    assert (run.eval_every, run.lr_drops, len(run.evaluations)) == (100, (300,), 7)
+
+
+@pytest.mark.parametrize("match", ["epochs", "examples"])
+def test_matched_methods_compute_the_same_number_of_examples(match):
+    runs = plan(match=match)
+    assert {name: run.steps for name, run in runs.items() if name != "bernoulli"} == {"gd": 12, "sgd": 60}
+    assert runs["bernoulli"].steps == pytest.approx(60, abs=3)  # 8 examples in the mean
+    assert plan(match="steps")["gd"].steps == 60
+    longer = plan(match=match, methods__gd__steps=100)
+    assert longer["gd"].steps == 100  # what a method says itself holds
+    without = parse_recipe(SMALL, source="small", settings={"match": match, "reference": "elsewhere"})
+    with pytest.raises(UserError, match="reference 'elsewhere'"):
+        resolve(without, n=40, digests=["d"])
+
+
+def test_examples_per_step():
+    assert examples_per_step(noise.FullBatch(), 50) == 50
+    assert examples_per_step(noise.Cov(5), 50) == 50
+    assert examples_per_step(noise.MiniBatch(5), 50) == 5
+    assert examples_per_step(noise.Subsampled(20, noise.Emulate(5)), 50) == 20
+    assert examples_per_step(noise.Bernoulli(5), 50) == pytest.approx(5, abs=4 * (4.5 / 200) ** 0.5)
+
+
+def test_a_rate_may_follow_another_methods():
+    runs = plan(methods__gd__lr_of="sgd", methods__gd__lr_times=4.0, methods__sgd__lr=0.2)
+    assert runs["gd"].lr == pytest.approx(0.8)
+    with pytest.raises(UserError, match="lr_of: run 'nobody' as well"):
+        plan(methods__gd__lr_of="nobody")
+    with pytest.raises(UserError, match="lr_of: sgd takes its rate from another method itself"):
+        plan(methods__gd__lr_of="sgd", methods__sgd__lr_of="gd")
+
+
+@pytest.mark.parametrize(
+    ("vary", "seeds"),
+    [(["init", "noise"], (1, 1, 0)), (["noise"], (0, 1, 0)), (["init"], (1, 0, 0)), (["data"], (0, 0, 1))],
+)
+def test_seeds_vary_what_they_are_told_to(vary, seeds):
+    recipe = parse_recipe(MNIST1D, source="small", settings={"vary": vary})
+    run = resolve(recipe, n=40, digests=["zero", "one"])[1]
+    assert (run.init_seed, run.noise_seed, run.data_seed) == seeds
+    assert run.data_digest == "one"
+
+
+def test_only_generated_data_can_vary():
+    with pytest.raises(UserError, match="vary: fashion-mnist is one data set, only mnist1d"):
+        plan(vary=["data"])
+
+
+def test_the_identity_is_silent_about_later_keys_at_their_defaults():
+    assert set(plan()["gd"].identity()) == {
+        *("method", "seed", "law", "data", "data_digest", "n", "model", "lr", "momentum", "weight_decay", "steps"),
+        "eval_every",
+    }
+    assert plan(lr_drops=[3])["gd"].identity()["lr_drops"] == [3]
+
+
+GRID = SMALL.replace('reference = "sgd"', 'reference = "gd"') + '[methods.big]\nlaw = "subsampled"\nB = 20\n'
+GRID += 'inner = {law = "emulate"}\n[grid]\nlr = [0.1, 0.25]\nb = [4, 8]\n'
+
+
+def test_a_grid_spells_out_its_cells():
+    recipe = parse_recipe(GRID, source="grid")
+    names = list(cells(recipe))
+    assert names[:4] == ["gd+lr0p1", "gd+lr0p25", "sgd+lr0p1+b4", "sgd+lr0p1+b8"]
+    assert len(names) == 2 + 3 * 4
+    runs = {run.method: run for run in grid_runs(recipe, n=40, digests=["d"])}
+    assert set(runs) == set(names)
+    assert (runs["gd+lr0p25"].lr, runs["gd+lr0p25"].law) == (0.25, noise.FullBatch())
+    assert (runs["sgd+lr0p1+b4"].lr, runs["sgd+lr0p1+b4"].law) == (0.1, noise.MiniBatch(4))
+    assert runs["big+lr0p25+b4"].law == noise.Subsampled(20, noise.Emulate(4))
+    against = references(recipe)
+    assert against["sgd+lr0p1+b4"] == against["big+lr0p1+b8"] == "gd+lr0p1"
+    assert not [name for name in against if name.startswith("gd")]
+    by_b = references(recipe.model_copy(update={"reference": "sgd"}))
+    assert by_b["big+lr0p1+b8"] == "sgd+lr0p1+b8"
+    assert "gd+lr0p1" not in by_b  # gradient descent has no batch size to compare at
+
+
+def test_a_grid_cannot_be_tuned_nor_matched():
+    with pytest.raises(UserError, match=r"tune: a \[grid\] runs every learning rate"):
+        parse_recipe(GRID + "[tune]\nlr = [1.0]\n", source="grid")
+    with pytest.raises(UserError, match=r"match: the cells of a \[grid\]"):
+        parse_recipe(GRID, source="grid", settings={"match": "examples"})
