@@ -46,6 +46,7 @@ LAWS: dict[str, Law] = {
     "anticorrelated": noise.Anticorrelated(noise.Fisher(B)),
     "scheduled": noise.Scheduled(halving),
     "subsampled": noise.Subsampled(250, noise.Fisher(B)),
+    "grouped": noise.Grouped(100, noise.Cov(B)),
     "subsampled-emulate": noise.Subsampled(250, noise.Emulate(B)),
 }
 

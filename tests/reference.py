@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 from math import comb
 
 import numpy as np
@@ -53,6 +53,10 @@ class Branches:
         assert not shuffle
         subsets = list(combinations(range(n), size))
         return np.array(subsets[self._fork([1 / len(subsets)] * len(subsets))], dtype=np.int64)
+
+    def permutation(self, n: int) -> np.ndarray:
+        orders = list(permutations(range(n)))
+        return np.array(orders[self._fork([1 / len(orders)] * len(orders))], dtype=np.int64)
 
     def integers(self, n: int, *, size: int) -> np.ndarray:
         tuples = list(product(range(n), repeat=size))

@@ -4,7 +4,7 @@ Every law has ``moments(n)``, ``sample(n, rng)`` and ``draw(n, seed=â€¦, step=â€
 """
 
 from msgd.noise.competitors import BayesianBootstrap, TwoBatch, noise_enhancement, svag
-from msgd.noise.compose import Emulate, Subsampled
+from msgd.noise.compose import Emulate, Grouped, Subsampled
 from msgd.noise.correlated import Anticorrelated, Reshuffled, Scheduled
 from msgd.noise.injected import Cov, Fisher, Injected, SparseCov, SparseFisher
 from msgd.noise.law import Law, Sample, Weights
@@ -22,6 +22,7 @@ LAWS: dict[str, type[Law]] = {
     "poisson": Poisson,
     "subsampled": Subsampled,
     "emulate": Emulate,
+    "grouped": Grouped,
     "sparse-fisher": SparseFisher,
     "sparse-cov": SparseCov,
     "injected": Injected,
@@ -55,6 +56,7 @@ __all__ = [
     "Fisher",
     "FullBatch",
     "Gamma",
+    "Grouped",
     "Injected",
     "Laplace",
     "Law",

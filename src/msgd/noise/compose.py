@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 from numpy.random import Generator
 
 from msgd.noise.correlated import independent_steps
@@ -71,6 +72,74 @@ class Subsampled(Law):
     def _check(self, n: int) -> None:
         if count("n", n) < self.B:
             raise ValueError(f"a batch of B = {self.B} cannot be drawn from n = {n} examples: use B ≤ n")
+
+
+@dataclass(frozen=True)
+class Grouped(Law):
+    """A law drawn anew in each group of ``size`` examples of a random partition, such as the ghost batches of a batch.
+
+    Within a group the weights are those of ``inner``; those of different groups are independent. With a, c the α, β of
+    ``inner`` at the group's size g, and two examples in one group with probability (g−1)/(n−1):
+
+        β = c·(g−1)/(n−1),    α = a + c − β
+
+    With a centred ``inner`` the weights are centred over each group instead of over the batch: the sum over a group is
+    fixed, and so is the sum over all. The partition is drawn from ``rng``; where the order of the examples is random by
+    itself, consecutive groups would have the same law.
+
+    Args:
+        size: g, examples in a group; it must divide n.
+        inner: the law of the weights within a group.
+
+    Raises:
+        TypeError: ``size`` is not a whole number, or ``inner`` no law with independent steps.
+        ValueError: ``size`` < 1; or, from ``moments`` and ``sample``, a size that does not divide n.
+
+    Example:
+        >>> from msgd.noise import Cov
+        >>> law = Grouped(100, Cov(2))  # centred per group of 100, not over all 1000
+        >>> law.moments(1000).effective_batch_size(1000)
+        20.18181818181818
+
+    References:
+        Wu et al. 2020, arXiv 1906.07405: the released code centres per ghost batch (Hoffer et al. 2017,
+        arXiv 1705.08741).
+    """
+
+    size: int
+    inner: Law
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", count("size", self.size))
+        independent_steps("inner", self.inner)
+
+    @property
+    def coupled(self) -> bool:
+        """As the law within the groups, if a group has more than one example."""
+        return self.size > 1 and self.inner.coupled
+
+    def moments(self, n: int) -> Moments:
+        """Exact α and β (see `Law.moments`)."""
+        self._check(n)
+        inner = self.inner.moments(self.size)
+        if n == self.size:
+            return inner
+        beta = inner.beta * (self.size - 1) / (n - 1)
+        return Moments(inner.variance - beta, beta)
+
+    def sample(self, n: int, rng: Generator) -> Sample:
+        """The partition first, then the weights of each group (see `Law.sample`)."""
+        self._check(n)
+        groups = rng.permutation(n).reshape(-1, self.size)
+        w = np.zeros(n)
+        for group in groups:
+            w[group] = self.inner.sample(self.size, rng).dense(self.size)
+        index = np.flatnonzero(w)
+        return Sample(None, w) if len(index) == n else Sample(index, w[index])
+
+    def _check(self, n: int) -> None:
+        if count("n", n) % self.size:
+            raise ValueError(f"{n} examples do not part into groups of {self.size}: take a size that divides n")
 
 
 @dataclass(frozen=True)
