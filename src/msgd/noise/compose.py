@@ -98,8 +98,8 @@ class Grouped(Law):
     Example:
         >>> from msgd.noise import Cov
         >>> law = Grouped(100, Cov(2))  # centred per group of 100, not over all 1000
-        >>> law.moments(1000).effective_batch_size(1000)
-        20.18181818181818
+        >>> round(law.moments(1000).effective_batch_size(1000), 2)
+        20.18
 
     References:
         Wu et al. 2020, arXiv 1906.07405: the released code centres per ghost batch (Hoffer et al. 2017,
