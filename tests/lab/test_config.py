@@ -46,6 +46,14 @@ def test_methods_override_and_nest():
     assert resolve(parse(fields), n=40, digests=[""])[-1].law == noise.MiniBatch(4, replacement=True)
 
 
+def test_a_recipe_may_extend_another():
+    child = parse('extends = "mnist1d"\ntitle = "Mine"\nlr = 0.3\n[methods.gd]\nlaw = "full-batch"\nlr = 0.6\n')
+    assert (child.title, child.lr, child.n, child.methods["gd"].lr) == ("Mine", 0.3, 1000, 0.6)
+    assert list(child.methods) == list(parse_recipe(recipe_text("mnist1d"), source="").methods)
+    with pytest.raises(UserError, match="extends: 'nothing' is no other recipe"):
+        parse('extends = "nothing"\n')
+
+
 def test_settings_reach_every_key():
     recipe = parse(lr=0.3, methods__gd__lr=0.6, methods__bernoulli__b=3)
     runs = {run.method: run for run in resolve(recipe, n=40, digests=[""])}

@@ -147,7 +147,8 @@ def parse_recipe(text: str, *, source: str, settings: dict[str, Any] | None = No
     """Validate a recipe.
 
     Args:
-        text: TOML.
+        text: TOML; with a key ``extends``, the name of a recipe of the package whose keys and methods hold where this
+            one has none of its own.
         source: where it is from, for messages.
         settings: dotted keys and the values that replace the recipe's, such as ``{"methods.gd.lr": 0.6}``.
 
@@ -157,10 +158,7 @@ def parse_recipe(text: str, *, source: str, settings: dict[str, Any] | None = No
     Raises:
         UserError: the first fault, with its key and what is allowed.
     """
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{source} is not TOML: {error}") from error
+    table = _table(text, source)
     for key, value in (settings or {}).items():
         _set(table, key, value)
     try:
@@ -170,6 +168,22 @@ def parse_recipe(text: str, *, source: str, settings: dict[str, Any] | None = No
     for name, method in recipe.methods.items():
         build_law(method.law_table(), b=recipe.b, where=f"{source}: methods.{name}")
     return recipe
+
+
+def _table(text: str, source: str, children: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A recipe's table, laid over that of the recipe it extends."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{source} is not TOML: {error}") from error
+    name = table.pop("extends", None)
+    if name is None:
+        return table
+    if name not in recipe_names() or name in children:
+        raise UserError(f"{source}: extends: {name!r} is no other recipe of the package; see msgd recipes")
+    base = _table(recipe_text(name), f"recipe {name}", (*children, name))
+    methods = base.get("methods", {}) | table.get("methods", {})
+    return base | table | {"methods": methods}
 
 
 def select_methods(recipe: Recipe, names: list[str] | None) -> Recipe:
