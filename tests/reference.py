@@ -95,3 +95,17 @@ def flat_gradient(model: nn.Module) -> Tensor:
     return torch.cat(
         [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in model.parameters()]
     ).clone()
+
+
+def crop_and_flip(images: Tensor, pad: int, rng: np.random.Generator) -> Tensor:
+    """Image by image and pixel by pixel: rows of all images are drawn first, then columns, then flips."""
+    n, channels, height, width = images.shape
+    top = rng.integers(0, 2 * pad, size=n, endpoint=True)
+    left = rng.integers(0, 2 * pad, size=n, endpoint=True)
+    flips = rng.integers(0, 1, size=n, endpoint=True)
+    result = torch.zeros(n, channels, height, width, dtype=images.dtype)
+    for i, y, x in product(range(n), range(height), range(width)):
+        down, right = y + int(top[i]) - pad, x + int(left[i]) - pad  # where in the image this pixel comes from
+        if 0 <= down < height and 0 <= right < width:
+            result[i, :, y, width - 1 - x if flips[i] else x] = images[i, :, down, right]
+    return result

@@ -1,16 +1,17 @@
-"""Data sets: what is loaded, and what is refused."""
+"""Data sets by name: what is loaded, what is refused, and how pixels become floats."""
 
-import gzip
 import random
-from pathlib import Path
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
 from msgd.errors import UserError
-from msgd.lab.data import DEBIAN_FASHION_MNIST, Data, load, on_device, read_idx
-from small import write_fashion_mnist, write_idx
+from msgd.lab.data import CHUNK, NAMES, Data, load, on_device, pixel_statistics
+from small import write_cifar10, write_cifar100, write_svhn
+
+CPU = torch.device("cpu")
 
 
 def test_mnist1d_is_the_packages_own():
@@ -31,89 +32,95 @@ def test_mnist1d_is_the_packages_own():
     assert data.digest() != fewer.digest()
 
 
-def test_fashion_mnist_trains_on_the_official_test_images(fashion_mnist):
-    data = load("fashion-mnist", n=40, data_dir=fashion_mnist)
-    assert data.train_inputs.shape == (40, 1, 28, 28)
-    assert data.test_inputs.shape == (50, 1, 28, 28)
-    assert data.n == 40
-    official = read_idx(fashion_mnist / "t10k-images-idx3-ubyte.gz", ndim=3)
-    np.testing.assert_array_equal(data.train_inputs[:, 0], official[:40])
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory, fashion_mnist):
+    writers = {"svhn": write_svhn, "cifar10": write_cifar10, "cifar100": write_cifar100}
+    written = {name: write(tmp_path_factory.mktemp(name)) for name, write in writers.items()}
+    return {"mnist1d": None, "fashion-mnist": fashion_mnist} | written
 
 
-def test_files_may_be_unpacked(tmp_path):
-    write_fashion_mnist(tmp_path)
-    packed = load("fashion-mnist", data_dir=tmp_path)
-    for path in list(tmp_path.glob("*.gz")):
-        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
-        path.unlink()
-    assert load("fashion-mnist", data_dir=tmp_path).digest() == packed.digest()
-
-
-@pytest.mark.skipif(not DEBIAN_FASHION_MNIST.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
-def test_the_real_fashion_mnist():
-    data = load("fashion-mnist", n=1000)
-    assert data.train_inputs.shape == (1000, 1, 28, 28)
-    assert data.test_inputs.shape == (60_000, 1, 28, 28)
-    assert np.bincount(data.test_targets).tolist() == [6000] * 10
-    assert data.train_targets[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]  # as published
+@pytest.mark.parametrize("name", NAMES)
+def test_every_data_set_keeps_the_same_rules(folders, name):
+    data = load(name, n=30, data_dir=folders[name])
+    assert data.n == 30
+    assert data.train_inputs.shape == (30, *data.input_shape)
+    assert data.test_inputs.shape[1:] == data.input_shape
+    for inputs, targets in ((data.train_inputs, data.train_targets), (data.test_inputs, data.test_targets)):
+        assert inputs.dtype == (np.float32 if name == "mnist1d" else np.uint8)
+        assert targets.dtype == np.int64
+        assert targets.shape == (len(inputs),)
+        assert 0 <= targets.min() <= targets.max() < data.classes
+    x, _ = on_device(data.train_inputs, data.train_targets, CPU)
+    assert (x.dtype, x.shape) == (torch.float32, (30, *data.input_shape))
 
 
 def test_pixels_are_scaled_and_images_channels_last(fashion_mnist):
     data = load("fashion-mnist", data_dir=fashion_mnist)
-    x, y = on_device(data.train_inputs, data.train_targets, torch.device("cpu"))
+    x, y = on_device(data.train_inputs, data.train_targets, CPU)
     assert x.dtype == torch.float32
     assert x.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(x, torch.from_numpy(data.train_inputs / np.float32(255)))
     assert y.tolist() == data.train_targets.tolist()
     floats = np.array([[0.5, 2.0]], dtype=np.float32)
-    assert on_device(floats, np.array([1]), torch.device("cpu"))[0].tolist() == floats.tolist()
+    assert on_device(floats, np.array([1]), CPU)[0].tolist() == floats.tolist()
 
 
-def damage(path: Path, kind: str) -> None:
-    if kind == "truncated archive":
-        path.write_bytes(path.read_bytes()[:-200])
-    elif kind == "truncated content":
-        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-5]))
-    elif kind == "not gzip":
-        path.write_bytes(b"<html>404</html>")
-    elif kind == "wrong magic":
-        path.write_bytes(gzip.compress(b"\0\0\x0d\x03" + gzip.decompress(path.read_bytes())[4:]))
-    elif kind == "huge":
-        path.write_bytes(gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12 + b"\0" * 100))
-    elif kind == "wrong size":
-        write_idx(path, np.zeros((60, 27, 28)))
-    elif kind == "fewer images":
-        write_idx(path, np.zeros((59, 28, 28)))
-    elif kind == "none":
-        write_idx(path, np.zeros((0, 28, 28)))
-        write_idx(path.parent / "t10k-labels-idx1-ubyte.gz", np.zeros(0))
-    elif kind == "label":
-        write_idx(path.parent / "t10k-labels-idx1-ubyte.gz", np.full(60, 10))
-    elif kind == "missing":
-        path.unlink()
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(30, 200, size=(40, 3, 5, 6), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("truncated archive", "cannot be read"),
-        ("truncated content", "truncated"),
-        ("not gzip", "cannot be read"),
-        ("wrong magic", "not an IDX file"),
-        ("huge", "damaged"),
-        ("wrong size", "27×28"),
-        ("fewer images", "59 images and 60 labels"),
-        ("none", "0 images"),
-        ("label", "label 10"),
-        ("missing", "holds neither"),
-    ],
-)
-def test_damaged_files_are_refused(tmp_path, kind, message):
-    write_fashion_mnist(tmp_path)
-    damage(tmp_path / "t10k-images-idx3-ubyte.gz", kind)
-    with pytest.raises(UserError, match=message) as caught:
-        load("fashion-mnist", data_dir=tmp_path)
-    assert "\n" not in str(caught.value)
+def test_pixels_raw_or_standardised(images):
+    targets = np.zeros(len(images), np.int64)
+    raw, _ = on_device(images, targets, CPU, "raw")
+    assert (raw.dtype, raw.tolist()) == (torch.float32, images.tolist())
+    train, test = images[:30], images[30:]
+    statistics = pixel_statistics(train)
+    wide = train.astype(np.float64)
+    mean, std = wide.mean(axis=(0, 2, 3)), wide.std(axis=(0, 2, 3))  # of the training images, for both
+    for part in (train, test):
+        x, _ = on_device(part, targets, CPU, "standard", statistics=statistics)
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        expected = (part - mean[:, None, None]) / std[:, None, None]
+        np.testing.assert_allclose(x.numpy(), expected, rtol=0, atol=1e-6)
+
+
+def test_statistics_over_several_chunks_are_exact():
+    images = np.random.default_rng(1).integers(256, size=(2 * CHUNK + 7, 2, 3, 3), dtype=np.uint8)
+    wide = images.astype(np.float64)
+    mean, std = pixel_statistics(images)
+    assert mean.tolist() == wide.mean(axis=(0, 2, 3)).astype(np.float32).tolist()
+    assert std.tolist() == wide.std(axis=(0, 2, 3)).astype(np.float32).tolist()
+
+
+def test_statistics_need_little_memory():
+    images = np.zeros((20 * CHUNK, 3, 32, 32), np.uint8)
+    tracemalloc.start()
+    pixel_statistics(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < images.nbytes / 3  # as float64 they would need eight times their bytes
+
+
+def test_a_channel_of_one_value_becomes_zero(images):
+    images[:, 1] = 77
+    x, _ = on_device(images, np.zeros(40), CPU, "standard", statistics=pixel_statistics(images))
+    assert x[:, 1].abs().max() == 0
+    assert x[:, [0, 2]].std() > 0.9
+
+
+@pytest.mark.parametrize("pixels", ["unit", "raw", "standard"])
+def test_numbers_that_are_no_pixels_keep_their_values(pixels):
+    floats = np.random.default_rng(2).normal(size=(9, 40)).astype(np.float32)
+    x, _ = on_device(floats, np.zeros(9), CPU, pixels, statistics=pixel_statistics(floats))
+    assert x.tolist() == floats.tolist()
+
+
+def test_unknown_pixels_and_missing_statistics(images):
+    with pytest.raises(ValueError, match="none of unit, raw, standard"):
+        on_device(images, np.zeros(40), CPU, "grey")
+    with pytest.raises(ValueError, match="pixel_statistics"):
+        on_device(images, np.zeros(40), CPU, "standard")
 
 
 def test_a_missing_folder_and_too_large_n(fashion_mnist, tmp_path):
@@ -121,40 +128,6 @@ def test_a_missing_folder_and_too_large_n(fashion_mnist, tmp_path):
         load("fashion-mnist", data_dir=tmp_path / "nowhere")
     with pytest.raises(UserError, match="has 60 training examples"):
         load("fashion-mnist", n=61, data_dir=fashion_mnist)
-
-
-def test_a_failed_download_names_the_remedies(monkeypatch, tmp_path):
-    import pooch
-
-    from msgd.lab import data
-
-    def refuse(url, **_):
-        raise ConnectionError(url)
-
-    monkeypatch.setattr(data, "DEBIAN_FASHION_MNIST", tmp_path)
-    monkeypatch.setattr(pooch, "retrieve", refuse)
-    with pytest.raises(UserError, match=r"dataset-fashion-mnist, or give --data-dir"):
-        load("fashion-mnist")
-
-
-def test_a_wrong_checksum_is_refused(monkeypatch, tmp_path):
-    """The real pooch, over a file:// address: content that is not the official archive must not be used."""
-    from msgd.lab import data
-
-    served = write_fashion_mnist(tmp_path / "served")
-    monkeypatch.setattr(data, "DEBIAN_FASHION_MNIST", tmp_path / "none")
-    monkeypatch.setattr(data, "FASHION_MNIST_URL", "")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    import pooch
-
-    class Copy:
-        def __call__(self, url, output_file, pooch):  # noqa: ARG002 - pooch's signature
-            Path(output_file).write_bytes((served / url).read_bytes())
-
-    original = pooch.retrieve
-    monkeypatch.setattr(pooch, "retrieve", lambda url, **kw: original(url, downloader=Copy(), **kw))
-    with pytest.raises(UserError, match="could not be downloaded"):
-        load("fashion-mnist")
 
 
 def test_data_holds_its_shape():

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from msgd.errors import UserError
-from msgd.lab.data import GENERATED, NAMES
+from msgd.lab.data import GENERATED, NAMES, Pixels
 from msgd.lab.models import MODELS
 from msgd.noise import LAWS, SCALAR_LAWS, Law, ScalarLaw
 
@@ -83,7 +83,7 @@ class Recipe(BaseModel):
     checkpoint_every: Count = 500
     lr_drops: list[Count] = []  #: after these steps the learning rate is multiplied by ``lr_drop``
     lr_drop: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    pixels: Literal["unit", "raw", "standard"] = "unit"
+    pixels: Pixels = "unit"
     augment: Count | None = None  #: random flips, and crops after padding by so many pixels
     micro_batch: Count | None = None  #: examples in memory at a time; the gradient is that of the whole batch
     vary: Annotated[list[Literal["init", "noise", "data"]], Field(min_length=1)] = ["init", "noise"]

@@ -1,34 +1,28 @@
-"""Data sets: MNIST-1D, generated offline, and Fashion-MNIST from its IDX files."""
+"""Data sets by name, and how their examples get to the device."""
 
 from __future__ import annotations
 
-import gzip
-import math
 import random
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from msgd.errors import UserError
+from msgd.lab.archives import Array, Splits
+from msgd.lab.cifar import cifar10, cifar100
+from msgd.lab.fashion_mnist import fashion_mnist
+from msgd.lab.svhn import svhn
 
-Array = NDArray[Any]
+CHUNK = 1000  #: images whose pixels are counted at once
 
-DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-#: of the original archives, as their authors publish them
-FASHION_MNIST_FILES = {
-    "t10k-images-idx3-ubyte": "md5:bef4ecab320f06d8554ea6380940ec79",
-    "t10k-labels-idx1-ubyte": "md5:bb300cfdad3c16e7a12a480ee83cd310",
-    "train-images-idx3-ubyte": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-    "train-labels-idx1-ubyte": "md5:25c81989df183df01b3e8a0aad5dffbe",
-}
+Pixels = Literal["unit", "raw", "standard"]
+Statistics = tuple[Array, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,22 +65,67 @@ class Data:
         return f"{crc:08x}"
 
 
-def on_device(inputs: Array, targets: Array, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Copy examples to the device: pixels scaled to [0, 1], images in channels-last layout.
+def pixel_statistics(train_inputs: Array) -> Statistics:
+    """Mean and standard deviation of each channel over all training pixels, exact sums of counted values.
 
     Args:
-        inputs: as in `Data`.
+        train_inputs: shape (n, channels, …), uint8; numbers of another type are no pixels, and stay what they are.
+
+    Returns:
+        Mean and standard deviation, each float32 of shape (channels,), of pixels 0 … 255; 0 and 1 for other numbers.
+        A channel of one value only has standard deviation 1, so that it becomes 0.
+    """
+    channels = train_inputs.shape[1]
+    if train_inputs.dtype != np.uint8:
+        return np.zeros(channels, np.float32), np.ones(channels, np.float32)
+    counts = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(train_inputs), CHUNK):
+        for channel, total in enumerate(counts):
+            total += np.bincount(train_inputs[start : start + CHUNK, channel].ravel(), minlength=256)
+    share = counts / counts.sum(axis=1, keepdims=True)
+    values = np.arange(256)
+    mean = share @ values
+    std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(axis=1))
+    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+
+
+def on_device(
+    inputs: Array,
+    targets: Array,
+    device: torch.device,
+    pixels: Pixels = "unit",
+    *,
+    statistics: Statistics | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Copy examples to the device: pixels as floats, images in channels-last layout.
+
+    Args:
+        inputs: as in `Data`; what is not uint8 is no pixels, and keeps its values.
         targets: as in `Data`.
         device: where to train.
+        pixels: "unit" for [0, 1], "raw" for 0 … 255, "standard" for mean 0 and variance 1 in each channel.
+        statistics: `pixel_statistics` of the training images, which "standard" needs, for test images too.
 
     Returns:
         The inputs in float32 and the targets.
+
+    Raises:
+        ValueError: `pixels` is none of the three, or "standard" comes without statistics.
     """
+    if pixels not in get_args(Pixels):
+        raise ValueError(f"pixels: {pixels!r} is none of {', '.join(get_args(Pixels))}")
+    if pixels == "standard" and statistics is None:
+        raise ValueError('pixels="standard" needs statistics=pixel_statistics(train_inputs)')
     x = torch.from_numpy(np.array(inputs)).to(device)  # copied: a worker's array is read-only
-    if inputs.dtype == np.uint8:
-        x = x.float().div_(255)
     if x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
+    if inputs.dtype == np.uint8:
+        x = x.float()
+        if pixels == "unit":
+            x.div_(255)
+        elif pixels == "standard" and statistics is not None:
+            mean, std = (torch.from_numpy(each).to(device).view(-1, *[1] * (x.ndim - 2)) for each in statistics)
+            x.sub_(mean).div_(std)
     return x, torch.from_numpy(np.array(targets)).to(device)
 
 
@@ -135,83 +174,18 @@ def _mnist1d(seed: int) -> Data:
     )
 
 
-def _fashion_mnist(data_dir: Path | None) -> Data:
-    """As in the paper: trained on the official test images, tested on the official training images."""
-
-    def split(part: str) -> tuple[Array, Array]:
-        images = read_idx(_fashion_mnist_file(f"{part}-images-idx3-ubyte", data_dir), ndim=3)
-        labels = read_idx(_fashion_mnist_file(f"{part}-labels-idx1-ubyte", data_dir), ndim=1)
-        if len(images) != len(labels) or len(labels) == 0:
-            raise UserError(f"Fashion-MNIST: {len(images)} images and {len(labels)} labels in the {part} files")
-        if images.shape[1:] != (28, 28):
-            raise UserError(
-                f"Fashion-MNIST: images of {images.shape[1]}×{images.shape[2]} in the {part} file, not 28×28"
-            )
-        if labels.max() > 9:
-            raise UserError(f"Fashion-MNIST: label {labels.max()} in the {part} file; labels are 0 … 9")
-        return images[:, None], labels.astype(np.int64)
-
-    return Data(*split("t10k"), *split("train"), 10)
-
-
-def _fashion_mnist_file(name: str, data_dir: Path | None) -> Path:
-    places = [DEBIAN_FASHION_MNIST] if data_dir is None else [data_dir]
-    for place in places:
-        for path in (place / f"{name}.gz", place / name):
-            if path.is_file():
-                return path
-    if data_dir is not None:
-        raise UserError(f"{data_dir} holds neither {name}.gz nor {name}: put the four IDX files of Fashion-MNIST there")
-    import pooch
-
-    try:
-        return Path(
-            pooch.retrieve(
-                FASHION_MNIST_URL + f"{name}.gz",
-                known_hash=FASHION_MNIST_FILES[name],
-                fname=f"{name}.gz",
-                path=pooch.os_cache("msgd") / "fashion-mnist",
-            )
-        )
-    except Exception as error:  # whatever the network, the server or the checksum says
-        raise UserError(
-            f"{name}.gz could not be downloaded ({type(error).__name__}): install Debian's package "
-            "dataset-fashion-mnist, or give --data-dir a folder with the four IDX files"
-        ) from error
-
-
-def read_idx(path: Path, *, ndim: int) -> Array:
-    """Read an IDX file of bytes, gzipped or not.
-
-    Args:
-        path: the file.
-        ndim: number of dimensions that it must have.
-
-    Returns:
-        A uint8 array.
-
-    Raises:
-        UserError: the file is no such IDX file, or is truncated.
-    """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            head = file.read(4 + 4 * ndim)
-            if len(head) < 4 + 4 * ndim or head[:4] != bytes([0, 0, 8, ndim]):
-                raise UserError(f"{path} is not an IDX file of bytes in {ndim} dimensions: fetch it again")
-            shape = tuple(int(size) for size in np.frombuffer(head[4:], dtype=">u4"))
-            size = math.prod(shape)
-            if size > 2**31:
-                raise UserError(f"{path} claims {size} bytes: it is damaged, fetch it again")
-            body = file.read(size + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({error}): fetch it again") from error
-    if len(body) != size:
-        raise UserError(f"{path} is truncated or too long: {size} bytes announced; fetch it again")
-    return np.frombuffer(body, dtype=np.uint8).reshape(shape)
+def _images(splits: Callable[[Path | None], Splits], classes: int) -> Callable[[Path | None], Data]:
+    return lambda data_dir: Data(*splits(data_dir), classes)
 
 
 #: data sets that a seed draws anew
 GENERATED: dict[str, Callable[[int], Data]] = {"mnist1d": _mnist1d}
 #: data sets that are read from files in a folder, or downloaded
-READ: dict[str, Callable[[Path | None], Data]] = {"fashion-mnist": _fashion_mnist}
+READ: dict[str, Callable[[Path | None], Data]] = {
+    "fashion-mnist": _images(fashion_mnist, 10),
+    "fashion-mnist-60k": _images(lambda data_dir: fashion_mnist(data_dir, official=True), 10),
+    "svhn": _images(svhn, 10),
+    "cifar10": _images(cifar10, 10),
+    "cifar100": _images(cifar100, 100),
+}
 NAMES = (*GENERATED, *READ)

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgd.errors import UserError
 from msgd.lab.config import Method, Recipe, build_law
+from msgd.lab.data import Pixels
 from msgd.noise import Law
 
 COUNTING_DRAWS = 200
@@ -35,7 +36,7 @@ class Run:
     eval_every: int
     lr_drops: tuple[int, ...] = ()
     lr_drop: float = 0.1
-    pixels: str = "unit"
+    pixels: Pixels = "unit"
     augment: int | None = None
     micro_batch: int | None = None
     vary: tuple[str, ...] = ("init", "noise")
@@ -45,6 +46,11 @@ class Run:
     def stream(self) -> int:
         """The method's own noise stream: independent of the other methods' at the same seed."""
         return 2**32 + zlib.crc32(self.method.encode())
+
+    @property
+    def crops(self) -> int:
+        """The method's own stream of crops and flips."""
+        return self.stream + 2**32
 
     @property
     def init_seed(self) -> int:

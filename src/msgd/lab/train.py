@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgd.lab import models, runs
-from msgd.lab.data import Data, on_device
+from msgd.lab.augment import crop_and_flip
+from msgd.lab.data import Data, on_device, pixel_statistics
 from msgd.lab.plan import Run
-from msgd.noise import Weights
+from msgd.noise import Weights, generator
 from msgd.reweight import weighted_mean
 
 EVALUATION_CHUNK = 2000
@@ -65,17 +66,22 @@ class Trainer:
         self.parameters: list[Tensor] = list(self.model.parameters())
         self.momenta: list[Tensor] = []  # one for each parameter from the first step with momentum on
 
-    def step(self, inputs: Tensor, targets: Tensor, weights: Weights) -> None:
+    def step(
+        self, inputs: Tensor, targets: Tensor, weights: Weights, augment: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         """Take one step along −G·w/n; examples of weight zero are never computed.
 
         Args:
             inputs: of all n training examples.
             targets: of all n training examples.
             weights: this step's draw; an empty one is a zero gradient, and the step is taken.
+            augment: what is done to the inputs that are computed.
         """
         weights = weights.to(inputs.device)
         if weights.index is not None:
             inputs, targets = chosen(inputs, weights.index), targets.index_select(0, weights.index)
+        if augment is not None:
+            inputs = augment(inputs)
         self.update(self.gradient(inputs, targets, weights))
 
     def gradient(self, inputs: Tensor, targets: Tensor, weights: Weights) -> tuple[Tensor, ...]:
@@ -196,8 +202,14 @@ def train(
         model = models.build(run.model, input_shape=data.input_shape, classes=data.classes, seed=run.init_seed)
         model = model.to(place)
         trainer = Trainer(model, run.lr, run.momentum, run.weight_decay, run.micro_batch)
-        train_set = on_device(data.train_inputs, data.train_targets, place)
-        test_set = on_device(data.test_inputs, data.test_targets, place)
+        statistics = pixel_statistics(data.train_inputs) if run.pixels == "standard" else None
+        train_set, test_set = (
+            on_device(inputs, targets, place, run.pixels, statistics=statistics)
+            for inputs, targets in (
+                (data.train_inputs, data.train_targets),
+                (data.test_inputs, data.test_targets),
+            )
+        )
         done, seconds = 0, 0.0
         if checkpoint:
             trainer.load(checkpoint.tensors)
@@ -212,7 +224,7 @@ def train(
             draws = [run.law.draw(run.n, seed=run.noise_seed, step=step, stream=run.stream) for step in steps]
             for step, weights in zip(steps, draws, strict=True):
                 trainer.lr = run.lr_at(step)
-                trainer.step(*train_set, weights)
+                trainer.step(*train_set, weights, _augment(run, step))
             seconds += time.perf_counter() - start
             done = stop
             if done in run.evaluations:
@@ -221,6 +233,13 @@ def train(
                 runs.write_checkpoint(folder, runs.Checkpoint(done, seconds, trainer.state()))
             if not go_on():
                 return
+
+
+def _augment(run: Run, step: int) -> Callable[[Tensor], Tensor] | None:
+    pad = run.augment
+    if pad is None:
+        return None
+    return lambda images: crop_and_flip(images, pad, generator(run.noise_seed, step, run.crops))
 
 
 def _stops(run: Run, done: int) -> list[int]:

@@ -1,0 +1,105 @@
+"""CIFAR-10 and CIFAR-100 from their Python archives."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from msgd.errors import UserError
+from msgd.lab.archives import LIMIT, Array, Source, Splits, check, read, unreadable
+from msgd.lab.pickles import ByteArray, unpickle
+
+CIFAR10 = Source(
+    data_set="cifar10",
+    url="https://www.cs.toronto.edu/~kriz/",
+    files={"cifar-10-python.tar.gz": (170498071, "c58f30108f718f92721af3b95e74349a")},
+    contents="cifar-10-python.tar.gz",
+)
+CIFAR100 = Source(
+    data_set="cifar100",
+    url="https://www.cs.toronto.edu/~kriz/",
+    files={"cifar-100-python.tar.gz": (169001437, "eb9058c3a382ffc7106e4002c42a8d85")},
+    contents="cifar-100-python.tar.gz",
+)
+
+
+def cifar10(data_dir: Path | None) -> Splits:
+    """Read CIFAR-10, with the official training and test images.
+
+    Args:
+        data_dir: folder with cifar-10-python.tar.gz, or with cifar-10-batches-py unpacked from it; None to download it.
+
+    Returns:
+        Images of 3×32×32 and classes 0 … 9.
+    """
+    path = CIFAR10.find("cifar-10-python.tar.gz", data_dir, unpacked="cifar-10-batches-py")
+    names = [*(f"cifar-10-batches-py/data_batch_{number}" for number in range(1, 6)), "cifar-10-batches-py/test_batch"]
+    return _splits(path, names, labels=b"labels", classes=10)
+
+
+def cifar100(data_dir: Path | None) -> Splits:
+    """Read CIFAR-100, with the official training and test images and the fine classes.
+
+    Args:
+        data_dir: folder with cifar-100-python.tar.gz, or with cifar-100-python unpacked from it; None to download it.
+
+    Returns:
+        Images of 3×32×32 and classes 0 … 99.
+    """
+    path = CIFAR100.find("cifar-100-python.tar.gz", data_dir, unpacked="cifar-100-python")
+    names = ["cifar-100-python/train", "cifar-100-python/test"]
+    return _splits(path, names, labels=b"fine_labels", classes=100)
+
+
+def _splits(path: Path, names: Sequence[str], *, labels: bytes, classes: int) -> Splits:
+    """All files but the last are the training set."""
+    contents = _unpacked(path, names) if path.is_dir() else _packed(path, names)
+    *train, test = (_batch(content, where, labels, classes) for where, content in contents)
+    images, targets = (np.concatenate(arrays) for arrays in zip(*train, strict=True))
+    return images, targets, *test
+
+
+def _unpacked(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    for name in names:
+        path = folder.parent / name
+        yield str(path), read(path)
+
+
+def _packed(path: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Files of an archive, each named for messages; nothing is written to the disk."""
+    content = read(path)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            members = {member.name: member for member in archive}
+            for name in names:
+                member = members.get(name)
+                if member is None:
+                    raise UserError(f"{path} holds no {name}: fetch the official archive")
+                file = archive.extractfile(member) if member.isreg() and member.size <= LIMIT else None
+                if file is None:
+                    raise UserError(f"{path}: {name} is no file of at most {LIMIT} bytes; fetch the official archive")
+                yield f"{name} in {path}", file.read()
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise UserError(unreadable(path, error)) from error
+
+
+def _batch(content: bytes, where: str, key: bytes, classes: int) -> tuple[Array, Array]:
+    batch = unpickle(content, where)
+    pixels, labels = (batch.get(b"data"), batch.get(key)) if isinstance(batch, dict) else (None, None)
+    if (
+        not isinstance(pixels, ByteArray)
+        or pixels.value.ndim != 2
+        or not isinstance(labels, list)
+        or not all(type(label) is int and 0 <= label < 2**31 for label in labels)
+    ):
+        raise UserError(
+            f"{where} is no batch of CIFAR: it must hold data, an array of n×3072 bytes, and {key.decode()}, "
+            "a list of n classes; fetch the official archive"
+        )
+    targets = np.array(labels, dtype=np.int64)
+    check(pixels.value, targets, shape=(3 * 32 * 32,), allowed=range(classes), path=where)
+    return pixels.value.reshape(-1, 3, 32, 32), targets
