@@ -1,4 +1,4 @@
-"""Networks of the experiments, in plain torch."""
+"""Networks of the experiments by name, in plain torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ import torch
 from torch import nn
 
 from msgd.errors import UserError
+from msgd.lab.resnet import NORMS, resnet18
+from msgd.lab.vgg import vgg11
 from msgd.noise import INIT, generator
 
 
-def build(name: str, *, input_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+def build(
+    name: str,
+    *,
+    input_shape: tuple[int, ...],
+    classes: int,
+    seed: int,
+    norm: str | None = None,
+    ghost: int | None = None,
+) -> nn.Module:
     """Build a network with the initial parameters that belong to a seed.
 
     Args:
@@ -20,20 +30,48 @@ def build(name: str, *, input_shape: tuple[int, ...], classes: int, seed: int) -
         input_shape: shape of one input.
         classes: number of outputs.
         seed: of the initialisation; methods that share it start from the same parameters.
+        norm: normalisation, a key of `resnet.NORMS`; None: the network's own, for resnet18 "batch".
+        ghost: group size of the norm "batch", see `GhostBatchNorm2d`; None: the whole batch.
 
     Returns:
         The network, on the CPU, channels-last where it has convolutions.
 
     Raises:
-        UserError: the network cannot take such inputs.
+        UserError: the network cannot take such inputs, or has no such normalisation.
     """
+    check_norm(name, norm, ghost)
+    options = {"norm": norm or "batch", "ghost": ghost} if name in NORMALISED else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(seed, 0, INIT).integers(2**63)))
-        model = MODELS[name](input_shape, classes)
+        model = MODELS[name](input_shape, classes, **options)
     for parameter in model.parameters():
         if parameter.ndim == 4:  # on a CPU a convolution in channels-last layout is up to three times faster
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model
+
+
+def check_norm(name: str, norm: str | None, ghost: int | None) -> None:
+    """Make sure that a network can have such a normalisation.
+
+    Args:
+        name: a key of `MODELS`.
+        norm: as in `build`.
+        ghost: as in `build`.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if name not in NORMALISED:
+        for key, value in (("norm", norm), ("ghost", ghost)):
+            if value is not None:
+                raise UserError(f"{key}: {name} has no normalisation; leave {key} out, or use {NORMALISED[0]}")
+        return
+    if norm is not None and norm not in NORMS:
+        raise UserError(f"norm: {norm!r} is not known; there are {', '.join(NORMS)}")
+    if ghost is not None and norm not in {None, "batch"}:
+        raise UserError(f'ghost: the norm "{norm}" has no groups of examples; leave ghost out, or set norm = "batch"')
+    if ghost is not None and ghost < 2:
+        raise UserError(f"ghost: a group has at least 2 examples, not {ghost}")
 
 
 def _mlp(input_shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -66,4 +104,27 @@ def _conv_small(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     )
 
 
-MODELS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {"mlp": _mlp, "conv-small": _conv_small}
+def _vgg11(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    _check_small_images("vgg11", input_shape)
+    return vgg11(input_shape, classes)
+
+
+def _resnet18(input_shape: tuple[int, ...], classes: int, *, norm: str, ghost: int | None) -> nn.Module:
+    _check_small_images("resnet18", input_shape)
+    return resnet18(input_shape, classes, norm=norm, ghost=ghost)
+
+
+def _check_small_images(name: str, input_shape: tuple[int, ...]) -> None:
+    if input_shape not in {(1, 32, 32), (3, 32, 32)}:
+        raise UserError(
+            f"model: {name} takes images of shape (1, 32, 32) or (3, 32, 32), and the data has {input_shape}; use mlp"
+        )
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": _mlp,
+    "conv-small": _conv_small,
+    "vgg11": _vgg11,
+    "resnet18": _resnet18,
+}
+NORMALISED = ("resnet18",)  #: that take norm and ghost
