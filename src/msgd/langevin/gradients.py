@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations_with_replacement
@@ -12,6 +13,7 @@ import torch
 from scipy import linalg
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from msgd.langevin.checks import whole
 from msgd.noise import Weights
@@ -85,17 +87,20 @@ class Examples:
 
     def centred(self, part: slice) -> list[Tensor]:
         """g_i − ḡ of the examples in a chunk: for each parameter one tensor of shape (examples, its size)."""
+        mean = self.mean_gradient  # checks the shape of the losses
         detached = {name: value.detach() for name, value in self.parameters.items()}
 
         def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             return self.loss_fn(functional_call(self.model, parameters, (x.unsqueeze(0),)), y.unsqueeze(0)).squeeze(0)
 
-        rows = vmap(grad(loss), in_dims=(None, 0, 0))(detached, self.inputs[part], self.targets[part])
-        mean = self.mean_gradient  # which has checked the shape of the losses
-        return [
-            rows[name].flatten(1).sub_(m.flatten()) if m.ndim else (rows[name] - m).unsqueeze(1)
-            for name, m in zip(detached, mean, strict=True)
-        ]
+        with differentiable_attention():
+            rows = vmap(grad(loss), in_dims=(None, 0, 0))(detached, self.inputs[part], self.targets[part])
+        return [(rows[name] - m).reshape(len(rows[name]), -1) for name, m in zip(detached, mean, strict=True)]
+
+
+def differentiable_attention() -> AbstractContextManager[None]:
+    """Attention step by step: its fused kernels have neither a batching rule nor a second derivative."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def diagonal(examples: Examples) -> Tensor:

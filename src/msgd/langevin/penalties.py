@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from msgd.langevin.checks import check_uncoupled, positive, whole
-from msgd.langevin.gradients import CHUNK, Examples, LossFunction
+from msgd.langevin.gradients import CHUNK, Examples, LossFunction, differentiable_attention
 from msgd.noise import NOISE, generator
 
 
@@ -181,7 +181,7 @@ def _with_hessian(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Gradient g of the losses of a part, summed over ``divisor``, and their Hessian times ``along`` (None: g)."""
     parameters = tuple(examples.parameters.values())
-    with torch.enable_grad():
+    with torch.enable_grad(), differentiable_attention():
         loss = examples.loss(part, divisor)
         gradient = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
         direction = along or tuple(g.detach() for g in gradient)
