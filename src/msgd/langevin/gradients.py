@@ -60,6 +60,11 @@ class Examples:
         """Number of examples."""
         return len(self.targets)
 
+    @property
+    def d(self) -> int:
+        """Number of trained parameters."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trained parameters, by name."""
@@ -106,8 +111,9 @@ def differentiable_attention() -> AbstractContextManager[None]:
 def diagonal(examples: Examples) -> Tensor:
     """The diagonal of C, in one pass over the per-example gradients.
 
-    With e_i = g_i − m and m the mean gradient as computed, ``C_jj = Σe²_ij/n − (Σe_ij/n)²`` in float64: the rounding of
-    m is taken out, and nothing cancels where ḡ is large.
+    With e_i = g_i − m and m the mean gradient as computed, ``C_jj = Σe²_ij/n − (Σe_ij/n)²``: the rounding of m is taken
+    out, and nothing cancels where ḡ is large. Sums within a chunk are in the dtype of the parameters (in float64 the
+    pass would take twice as long), those over chunks in float64.
 
     Args:
         examples: of a model that `check_uncoupled` lets pass.
@@ -115,19 +121,13 @@ def diagonal(examples: Examples) -> Tensor:
     Returns:
         Shape (d,), float64, on the CPU, in the order of the parameters.
     """
-    sums: list[Tensor] = []
-    squares: list[Tensor] = []
+    sums = torch.zeros(examples.d, dtype=torch.float64)
+    squares = torch.zeros_like(sums)
     for part in examples.parts():
-        rows = [row.double() for row in examples.centred(part)]
-        first = [row.sum(0) for row in rows]
-        second = [row.square_().sum(0) for row in rows]
-        if sums:
-            torch._foreach_add_(sums, first)
-            torch._foreach_add_(squares, second)
-        else:
-            sums, squares = first, second
-    n = examples.n
-    return (torch.cat(squares) / n - (torch.cat(sums) / n).square()).clamp_(min=0).cpu()
+        rows = examples.centred(part)
+        sums += torch.cat([row.sum(0) for row in rows]).cpu()
+        squares += torch.cat([row.square_().sum(0) for row in rows]).cpu()
+    return (squares / examples.n - (sums / examples.n).square()).clamp_(min=0)
 
 
 def leading(examples: Examples, k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,7 +135,7 @@ def leading(examples: Examples, k: int) -> tuple[Tensor, Tensor, Tensor]:
 
     With G_c the (d, n) matrix of g_i − ḡ, C = G_c·G_cᵀ/n has the eigenvalues of K = G_cᵀ·G_c/n, and K u = λu gives the
     eigenvector G_c·u/√(nλ). K is summed over pairs of chunks, so that two chunks of gradients are held; with
-    c = n/chunk chunks, gradients are computed (c + 1)/2 + 1 times, and once where one chunk holds all.
+    c = n/chunk chunks each gradient is computed about c/2 + 1 times, and once where one chunk holds all.
 
     Args:
         examples: of a model that `check_uncoupled` lets pass.
@@ -166,7 +166,7 @@ def leading(examples: Examples, k: int) -> tuple[Tensor, Tensor, Tensor]:
     share = vectors * signs * np.divide(1.0, np.sqrt(n * values), out=np.zeros(k), where=values > 0)
 
     weights = torch.from_numpy(share.T.copy()).to(some)
-    directions = weights.new_zeros(k, sum(parameter.numel() for parameter in examples.parameters.values()))
+    directions = weights.new_zeros(k, examples.d)
     for index, part in enumerate(parts):
         directions += torch.cat([weights[:, part] @ row for row in held(index)], dim=1)
     return gram.trace(), torch.from_numpy(values.copy()), directions
