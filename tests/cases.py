@@ -197,3 +197,21 @@ def networks(n: int = 12) -> list[Network]:
         Network("conv", conv.double(), cross_entropy, torch.randn(n, 2, 6, 6).double(), torch.randint(3, (n,))),
         Network("attention", attention.double(), squared, torch.randint(7, (n, 5)), torch.randn(n).double()),
     ]
+
+
+def partly_trained(n: int = 12) -> tuple[nn.Module, Tensor, Tensor]:
+    """A model of 4 trained parameters, 4 that no loss depends on, and 4 frozen ones; and data for `linear`."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({name: nn.Linear(3, 1).double() for name in ("frozen", "used", "unused")})
+    model["frozen"].requires_grad_(False)
+    model.forward = lambda x: model["used"](model["frozen"](x) * x)
+    return model, torch.randn(n, 3).double(), torch.randn(n, 1).double()
+
+
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def linear(out: Tensor, y: Tensor) -> Tensor:
+    """A loss whose gradient does not depend on the parameters of a linear model."""
+    return (out * y).squeeze(1)

@@ -109,3 +109,38 @@ def crop_and_flip(images: Tensor, pad: int, rng: np.random.Generator) -> Tensor:
         if 0 <= down < height and 0 <= right < width:
             result[i, :, y, width - 1 - x if flips[i] else x] = images[i, :, down, right]
     return result
+
+
+def covariance(matrix: Tensor) -> Tensor:
+    """C of the columns of G, shape (d, d)."""
+    n = matrix.shape[1]
+    mean = matrix.mean(1)
+    return sum(torch.outer(g - mean, g - mean) for g in matrix.T) / n
+
+
+def hessian(model: nn.Module, mean_loss: Callable[[], Tensor]) -> Tensor:
+    """The Hessian of a scalar, shape (d, d), row by row."""
+    parameters = list(model.parameters())
+    gradient = torch.autograd.grad(mean_loss(), parameters, create_graph=True)
+    rows = []
+    for g in torch.cat([g.flatten() for g in gradient]):
+        row = torch.autograd.grad(g, parameters, retain_graph=True, materialize_grads=True)
+        rows.append(torch.cat([r.flatten() for r in row]))
+    return torch.stack(rows)
+
+
+def penalised_gradient(
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    batches: list[list[int]],
+    strength: float,
+) -> Tensor:
+    """∇[L + (λ/4)·Σ_k (|B_k|/n)·‖∇L_{B_k}‖²] = ḡ + (λ/2)·Σ_k (|B_k|/n)·H_k g_k, with dense Hessians."""
+    matrix = gradient_matrix(model, loss, x, y)
+    total = matrix.mean(1)
+    for batch in batches:
+        curvature = hessian(model, lambda batch=batch: loss(model(x[batch]), y[batch]).mean())
+        total = total + strength / 2 * len(batch) / len(x) * curvature @ matrix[:, batch].mean(1)
+    return total

@@ -6,10 +6,10 @@ import inspect
 import pytest
 
 import msgd
-from msgd import noise
+from msgd import langevin, noise
 
 
-@pytest.mark.parametrize("module", [msgd, noise], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [msgd, noise, langevin], ids=lambda module: module.__name__)
 def test_public_names(module):
     assert len(module.__all__) == len(set(module.__all__))
     for name in module.__all__:
@@ -29,3 +29,11 @@ def test_laws_are_frozen_and_exported(cls):
     assert cls.__name__ in noise.__all__
     assert cls.__dataclass_params__.frozen
     assert dataclasses.is_dataclass(cls)
+
+
+@pytest.mark.parametrize(
+    "cls", [*langevin.LANGEVIN.values(), *langevin.PENALTIES.values()], ids=lambda cls: cls.__name__
+)
+def test_baselines_are_frozen_and_exported(cls):
+    assert cls.__name__ in langevin.__all__
+    assert cls.__dataclass_params__.frozen

@@ -1,7 +1,8 @@
 """msgd: the noise of stochastic gradient descent, as a laboratory and as one line in a training loop.
 
 The gradient of SGD is the gradient matrix G times a random weight vector w; this package draws w. See `msgd.noise`
-for its laws and `msgd.Reweighter` for the seam into any training loop.
+for its laws and `msgd.Reweighter` for the seam into any training loop; `msgd.langevin` has the rivals, whose noise is
+added to the gradient.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Reweighter", "Weights", "__version__", "noise", "weighted_mean"]
+__all__ = ["Reweighter", "Weights", "__version__", "langevin", "noise", "weighted_mean"]
 
 if TYPE_CHECKING:
-    from msgd import noise
+    from msgd import langevin, noise
     from msgd.noise import Weights
     from msgd.reweight import Reweighter, weighted_mean
 
 _HOME = {
+    "langevin": "msgd.langevin",
     "noise": "msgd.noise",
     "Weights": "msgd.noise",
     "Reweighter": "msgd.reweight",
@@ -30,7 +32,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'msgd' has no attribute {name!r}")
     module = import_module(_HOME[name])
-    return module if name == "noise" else getattr(module, name)
+    return module if name in ("langevin", "noise") else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from msgd.errors import UserError
 from msgd.lab.data import GENERATED, NAMES, Pixels
-from msgd.lab.models import MODELS
-from msgd.noise import LAWS, SCALAR_LAWS, Law, ScalarLaw
+from msgd.lab.models import MODELS, check_norm
+from msgd.langevin import LANGEVIN, PENALTIES, ParameterNoise, Penalty
+from msgd.noise import LAWS, SCALAR_LAWS, Law
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -40,6 +42,8 @@ class Method(Training):
 
     law: str
     optional: bool = False  #: run only where it is named
+    noise: dict[str, Any] | None = None  #: in parameter space: a kind of `LANGEVIN`, and its fields
+    penalty: dict[str, Any] | None = None  #: in the noise's place: a kind of `PENALTIES`, and its fields
 
     def law_table(self) -> dict[str, Any]:
         """The law's name and its fields, without the overrides."""
@@ -74,6 +78,8 @@ class Recipe(BaseModel):
     data: str
     n: Count | None = None
     model: str
+    norm: str | None = None  #: of the model; None: its own
+    ghost: Count | None = None  #: examples in a group of the norm "batch"; None: the whole batch
     lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -166,7 +172,11 @@ def parse_recipe(text: str, *, source: str, settings: dict[str, Any] | None = No
     except ValidationError as error:
         raise UserError(f"{source}: {_first_fault(error)}") from error
     for name, method in recipe.methods.items():
-        build_law(method.law_table(), b=recipe.b, where=f"{source}: methods.{name}")
+        where = f"{source}: methods.{name}"
+        build_law(method.law_table(), b=recipe.b, where=where)
+        build_noise(method, b=recipe.b, lr=recipe.lr, where=where)
+        build_penalty(method, b=recipe.b, where=where)
+    check_norm(recipe.model, recipe.norm, recipe.ghost)
     return recipe
 
 
@@ -252,35 +262,86 @@ def build_law(table: dict[str, Any], *, b: float | None, where: str) -> Law:
     Raises:
         UserError: an unknown law or field, or a value that the law refuses.
     """
-    law: Law = _build(table, LAWS, b=b, where=where, overrides=(*Training.model_fields, "optional"))
+    overrides = [key for key in Method.model_fields if key != "law"]
+    law: Law = _build(table, LAWS, b=b, where=where, overrides=overrides)
     return law
+
+
+def build_noise(method: Method, *, b: float | None, lr: float, where: str) -> ParameterNoise | None:
+    """Build a method's noise in parameter space.
+
+    Args:
+        method: the method.
+        b: as in `build_law`.
+        lr: the learning rate, for a noise that depends on it.
+        where: as in `build_law`.
+
+    Returns:
+        The noise; None where the method has none.
+
+    Raises:
+        UserError: as in `build_law`; or noise of SGD's covariance on a gradient that has noise already.
+    """
+    if method.noise is None:
+        return None
+    place = f"{where}.noise"
+    noise: ParameterNoise = _build(method.noise, LANGEVIN, b=b, where=place, what="noise", defaults={"lr": lr})
+    if method.noise["kind"] != "sgld" and method.law != "full-batch":
+        raise UserError(f'{place}: {method.noise["kind"]} stands for SGD\'s noise; give the method law = "full-batch"')
+    return noise
+
+
+def build_penalty(method: Method, *, b: float | None, where: str) -> Penalty | None:
+    """Build a method's penalty.
+
+    Args:
+        method: the method.
+        b: as in `build_law`.
+        where: as in `build_law`.
+
+    Returns:
+        The penalty; None where the method has none.
+
+    Raises:
+        UserError: as in `build_law`; or a penalty beside noise.
+    """
+    if method.penalty is None:
+        return None
+    if method.law != "full-batch" or method.noise is not None:
+        raise UserError(f'{where}.penalty: it stands in the noise\'s place; give the method law = "full-batch" alone')
+    penalty: Penalty = _build(method.penalty, PENALTIES, b=b, where=f"{where}.penalty", what="penalty")
+    return penalty
 
 
 def _build(
     table: dict[str, Any],
-    known: Mapping[str, type[Law | ScalarLaw]],
+    known: Mapping[str, type],
     *,
     b: float | None,
     where: str,
-    overrides: tuple[str, ...],
+    what: str = "law",
+    overrides: Sequence[str] = (),
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
-    name = table.get("law")
+    key = "law" if what == "law" else "kind"
+    name = table.get(key)
     if not isinstance(name, str) or name not in known:
-        raise UserError(f"{where}.law: {name!r} is not a law; there are {', '.join(known)}")
-    fields = {field.name: field for field in dataclasses.fields(known[name])}  # type: ignore[arg-type]  # all are
-    given = {key: value for key, value in table.items() if key != "law"}
+        raise UserError(f"{where}.{key}: {name!r} is not a {what}; there are {', '.join(known)}")
+    fields = {field.name: field for field in dataclasses.fields(known[name])}
+    given = {field: value for field, value in table.items() if field != key}
     for key, value in given.items():
         if key not in fields:
             allowed = ", ".join([*fields, *overrides]) or "none"
-            raise UserError(f"{where}: unknown key {key!r}; with the law {name} allowed are {allowed}")
+            raise UserError(f"{where}: unknown key {key!r}; with the {what} {name} allowed are {allowed}")
         if isinstance(value, dict):
             inner = SCALAR_LAWS if key == "scalar_law" else LAWS
-            given[key] = _build(value, inner, b=b, where=f"{where}.{key}", overrides=())
+            given[key] = _build(value, inner, b=b, where=f"{where}.{key}")
+    given |= {key: value for key, value in defaults.items() if key in fields}
     if "b" in fields and b is not None:
         given.setdefault("b", int(b) if float(b).is_integer() else b)
     needed = [key for key, field in fields.items() if field.default is dataclasses.MISSING and key not in given]
     if needed:
-        raise UserError(f"{where}: the law {name} needs {', '.join(needed)}")
+        raise UserError(f"{where}: the {what} {name} needs {', '.join(needed)}")
     try:
         return known[name](**given)
     except (TypeError, ValueError) as error:

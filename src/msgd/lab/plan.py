@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgd.errors import UserError
-from msgd.lab.config import Method, Recipe, build_law
+from msgd.lab.config import Method, Recipe, build_law, build_noise, build_penalty
 from msgd.lab.data import Pixels
+from msgd.langevin import ParameterNoise, Penalty
 from msgd.noise import Law
 
 COUNTING_DRAWS = 200
@@ -40,6 +41,10 @@ class Run:
     augment: int | None = None
     micro_batch: int | None = None
     vary: tuple[str, ...] = ("init", "noise")
+    norm: str | None = None
+    ghost: int | None = None
+    noise: ParameterNoise | None = None
+    penalty: Penalty | None = None
     checkpoint_every: int = dataclasses.field(default=500, compare=False)
 
     @property
@@ -82,8 +87,10 @@ class Run:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.compare and (field.default is dataclasses.MISSING or value != field.default):
-                table[field.name] = list(value) if isinstance(value, tuple) else value
-        return table | {"law": repr(self.law)}
+                if isinstance(value, tuple):
+                    value = list(value)
+                table[field.name] = value if isinstance(value, list | int | float | str) else repr(value)
+        return table
 
 
 def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int = 0) -> list[Run]:
@@ -111,7 +118,7 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
     counts = {name: examples_per_step(law, n) for name, law in laws.items()} if recipe.match != "steps" else {}
     runs = []
     for name, method in recipe.methods.items():
-        steps = method.steps or recipe.steps
+        steps, lr = method.steps or recipe.steps, _learning_rate(recipe, method)
         if counts and method.steps is None:
             if recipe.reference not in counts:
                 raise UserError(f"match: the reference {recipe.reference!r} says how many examples; run it as well")
@@ -126,7 +133,7 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
                 data_digest=digests[(seed - first_seed) % len(digests)],
                 n=n,
                 model=recipe.model,
-                lr=_learning_rate(recipe, method),
+                lr=lr,
                 momentum=recipe.momentum if method.momentum is None else method.momentum,
                 weight_decay=recipe.weight_decay if method.weight_decay is None else method.weight_decay,
                 steps=steps,
@@ -137,6 +144,10 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
                 augment=recipe.augment,
                 micro_batch=recipe.micro_batch,
                 vary=tuple(recipe.vary),
+                norm=recipe.norm,
+                ghost=recipe.ghost,
+                noise=build_noise(method, b=recipe.b, lr=lr, where=f"methods.{name}"),
+                penalty=build_penalty(method, b=recipe.b, where=f"methods.{name}"),
                 checkpoint_every=recipe.checkpoint_every,
             )
             for seed in range(first_seed, first_seed + recipe.seeds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from msgd.lab import models, runs
 from msgd.lab.augment import crop_and_flip
 from msgd.lab.data import Data, on_device, pixel_statistics
 from msgd.lab.plan import Run
+from msgd.langevin import SGLD, State
 from msgd.noise import Weights, generator
 from msgd.reweight import weighted_mean
 
@@ -32,6 +33,9 @@ def losses_of(logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits, targets, reduction="none")
     # Over ten classes in rows, softmax on a CPU is four times slower than down ten contiguous columns.
     return F.nll_loss(F.log_softmax(logits.t(), 0).t(), targets, reduction="none")
+
+
+Augment = Callable[[Tensor], Tensor]
 
 
 def chosen(inputs: Tensor, index: Tensor) -> Tensor:
@@ -64,37 +68,32 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.parameters: list[Tensor] = list(self.model.parameters())
+        self.noise: State = {}  # what the noise in parameter space was measured to be
         self.momenta: list[Tensor] = []  # one for each parameter from the first step with momentum on
 
-    def step(
-        self, inputs: Tensor, targets: Tensor, weights: Weights, augment: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
-        """Take one step along −G·w/n; examples of weight zero are never computed.
+    def step(self, inputs: Tensor, targets: Tensor, weights: Weights, augment: Augment | None = None) -> None:
+        """Take one step along −G·w/n (see `gradient`)."""
+        self.update(self.gradient(inputs, targets, weights, augment))
+
+    def gradient(
+        self, inputs: Tensor, targets: Tensor, weights: Weights, augment: Augment | None = None
+    ) -> tuple[Tensor, ...]:
+        """Compute G·w/n, a micro-batch at a time; examples of weight zero are never computed.
 
         Args:
             inputs: of all n training examples.
             targets: of all n training examples.
-            weights: this step's draw; an empty one is a zero gradient, and the step is taken.
+            weights: this step's draw; an empty one is a zero gradient.
             augment: what is done to the inputs that are computed.
+
+        Returns:
+            A tensor for each parameter.
         """
         weights = weights.to(inputs.device)
         if weights.index is not None:
             inputs, targets = chosen(inputs, weights.index), targets.index_select(0, weights.index)
         if augment is not None:
             inputs = augment(inputs)
-        self.update(self.gradient(inputs, targets, weights))
-
-    def gradient(self, inputs: Tensor, targets: Tensor, weights: Weights) -> tuple[Tensor, ...]:
-        """Compute G·w/n, a micro-batch at a time.
-
-        Args:
-            inputs: of the examples that ``weights`` has a value for.
-            targets: of the same.
-            weights: this step's draw.
-
-        Returns:
-            A tensor for each parameter.
-        """
         size = self.micro_batch or max(1, len(targets))
         total: tuple[Tensor, ...] = ()
         for start in range(0, max(1, len(targets)), size):
@@ -131,6 +130,7 @@ class Trainer:
         """All tensors that change while training, by name."""
         tensors = {f"model.{name}": value.contiguous() for name, value in self.model.state_dict().items()}
         names = [name for name, _ in self.model.named_parameters()]
+        tensors |= {f"noise.{name}": value.contiguous() for name, value in self.noise.items()}
         tensors |= {f"momentum.{name}": value.contiguous() for name, value in zip(names, self.momenta, strict=False)}
         return tensors
 
@@ -139,6 +139,7 @@ class Trainer:
         self.model.load_state_dict(
             {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
         )
+        self.noise = {key.removeprefix("noise."): value for key, value in tensors.items() if key.startswith("noise.")}
         if any(key.startswith("momentum.") for key in tensors):
             self.momenta = [
                 torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"]).detach()
@@ -199,8 +200,14 @@ def train(
         if not checkpoint:
             runs.write_identity(run, folder, environment)
 
-        model = models.build(run.model, input_shape=data.input_shape, classes=data.classes, seed=run.init_seed)
-        model = model.to(place)
+        model = models.build(
+            run.model,
+            input_shape=data.input_shape,
+            classes=data.classes,
+            seed=run.init_seed,
+            norm=run.norm,
+            ghost=run.ghost,
+        ).to(place)
         trainer = Trainer(model, run.lr, run.momentum, run.weight_decay, run.micro_batch)
         statistics = pixel_statistics(data.train_inputs) if run.pixels == "standard" else None
         train_set, test_set = (
@@ -224,7 +231,10 @@ def train(
             draws = [run.law.draw(run.n, seed=run.noise_seed, step=step, stream=run.stream) for step in steps]
             for step, weights in zip(steps, draws, strict=True):
                 trainer.lr = run.lr_at(step)
-                trainer.step(*train_set, weights, _augment(run, step))
+                if run.noise or run.penalty:
+                    trainer.update(_other_gradient(trainer, run, step, weights, train_set))
+                else:
+                    trainer.step(*train_set, weights, _augment(run, step))
             seconds += time.perf_counter() - start
             done = stop
             if done in run.evaluations:
@@ -235,7 +245,25 @@ def train(
                 return
 
 
-def _augment(run: Run, step: int) -> Callable[[Tensor], Tensor] | None:
+def _other_gradient(
+    trainer: Trainer, run: Run, step: int, weights: Weights, train_set: tuple[Tensor, Tensor]
+) -> tuple[Tensor, ...]:
+    """The gradient of a method that has noise in parameter space, or a penalty in the noise's place."""
+    if run.penalty:
+        return run.penalty.gradient(
+            trainer.model, losses_of, *train_set, seed=run.noise_seed, step=step, stream=run.stream
+        )
+    assert run.noise is not None
+    noise = replace(run.noise, lr=trainer.lr) if isinstance(run.noise, SGLD) else run.noise
+    if noise.refresh_due(step):
+        trainer.noise = noise.measure(trainer.model, losses_of, *train_set)
+    gradient = trainer.gradient(*train_set, weights, _augment(run, step))
+    added = noise.sample(trainer.noise, trainer.parameters, seed=run.noise_seed, step=step, stream=run.stream)
+    torch._foreach_add_(gradient, added)
+    return gradient
+
+
+def _augment(run: Run, step: int) -> Augment | None:
     pad = run.augment
     if pad is None:
         return None

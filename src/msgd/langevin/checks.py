@@ -1,0 +1,86 @@
+"""What a user may give: numbers in range, and a model whose examples have gradients of their own."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+from torch import nn
+
+
+def whole(name: str, value: int) -> int:
+    """Check a whole number ≥ 1.
+
+    Args:
+        name: of the argument, for the message.
+        value: its value.
+
+    Returns:
+        The value as an int.
+
+    Raises:
+        TypeError: it is not an integer.
+        ValueError: it is below 1.
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, not {number}")
+    return number
+
+
+def positive(name: str, value: float) -> float:
+    """Check a positive real number.
+
+    Args:
+        name: of the argument, for the message.
+        value: its value.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is not positive or not finite.
+    """
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number) and not isinstance(value, float):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be positive and finite, not {value!r}")
+    return number
+
+
+def check_uncoupled(model: nn.Module) -> None:
+    """Refuse a model in which an example's gradient is not its own, or not the same twice.
+
+    Args:
+        model: whose modules are looked at.
+
+    Raises:
+        ValueError: a BatchNorm normalises over the batch, or a dropout is active.
+    """
+    for name, module in model.named_modules():
+        where = f"{name or 'the model'} ({type(module).__name__})"
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
+            raise ValueError(
+                f"{where} normalises over the batch, so that no example has a gradient of its own: "
+                "use model.eval() with running statistics, or GroupNorm or LayerNorm in its place"
+            )
+        if module.training and _dropout(module) > 0:
+            raise ValueError(
+                f"{where} drops at random, so that gradients differ from pass to pass: use model.eval() or dropout 0"
+            )
+
+
+def _dropout(module: nn.Module) -> float:
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p
+    return module.dropout if isinstance(module, nn.MultiheadAttention | nn.RNNBase) else 0.0
