@@ -10,6 +10,7 @@ from msgd.lab.plan import Run
 from msgd.lab.results import Results
 from msgd.lab.statistics import Comparison, mean_interval
 from msgd.lab.tuning import Tuning
+from msgd.langevin import ParameterNoise, Penalty
 from msgd.noise import Law, ScalarLaw
 
 MEASURED = ("test accuracy", "difference", "95% interval", "p differ", "p equiv", "verdict")
@@ -57,7 +58,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
         table.append(
             (
                 method,
-                law_text(run.law),
+                method_text(run),
                 b_eff(run),
                 *(extra[c] for c in columns(results) if c in extra),
                 accuracy,
@@ -80,10 +81,10 @@ def _p(p: float | None) -> str:
     return "<0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
-def law_text(law: Law | ScalarLaw) -> str:
+def law_text(law: Law | ScalarLaw | ParameterNoise | Penalty) -> str:
     """A law as one writes it: without the arguments that have their default."""
     said = []
-    for field in dataclasses.fields(law):  # type: ignore[arg-type]  # each law is a dataclass
+    for field in dataclasses.fields(law):  # type: ignore[arg-type]  # each of them is a dataclass
         value = getattr(law, field.name)
         if value != field.default:
             text = law_text(value) if isinstance(value, Law | ScalarLaw) else repr(value)
@@ -91,8 +92,15 @@ def law_text(law: Law | ScalarLaw) -> str:
     return f"{type(law).__name__}({', '.join(said)})"
 
 
+def method_text(run: Run) -> str:
+    """A run's law, and what it adds in parameter space or has in the noise's place."""
+    return " + ".join(law_text(part) for part in (run.law, run.noise, run.penalty) if part is not None)
+
+
 def b_eff(run: Run) -> str:
-    """The batch size whose noise the run's law has."""
+    """The batch size whose noise the run's law has; a dash where the noise is not the law's alone."""
+    if run.noise is not None or run.penalty is not None:
+        return "–"
     moments = run.law.moments(run.n)
     if math.isinf(moments.alpha):
         return "none"
@@ -198,7 +206,7 @@ def is_null(results: Results, method: str) -> bool:
     if method == results.recipe.reference or not {method, results.recipe.reference} <= set(by_method):
         return False
     mine, theirs = (by_method[m][0].run.identity() for m in (method, results.recipe.reference))
-    return all(mine[key] == theirs[key] for key in mine if key not in ("method", "seed"))
+    return mine | {"method": "", "seed": 0} == theirs | {"method": "", "seed": 0}
 
 
 def _conditional(results: Results) -> str:
