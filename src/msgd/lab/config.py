@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from msgd.errors import UserError
 from msgd.lab.data import DATA_SETS
-from msgd.lab.models import MODELS
+from msgd.lab.models import MODELS, check_norm
 from msgd.noise import LAWS, SCALAR_LAWS, Law, ScalarLaw
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]{0,63}$")]
@@ -54,6 +54,8 @@ class Recipe(BaseModel):
     data: str
     n: Count | None = None
     model: str
+    norm: str | None = None  #: of the model; None: its own
+    ghost: Count | None = None  #: group size of the norm "batch"; None: the whole batch
     lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -92,6 +94,8 @@ class Run:
     steps: int
     eval_every: int
     checkpoint_every: int = dataclasses.field(compare=False)
+    norm: str | None = None
+    ghost: int | None = None
 
     @property
     def stream(self) -> int:
@@ -104,9 +108,9 @@ class Run:
         return [*range(0, self.steps, self.eval_every), self.steps]
 
     def identity(self) -> dict[str, Any]:
-        """All that decides the result, as a TOML table; two runs that agree here are the same run."""
+        """All that decides the result, as a TOML table without what is None; two runs that agree here are the same."""
         table = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.compare}
-        return table | {"law": repr(self.law)}
+        return {key: value for key, value in (table | {"law": repr(self.law)}).items() if value is not None}
 
 
 def recipe_names() -> list[str]:
@@ -164,6 +168,7 @@ def parse_recipe(text: str, *, source: str, settings: dict[str, Any] | None = No
         raise UserError(f"{source}: {_first_fault(error)}") from error
     for name, method in recipe.methods.items():
         build_law(method.law_table(), b=recipe.b, where=f"{source}: methods.{name}")
+    check_norm(recipe.model, recipe.norm, recipe.ghost)
     return recipe
 
 
@@ -303,6 +308,8 @@ def resolve(recipe: Recipe, *, n: int, data_digest: str) -> list[Run]:
                 n=n,
                 model=recipe.model,
                 checkpoint_every=recipe.checkpoint_every,
+                norm=recipe.norm,
+                ghost=recipe.ghost,
                 **training,
             )
             for seed in range(recipe.seeds)

@@ -168,7 +168,14 @@ def train(
         if not checkpoint:
             runs.write_identity(run, folder, environment)
 
-        model = models.build(run.model, input_shape=data.input_shape, classes=data.classes, seed=run.seed).to(place)
+        model = models.build(
+            run.model,
+            input_shape=data.input_shape,
+            classes=data.classes,
+            seed=run.seed,
+            norm=run.norm,
+            ghost=run.ghost,
+        ).to(place)
         trainer = Trainer(model, run.lr, run.momentum, run.weight_decay)
         train_set = on_device(data.train_inputs, data.train_targets, place)
         test_set = on_device(data.test_inputs, data.test_targets, place)
