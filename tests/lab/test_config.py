@@ -54,6 +54,14 @@ def test_a_recipe_may_extend_another():
         parse('extends = "nothing"\n')
 
 
+def test_the_norm_of_the_model_is_part_of_a_run_where_it_is_given():
+    plain = resolve(parse(), n=40, digests=[""])[0]
+    assert (plain.norm, plain.ghost) == (None, None)
+    assert not {"norm", "ghost"} & set(plain.identity())  # folders of runs from before there was one stay valid
+    run = resolve(parse(model="resnet18", norm="batch", ghost=4), n=40, digests=[""])[0]
+    assert (run.norm, run.ghost) == (run.identity()["norm"], run.identity()["ghost"]) == ("batch", 4)
+
+
 def test_settings_reach_every_key():
     recipe = parse(lr=0.3, methods__gd__lr=0.6, methods__bernoulli__b=3)
     runs = {run.method: run for run in resolve(recipe, n=40, digests=[""])}
@@ -89,6 +97,9 @@ def test_evaluations_include_start_and_end():
         ({"margin": 1.5}, "margin: .*less than 1"),
         ({"data": "mnist2d"}, "data: 'mnist2d' is not known; there are mnist1d, fashion-mnist"),
         ({"model": "gpt"}, "model: 'gpt' is not known; there are mlp, conv-small"),
+        ({"norm": "batch"}, "norm: mlp has no normalisation"),
+        ({"model": "resnet18", "norm": "group", "ghost": 4}, 'ghost: the norm "group" has no groups of examples'),
+        ({"model": "resnet18", "ghost": 0}, "ghost: .*greater than or equal to 1"),
         ({"methods": {}}, "methods: .*at least 1"),
         ({"methods.gd.b": 3}, r"methods.gd: unknown key 'b'; with the law full-batch allowed are lr, lr_of"),
         ({"methods.sgd.b": 0}, "methods.sgd: b must be at least 1"),

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from msgd.errors import UserError
 from msgd.lab import models, runs
-from msgd.lab.data import load
+from msgd.lab.data import Data, load
 from msgd.lab.plan import Run
 from msgd.lab.train import Trainer, chosen, evaluate, losses_of, train
 from msgd.noise import Bernoulli, Cov, Fisher, FullBatch, MiniBatch, Poisson, Subsampled
@@ -138,6 +138,23 @@ def test_stop_and_resume_is_bitwise_uninterrupted(law, data, tmp_path):
         go(run, data, folder, go_on=lambda answers=answers: next(answers))
         go(run, data, folder)
         assert same(contents(folder), whole)
+
+
+def test_batch_norm_resumes_bitwise_with_its_running_statistics(tmp_path):
+    rng = np.random.default_rng(0)
+    images, classes = rng.integers(256, size=(12, 3, 32, 32), dtype=np.uint8), rng.integers(10, size=12)
+    small = Data(images, classes, images[:3], classes[:3], classes=10)
+    changes = {"model": "resnet18", "norm": "batch", "ghost": 3, "n": 12, "momentum": 0.0}
+    run = make(**changes, steps=2, eval_every=2, checkpoint_every=1)
+    go(run, small, tmp_path / "whole")
+    answers = iter([False])  # after the checkpoint at step 1
+    go(run, small, tmp_path / "stopped", go_on=lambda: next(answers))
+    stopped = contents(tmp_path / "stopped")
+    assert stopped[0] == 1
+    assert stopped[1]["model.1.running_mean"].abs().max() > 0
+    assert stopped[1]["model.1.num_batches_tracked"] == 1
+    go(run, small, tmp_path / "stopped")
+    assert same(contents(tmp_path / "stopped"), contents(tmp_path / "whole"))
 
 
 def test_metrics_after_the_checkpoint_are_made_again(data, tmp_path):

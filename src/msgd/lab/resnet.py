@@ -90,15 +90,16 @@ def resnet18(input_shape: tuple[int, ...], classes: int, *, norm: str = "batch",
 
 @torch.no_grad()
 def fixup(model: nn.Sequential) -> None:
-    """Scale a `he` initialisation down so that depth does not make the first updates explode without normalisation.
+    """Scale a `he` initialisation down so that depth does not make signal and updates explode without normalisation.
 
-    Rules 1 and 2 of Fixup: the last convolution of each branch and the last layer are 0, and the first convolution of
-    each branch is divided by √L, with L branches of m = 2 layers, L^(−1/(2m−2)). In place of rule 3's scalar biases
-    and multipliers every convolution has its usual bias, 0 at first. All outputs are 0 at first, and only the last
-    layer has a gradient; the branches follow in the next steps.
+    Rules 1 and 2 of Fixup: the last convolution of each branch is 0, so that a block without convolution in its
+    shortcut is the identity at first; the first one is divided by √L, with L branches of m = 2 layers, L^(−1/(2m−2)).
+    The rest is plainer: every convolution has its usual bias, 0 at first, instead of rule 3's scalar biases and
+    multipliers, and the last layer, in rule 1 also 0, stays as it is, so that there is a gradient to study from the
+    start.
 
     Args:
-        model: the network, last a linear layer.
+        model: the network.
 
     References:
         Zhang, Dauphin, Ma: Fixup Initialization, ICLR 2019, arXiv 1901.09321, section 3.
@@ -108,5 +109,3 @@ def fixup(model: nn.Sequential) -> None:
         first, last = (layer for layer in block.branch if isinstance(layer, nn.Conv2d))
         first.weight.div_(len(blocks) ** 0.5)
         last.weight.zero_()
-    assert isinstance(model[-1], nn.Linear)  # for mypy
-    model[-1].weight.zero_()
