@@ -88,7 +88,7 @@ def one_by_one(x: Tensor, sizes: list[int], weight: Tensor, bias: Tensor, eps: f
     Returns:
         The images normalised, and of each group the means and unbiased variances, shape (groups, channels).
     """
-    means, variances = (x.new_zeros(len(sizes), x.shape[1]) for _ in range(2))
+    means, variances = (weight.new_zeros(len(sizes), x.shape[1]) for _ in range(2))
     parts = [  # a momentum of 1 leaves the group's own statistics in its rows
         F.batch_norm(group, mean, variance, weight, bias, training=True, momentum=1.0, eps=eps)
         for group, mean, variance in zip(torch.split(x, sizes), means, variances, strict=True)
