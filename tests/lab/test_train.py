@@ -9,53 +9,18 @@ from torch.nn import functional as F
 
 from msgd.errors import UserError
 from msgd.lab import models, runs
-from msgd.lab.data import Data, load
-from msgd.lab.plan import Run
-from msgd.lab.train import Trainer, chosen, evaluate, losses_of, train
+from msgd.lab.data import Data
+from msgd.lab.train import Trainer, chosen, evaluate, losses_of
 from msgd.noise import Bernoulli, Cov, Fisher, FullBatch, MiniBatch, Poisson, Subsampled
 from reference import flat_gradient, gradient_matrix
+from training import contents, go, make, same
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def data(fashion_mnist):
-    return load("fashion-mnist", n=40, data_dir=fashion_mnist)
-
-
-def make(law=MiniBatch(8), **changes):  # noqa: B008 - laws are frozen
-    settings = {
-        "method": "m",
-        "seed": 3,
-        "law": law,
-        "data": "fashion-mnist",
-        "data_digest": "0",
-        "n": 40,
-        "model": "conv-small",
-        "lr": 0.05,
-        "momentum": 0.9,
-        "weight_decay": 0.01,
-        "steps": 30,
-        "eval_every": 7,
-        "checkpoint_every": 10,
-    }
-    return Run(**settings | changes)
-
-
-def go(run, data, folder, **options):
-    train(run, data, folder, device="cpu", environment={}, **options)
-
-
-def test_losses_are_the_cross_entropy():
-    z = torch.randn(50, 10, dtype=torch.float64, requires_grad=True)
-    y = torch.randint(10, (50,))
-    w = torch.randn(50, dtype=torch.float64)
+@pytest.mark.parametrize("n", [0, 50, 500])  # few and many are computed in different layouts
+def test_losses_are_the_cross_entropy(n):
+    z = torch.randn(n, 10, dtype=torch.float64, requires_grad=True)
+    y = torch.randint(10, (n,))
+    w = torch.randn(n, dtype=torch.float64)
     mine = torch.autograd.grad((losses_of(z, y) * w).sum(), z)[0]
     theirs = torch.autograd.grad((F.cross_entropy(z, y, reduction="none") * w).sum(), z)[0]
     torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14)
@@ -114,15 +79,6 @@ def test_evaluation_is_over_everything_in_eval_mode(monkeypatch):
     assert accuracy == pytest.approx((logits.argmax(1) == y).double().mean().item(), rel=1e-12)
     assert loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-12)
     assert model.training
-
-
-def contents(folder):
-    checkpoint = runs.read_checkpoint(folder)
-    return checkpoint.step, checkpoint.tensors, (folder / "metrics.jsonl").read_bytes()
-
-
-def same(a, b):
-    return a[0] == b[0] and a[2] == b[2] and all(torch.equal(a[1][k], b[1][k]) for k in a[1]) and set(a[1]) == set(b[1])
 
 
 @pytest.mark.parametrize("law", [MiniBatch(8), Cov(8), Bernoulli(8)], ids=repr)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from msgd.errors import UserError
 from msgd.lab.data import GENERATED, NAMES, Pixels
-from msgd.lab.models import MODELS, check_norm
+from msgd.lab.models import MODELS, NORMALISED, check_norm
 from msgd.langevin import LANGEVIN, PENALTIES, ParameterNoise, Penalty
 from msgd.noise import LAWS, SCALAR_LAWS, Law
 
@@ -115,6 +115,11 @@ class Recipe(BaseModel):
             raise ValueError(f"vary: {self.data} is one data set, only {', '.join(GENERATED)} can be drawn anew")
         if self.tune and self.grid:
             raise ValueError("tune: a [grid] runs every learning rate, there is none to pick; leave one of the two out")
+        normed = self.model in NORMALISED and self.norm in (None, "batch")
+        if self.micro_batch and normed and (self.ghost is None or self.micro_batch % self.ghost):
+            raise ValueError(
+                "micro_batch: batch norm would see other groups; set ghost, and micro_batch to a multiple of it"
+            )
         if self.grid and self.match != "steps":
             raise ValueError("match: the cells of a [grid] all take the same number of steps")
         return self

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from msgd.errors import UserError
 from msgd.lab import models, runs
 from msgd.lab.augment import crop_and_flip
 from msgd.lab.data import Data, on_device, pixel_statistics
@@ -232,7 +233,10 @@ def train(
             for step, weights in zip(steps, draws, strict=True):
                 trainer.lr = run.lr_at(step)
                 if run.noise or run.penalty:
-                    trainer.update(_other_gradient(trainer, run, step, weights, train_set))
+                    try:
+                        trainer.update(_other_gradient(trainer, run, step, weights, train_set))
+                    except ValueError as error:  # what only the network and the data can show
+                        raise UserError(f"methods.{run.method}: {error}") from error
                 else:
                     trainer.step(*train_set, weights, _augment(run, step))
             seconds += time.perf_counter() - start

@@ -1,0 +1,40 @@
+"""Training runs of a second, and what they leave behind."""
+
+import torch
+
+from msgd.lab import runs
+from msgd.lab.plan import Run
+from msgd.lab.train import train
+from msgd.noise import MiniBatch
+
+
+def make(law=MiniBatch(8), **changes):  # noqa: B008 - laws are frozen
+    settings = {
+        "method": "m",
+        "seed": 3,
+        "law": law,
+        "data": "fashion-mnist",
+        "data_digest": "0",
+        "n": 40,
+        "model": "conv-small",
+        "lr": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 0.01,
+        "steps": 30,
+        "eval_every": 7,
+        "checkpoint_every": 10,
+    }
+    return Run(**settings | changes)
+
+
+def go(run, data, folder, **options):
+    train(run, data, folder, device="cpu", environment={}, **options)
+
+
+def contents(folder):
+    checkpoint = runs.read_checkpoint(folder)
+    return checkpoint.step, checkpoint.tensors, (folder / "metrics.jsonl").read_bytes()
+
+
+def same(a, b):
+    return a[0] == b[0] and a[2] == b[2] and all(torch.equal(a[1][k], b[1][k]) for k in a[1]) and set(a[1]) == set(b[1])
