@@ -173,14 +173,13 @@ def heat_map(phase: Phase, reach: float) -> Any:
             text=[["" if v is None else form.format(v) for v in row] for row in rows],
             texttemplate="%{text}",
             textfont={"size": 15},
-            colorscale="RdBu" if gains else "Greys",
+            colorscale="RdBu" if gains else "Blues",
             **({"zmin": -reach, "zmax": reach} if gains else {}),
-            reversescale=not gains,
             colorbar={"title": "points" if gains else "%"},
             hovertemplate="lr %{x}, b %{y}: %{text}<extra></extra>",
         )
     )
     _layout(figure, x="learning rate", y="b" if phase.bs != [None] else "", height=130 + 55 * len(phase.bs))
     figure.update_xaxes(type="category")
-    figure.update_yaxes(type="category", showgrid=False)
+    figure.update_yaxes(type="category", showgrid=False, autorange="reversed")  # as the table has it
     return figure

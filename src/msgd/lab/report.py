@@ -123,12 +123,13 @@ def _plots(results: Results, spread: str) -> list[tuple[str, str, Any]]:
 
 def _phase_plots(results: Results) -> list[tuple[str, str, Any]]:
     planes = phases(results)
-    reach = max([1.0, *(100 * abs(c.difference) for plane in planes for c in plane.gains.values())])
+    # Where training breaks down the loss is many times any gain: it takes the darkest red, and the gains stay visible.
+    reach = max([1.0, *(100 * c.difference for plane in planes for c in plane.gains.values())])
     reference = results.recipe.reference
     return [
         (
             f"{plane.method}: gain over {reference}" if plane.gains else f"{plane.method}: test accuracy",
-            "Points of test accuracy; blue: better than the reference." if plane.gains else "Percent.",
+            "Points of test accuracy; blue: better than the reference, red: worse." if plane.gains else "Percent.",
             heat_map(plane, reach),
         )
         for plane in planes
