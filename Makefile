@@ -31,8 +31,9 @@ check: $(READY)  ## lint and type-check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-docs: $(READY)  ## write the page of the laws (docs/laws.md) and its pictures
+docs: $(READY)  ## write the page of the laws, its pictures, and the tables of the results
 	$(BIN)/python docs/laws.py
+	$(BIN)/python docs/results.py
 
 bench: $(READY)  ## measure the cost of a step
 	$(BIN)/python benchmarks/step_cost.py

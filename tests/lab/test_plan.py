@@ -6,7 +6,7 @@ from msgd import noise
 from msgd.errors import UserError
 from msgd.lab.config import parse_recipe
 from msgd.lab.grid import cells, grid_runs, references
-from msgd.lab.plan import examples_per_step, resolve
+from msgd.lab.plan import computed_per_step, examples_per_step, resolve
 from small import SMALL
 
 MNIST1D = SMALL.replace("fashion-mnist", "mnist1d")
@@ -41,12 +41,33 @@ def test_matched_methods_compute_the_same_number_of_examples(match):
         resolve(without, n=40, digests=["d"])
 
 
-def test_examples_per_step():
-    assert examples_per_step(noise.FullBatch(), 50) == 50
-    assert examples_per_step(noise.Cov(5), 50) == 50
-    assert examples_per_step(noise.MiniBatch(5), 50) == 5
-    assert examples_per_step(noise.Subsampled(20, noise.Emulate(5)), 50) == 20
-    assert examples_per_step(noise.Bernoulli(5), 50) == pytest.approx(5, abs=4 * (4.5 / 200) ** 0.5)
+@pytest.mark.parametrize(
+    ("method", "visited", "computed"),
+    [
+        ('law = "full-batch"', 40, 40),
+        ('law = "cov"', 40, 40),
+        ('law = "mini-batch"', 8, 8),
+        ('law = "subsampled"\nB = 20\ninner = { law = "emulate" }', 20, 20),
+        ('law = "full-batch"\nnoise = { kind = "gld-diag", refresh = 4 }', 40, 40 + 10),
+        ('law = "full-batch"\nnoise = { kind = "gld-const" }', 40, 40 + 40 / 60),  # measured once in 60 steps
+        ('law = "mini-batch"\nnoise = { kind = "sgld", temperature = 1.0 }', 8, 8),
+        ('law = "full-batch"\npenalty = { kind = "full-batch-penalty", strength = 1.0 }', 40, 80),
+    ],
+)
+def test_what_a_step_costs(method, visited, computed):
+    run = plan(SMALL + f"[methods.other]\n{method}\n")["other"]
+    assert examples_per_step(run) == visited
+    assert computed_per_step(run) == pytest.approx(computed)
+
+
+def test_a_random_number_of_examples_counts_in_the_mean():
+    assert examples_per_step(plan()["bernoulli"]) == pytest.approx(8, abs=4 * (6.4 / 200) ** 0.5)
+
+
+def test_matched_by_examples_a_measurement_costs_steps():
+    text = SMALL + '[methods.other]\nlaw = "full-batch"\nnoise = { kind = "gld-diag", refresh = 1 }\n'
+    assert plan(text, match="epochs")["other"].steps == 12
+    assert plan(text, match="examples")["other"].steps == 6
 
 
 def test_a_rate_may_follow_another_methods():

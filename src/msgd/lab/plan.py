@@ -108,51 +108,67 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
     Raises:
         UserError: a law that cannot be had with n examples.
     """
-    laws = {}
-    for name, method in recipe.methods.items():
-        laws[name] = build_law(method.law_table(), b=recipe.b, where=f"methods.{name}")
-        try:
-            laws[name].moments(n)
-        except ValueError as error:
-            raise UserError(f"methods.{name}: {error}") from error
-    counts = {name: examples_per_step(law, n) for name, law in laws.items()} if recipe.match != "steps" else {}
+    first = {name: _first_run(recipe, name, n=n) for name in recipe.methods}
+    if recipe.match != "steps":
+        if recipe.reference not in first:
+            raise UserError(f"match: the reference {recipe.reference!r} says how many examples; run it as well")
+        cost = {"epochs": examples_per_step, "examples": computed_per_step}[recipe.match]
+        budget = recipe.steps * cost(first[recipe.reference])
+        first = {
+            name: run
+            if recipe.methods[name].steps
+            else dataclasses.replace(run, steps=max(1, round(budget / cost(run))))
+            for name, run in first.items()
+        }
     runs = []
-    for name, method in recipe.methods.items():
-        steps, lr = method.steps or recipe.steps, _learning_rate(recipe, method)
-        if counts and method.steps is None:
-            if recipe.reference not in counts:
-                raise UserError(f"match: the reference {recipe.reference!r} says how many examples; run it as well")
-            steps = max(1, round(recipe.steps * counts[recipe.reference] / counts[name]))
-        stretch = steps / recipe.steps  # a longer run is evaluated as often, and drops its rate at the same fractions
+    for name, run in first.items():
+        stretch = (
+            run.steps / recipe.steps
+        )  # a longer run is evaluated as often, and drops its rate at the same fractions
+        spaced = dataclasses.replace(
+            run,
+            eval_every=recipe.methods[name].eval_every or max(1, round(recipe.eval_every * stretch)),
+            lr_drops=tuple(round(drop * stretch) for drop in recipe.lr_drops),
+        )
         runs += [
-            Run(
-                method=name,
-                seed=seed,
-                law=laws[name],
-                data=recipe.data,
-                data_digest=digests[(seed - first_seed) % len(digests)],
-                n=n,
-                model=recipe.model,
-                lr=lr,
-                momentum=recipe.momentum if method.momentum is None else method.momentum,
-                weight_decay=recipe.weight_decay if method.weight_decay is None else method.weight_decay,
-                steps=steps,
-                eval_every=method.eval_every or max(1, round(recipe.eval_every * stretch)),
-                lr_drops=tuple(round(drop * stretch) for drop in recipe.lr_drops),
-                lr_drop=recipe.lr_drop,
-                pixels=recipe.pixels,
-                augment=recipe.augment,
-                micro_batch=recipe.micro_batch,
-                vary=tuple(recipe.vary),
-                norm=recipe.norm,
-                ghost=recipe.ghost,
-                noise=build_noise(method, b=recipe.b, lr=lr, where=f"methods.{name}"),
-                penalty=build_penalty(method, b=recipe.b, where=f"methods.{name}"),
-                checkpoint_every=recipe.checkpoint_every,
-            )
+            dataclasses.replace(spaced, seed=seed, data_digest=digests[(seed - first_seed) % len(digests)])
             for seed in range(first_seed, first_seed + recipe.seeds)
         ]
     return runs
+
+
+def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
+    """A method's run as the recipe and the method have it: with seed 0, not yet matched to the others."""
+    method, where = recipe.methods[name], f"methods.{name}"
+    law, lr = build_law(method.law_table(), b=recipe.b, where=where), _learning_rate(recipe, method)
+    try:
+        law.moments(n)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+    return Run(
+        method=name,
+        seed=0,
+        law=law,
+        data=recipe.data,
+        data_digest="",
+        n=n,
+        model=recipe.model,
+        lr=lr,
+        momentum=recipe.momentum if method.momentum is None else method.momentum,
+        weight_decay=recipe.weight_decay if method.weight_decay is None else method.weight_decay,
+        steps=method.steps or recipe.steps,
+        eval_every=recipe.eval_every,
+        lr_drop=recipe.lr_drop,
+        pixels=recipe.pixels,
+        augment=recipe.augment,
+        micro_batch=recipe.micro_batch,
+        vary=tuple(recipe.vary),
+        norm=recipe.norm,
+        ghost=recipe.ghost,
+        noise=build_noise(method, b=recipe.b, lr=lr, where=where),
+        penalty=build_penalty(method, b=recipe.b, where=where),
+        checkpoint_every=recipe.checkpoint_every,
+    )
 
 
 def _learning_rate(recipe: Recipe, method: Method) -> float:
@@ -166,16 +182,33 @@ def _learning_rate(recipe: Recipe, method: Method) -> float:
     return recipe.lr if method.lr is None else method.lr
 
 
-def examples_per_step(law: Law, n: int) -> float:
-    """Mean number of examples that a step computes: those whose weight is not zero.
+def examples_per_step(run: Run) -> float:
+    """Mean number of examples that a step visits: those whose weight is not zero.
 
     Args:
-        law: of the weights.
-        n: number of training examples.
+        run: the run.
 
     Returns:
         The number; for laws that draw it, a mean over 200 draws, which are always the same.
     """
-    draws = (len(law.draw(n, seed=0, step=step).value) for step in range(COUNTING_DRAWS))
+    draws = (len(run.law.draw(run.n, seed=0, step=step).value) for step in range(COUNTING_DRAWS))
     first = next(draws)
-    return float(n) if first == n else (first + sum(draws)) / COUNTING_DRAWS
+    return float(run.n) if first == run.n else (first + sum(draws)) / COUNTING_DRAWS
+
+
+def computed_per_step(run: Run) -> float:
+    """Mean number of gradients of one example that a step computes.
+
+    Args:
+        run: the run.
+
+    Returns:
+        The examples that the step visits; for noise in parameter space and all n once for each measurement, for a
+        penalty each of the n twice (its gradient, and its Hessian times a vector).
+    """
+    visited = examples_per_step(run)
+    if run.penalty is not None:
+        return 2 * visited
+    if run.noise is None:
+        return visited
+    return visited + run.n * sum(run.noise.refresh_due(step) for step in range(run.steps)) / run.steps

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from msgd.lab import runs
 from msgd.lab.data import Data
-from msgd.lab.plan import Run
+from msgd.lab.plan import Run, computed_per_step
 from msgd.lab.train import train_in_worker
 
 POLL_SECONDS = 0.5
@@ -55,12 +55,8 @@ def remaining(planned: list[tuple[Run, Path]]) -> list[Job]:
         done = checkpoint.step if checkpoint else 0
         if done < run.steps:
             jobs.append(Job(run, folder, done))
-    return sorted(jobs, key=_cost, reverse=True)
-
-
-def _cost(job: Job) -> int:
-    computed = len(job.run.law.draw(job.run.n, seed=0, step=0).value)  # examples that a step computes
-    return computed * (job.run.steps - job.done)
+    cost = {job.run.method: computed_per_step(job.run) for job in jobs}
+    return sorted(jobs, key=lambda job: cost[job.run.method] * (job.run.steps - job.done), reverse=True)
 
 
 def execute(

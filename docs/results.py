@@ -1,0 +1,93 @@
+"""Fills the tables of results/README.md from the results.json files beside it: `make docs`.
+
+`python docs/results.py runs/mnist1d` first takes over the results of a folder that `msgd run` wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import tomli_w
+
+from msgd.lab.config import parse_recipe
+from msgd.lab.phase import phase_rows, phases
+from msgd.lab.results import FinishedRun, Results, planned_runs
+from msgd.lab.statistics import Comparison
+from msgd.lab.tuning import Tuning
+from msgd.lab.verdict import LEFT, answers, columns, rows
+
+HERE = Path(__file__).parent / "results"
+PLACE = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def take_over(folder: Path) -> Path:
+    """Copy a folder's results.json, without the place that it was written to."""
+    table = json.loads((folder / "results.json").read_text())
+    table["environment"]["command"] = re.sub(r" --out \S+", "", table["environment"]["command"])
+    path = HERE / f"{folder.name}.json"
+    path.write_text(json.dumps(table, indent=2) + "\n")
+    return path
+
+
+def load(path: Path) -> Results:
+    """Read results back; without the curves, which are not in the file."""
+    table = json.loads(path.read_text())
+    recipe = parse_recipe(tomli_w.dumps(table["config"]), source=path.name)
+    runs = {(run.method, run.seed): run for run in planned_runs(recipe, n=recipe.n or 1, digests=[""])}
+    finished = [FinishedRun(runs[r["method"], r["seed"]], r["seconds"], [], r["final"]) for r in table["runs"]]
+    comparisons = [Comparison(**verdict) for verdict in table["verdicts"]]
+    tuning = Tuning(**table["tuning"]) if "tuning" in table else None
+    return Results(
+        table["recipe"], recipe, table["environment"], finished, table["missing_runs"], 0, comparisons, tuning
+    )
+
+
+def markdown(heads: list[str], body: list[list[str]]) -> str:
+    """A table; the columns of text to the left."""
+    lines = [heads, [":--" if head in LEFT else "--:" for head in heads], *body]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def section(path: Path) -> str:
+    """Command, tables and answers of one result."""
+    results = load(path)
+    minutes = sum(done.seconds for done in results.finished) / 60
+    text = f"\n    {results.environment['command']}\n\n[{path.name}]({path.name}): "
+    seeds = len({done.run.seed for done in results.finished})
+    text += f"{len(results.finished)} runs, {seeds} seeds, {minutes:.0f} minutes of training on one core each.\n\n"
+    if results.tuning:
+        rates = sorted({lr for row in results.tuning.accuracy.values() for lr in row}, key=float)
+        text += (
+            f"Mean accuracy on {results.tuning.held_out} held-out examples, {results.tuning.seeds} seeds; *picked*:\n\n"
+        )
+        text += markdown(
+            ["method", *(f"lr {lr}" for lr in rates)],
+            [
+                [method]
+                + [
+                    f"*{100 * row[lr]:.2f}*" if float(lr) == results.tuning.chosen[method] else f"{100 * row[lr]:.2f}"
+                    for lr in rates
+                ]
+                for method, row in results.tuning.accuracy.items()
+            ],
+        )
+        text += "\n"
+    if results.recipe.grid:
+        return text + "\n".join(f"{p.method}:\n\n" + markdown(*phase_rows(p)) for p in phases(results)) + "\n"
+    text += markdown(list(columns(results)), [list(row) for row in rows(results)])
+    return text + "\n" + "\n".join(answers(results)) + "\n\n"
+
+
+def main() -> None:
+    """Take over what is named, and fill the tables."""
+    for name in sys.argv[1:]:
+        take_over(Path(name))
+    page = HERE / "README.md"
+    page.write_text(PLACE.sub(lambda found: found[1] + section(HERE / f"{found[2]}.json") + found[3], page.read_text()))
+
+
+if __name__ == "__main__":
+    main()
