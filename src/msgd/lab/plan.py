@@ -122,9 +122,8 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
         }
     runs = []
     for name, run in first.items():
-        stretch = (
-            run.steps / recipe.steps
-        )  # a longer run is evaluated as often, and drops its rate at the same fractions
+        # A longer run is evaluated as often, and drops its rate at the same fractions.
+        stretch = run.steps / recipe.steps
         spaced = dataclasses.replace(
             run,
             eval_every=recipe.methods[name].eval_every or max(1, round(recipe.eval_every * stretch)),
