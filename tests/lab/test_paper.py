@@ -6,7 +6,7 @@ import math
 import pytest
 
 from msgd import noise
-from msgd.lab.config import build_law, parse_recipe, recipe_text
+from msgd.lab.config import law_of, parse_recipe, recipe_text
 from small import msgd, write_cifar10, write_cifar100, write_svhn
 
 
@@ -51,7 +51,7 @@ def test_fifty_steps_bring_the_loss_down(tmp_path, recipe, write, methods, setti
 def test_svag_is_what_its_name_says(parts):
     recipe = parse_recipe(recipe_text("mnist1d-svag"), source="svag")
     method = recipe.methods[f"svag-{parts}"]
-    law = build_law(method.law_table(), b=recipe.b, where="")
+    law = law_of(method, b=recipe.b, where="")
     assert law == noise.svag(20, parts)
     assert method.lr == pytest.approx(recipe.lr / parts)
     assert method.steps == recipe.steps * parts
@@ -62,7 +62,7 @@ def test_svag_is_what_its_name_says(parts):
 )
 def test_large_batches_scale_the_rate_by_the_ratio_and_its_root(name, ratio):
     recipe = parse_recipe(recipe_text(name), source=name)
-    large = build_law(recipe.methods["large"].law_table(), b=recipe.b, where="")
+    large = law_of(recipe.methods["large"], b=recipe.b, where="")
     assert large.b / recipe.b == ratio
     assert recipe.methods["large-linear"].lr_times == ratio
     assert recipe.methods["large-sqrt"].lr_times == pytest.approx(math.sqrt(ratio), rel=1e-12)
@@ -72,7 +72,6 @@ def test_large_batches_scale_the_rate_by_the_ratio_and_its_root(name, ratio):
 def test_noise_centred_per_ghost_batch_is_as_strong_as_noise_centred_over_the_batch(name, n):
     recipe = parse_recipe(recipe_text(name), source=name)
     ghost, whole = (
-        build_law(recipe.methods[method].law_table(), b=recipe.b, where="").moments(n)
-        for method in ("large-cov-ghost", "large-cov")
+        law_of(recipe.methods[method], b=recipe.b, where="").moments(n) for method in ("large-cov-ghost", "large-cov")
     )
     assert ghost.effective_batch_size(n) == pytest.approx(whole.effective_batch_size(n), rel=0.01)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
-from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from msgd.errors import UserError
+from msgd.lab.build import build
 from msgd.lab.data import GENERATED, NAMES, Pixels
 from msgd.lab.models import MODELS, NORMALISED, check_norm
-from msgd.langevin import LANGEVIN, PENALTIES, ParameterNoise, Penalty
-from msgd.noise import LAWS, SCALAR_LAWS, Law
+from msgd.langevin import ParameterNoise, Penalty
+from msgd.noise import Law
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -178,9 +176,9 @@ def parse_recipe(text: str, *, source: str, settings: dict[str, Any] | None = No
         raise UserError(f"{source}: {_first_fault(error)}") from error
     for name, method in recipe.methods.items():
         where = f"{source}: methods.{name}"
-        build_law(method.law_table(), b=recipe.b, where=where)
-        build_noise(method, b=recipe.b, lr=recipe.lr, where=where)
-        build_penalty(method, b=recipe.b, where=where)
+        law_of(method, b=recipe.b, where=where)
+        noise_of(method, b=recipe.b, lr=recipe.lr, where=where)
+        penalty_of(method, b=recipe.b, where=where)
     check_norm(recipe.model, recipe.norm, recipe.ghost)
     return recipe
 
@@ -253,13 +251,13 @@ def _first_fault(error: ValidationError) -> str:
     return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"
 
 
-def build_law(table: dict[str, Any], *, b: float | None, where: str) -> Law:
-    """Build a law from a recipe's table.
+def law_of(method: Method, *, b: float | None, where: str) -> Law:
+    """Build a method's law.
 
     Args:
-        table: ``law``, its name, and its fields; a field that is itself a law or a scalar law is such a table.
+        method: the method.
         b: the recipe's b, for laws that have one and do not say otherwise.
-        where: the table's place, for messages.
+        where: the method's place in the recipe, for messages.
 
     Returns:
         The law.
@@ -267,87 +265,52 @@ def build_law(table: dict[str, Any], *, b: float | None, where: str) -> Law:
     Raises:
         UserError: an unknown law or field, or a value that the law refuses.
     """
-    overrides = [key for key in Method.model_fields if key != "law"]
-    law: Law = _build(table, LAWS, b=b, where=where, overrides=overrides)
+    others = [key for key in Method.model_fields if key != "law"]
+    law: Law = build("law", method.law_table(), b=b, where=where, others=others)
     return law
 
 
-def build_noise(method: Method, *, b: float | None, lr: float, where: str) -> ParameterNoise | None:
+def noise_of(method: Method, *, b: float | None, lr: float, where: str) -> ParameterNoise | None:
     """Build a method's noise in parameter space.
 
     Args:
         method: the method.
-        b: as in `build_law`.
+        b: as in `law_of`.
         lr: the learning rate, for a noise that depends on it.
-        where: as in `build_law`.
+        where: as in `law_of`.
 
     Returns:
         The noise; None where the method has none.
 
     Raises:
-        UserError: as in `build_law`; or noise of SGD's covariance on a gradient that has noise already.
+        UserError: as in `law_of`; or noise of SGD's covariance on a gradient that has noise already.
     """
     if method.noise is None:
         return None
     place = f"{where}.noise"
-    noise: ParameterNoise = _build(method.noise, LANGEVIN, b=b, where=place, what="noise", defaults={"lr": lr})
+    noise: ParameterNoise = build("noise", method.noise, b=b, where=place, defaults={"lr": lr})
     if method.noise["kind"] != "sgld" and method.law != "full-batch":
         raise UserError(f'{place}: {method.noise["kind"]} stands for SGD\'s noise; give the method law = "full-batch"')
     return noise
 
 
-def build_penalty(method: Method, *, b: float | None, where: str) -> Penalty | None:
+def penalty_of(method: Method, *, b: float | None, where: str) -> Penalty | None:
     """Build a method's penalty.
 
     Args:
         method: the method.
-        b: as in `build_law`.
-        where: as in `build_law`.
+        b: as in `law_of`.
+        where: as in `law_of`.
 
     Returns:
         The penalty; None where the method has none.
 
     Raises:
-        UserError: as in `build_law`; or a penalty beside noise.
+        UserError: as in `law_of`; or a penalty beside noise.
     """
     if method.penalty is None:
         return None
     if method.law != "full-batch" or method.noise is not None:
         raise UserError(f'{where}.penalty: it stands in the noise\'s place; give the method law = "full-batch" alone')
-    penalty: Penalty = _build(method.penalty, PENALTIES, b=b, where=f"{where}.penalty", what="penalty")
+    penalty: Penalty = build("penalty", method.penalty, b=b, where=f"{where}.penalty")
     return penalty
-
-
-def _build(
-    table: dict[str, Any],
-    known: Mapping[str, type],
-    *,
-    b: float | None,
-    where: str,
-    what: str = "law",
-    overrides: Sequence[str] = (),
-    defaults: Mapping[str, Any] = MappingProxyType({}),
-) -> Any:
-    key = "law" if what == "law" else "kind"
-    name = table.get(key)
-    if not isinstance(name, str) or name not in known:
-        raise UserError(f"{where}.{key}: {name!r} is not a {what}; there are {', '.join(known)}")
-    fields = {field.name: field for field in dataclasses.fields(known[name])}
-    given = {field: value for field, value in table.items() if field != key}
-    for key, value in given.items():
-        if key not in fields:
-            allowed = ", ".join([*fields, *overrides]) or "none"
-            raise UserError(f"{where}: unknown key {key!r}; with the {what} {name} allowed are {allowed}")
-        if isinstance(value, dict):
-            inner = SCALAR_LAWS if key == "scalar_law" else LAWS
-            given[key] = _build(value, inner, b=b, where=f"{where}.{key}")
-    given |= {key: value for key, value in defaults.items() if key in fields}
-    if "b" in fields and b is not None:
-        given.setdefault("b", int(b) if float(b).is_integer() else b)
-    needed = [key for key, field in fields.items() if field.default is dataclasses.MISSING and key not in given]
-    if needed:
-        raise UserError(f"{where}: the {what} {name} needs {', '.join(needed)}")
-    try:
-        return known[name](**given)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: {error}") from error

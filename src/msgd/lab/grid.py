@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from msgd.lab.config import Method, Recipe, build_law
+from msgd.lab.config import Method, Recipe, law_of
 from msgd.lab.plan import Run, resolve
 
 
@@ -45,7 +45,7 @@ def cells(recipe: Recipe) -> dict[str, Cell]:
 
 
 def _has_b(name: str, method: Method, b: float) -> bool:
-    one, other = (build_law(method.law_table(), b=size, where=f"methods.{name}") for size in (b, b + 1))
+    one, other = (law_of(method, b=size, where=f"methods.{name}") for size in (b, b + 1))
     return one != other
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgd.errors import UserError
-from msgd.lab.config import Method, Recipe, build_law, build_noise, build_penalty
+from msgd.lab.config import Method, Recipe, law_of, noise_of, penalty_of
 from msgd.lab.data import Pixels
 from msgd.langevin import ParameterNoise, Penalty
 from msgd.noise import Law
@@ -139,7 +139,7 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
 def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
     """A method's run as the recipe and the method have it: with seed 0, not yet matched to the others."""
     method, where = recipe.methods[name], f"methods.{name}"
-    law, lr = build_law(method.law_table(), b=recipe.b, where=where), _learning_rate(recipe, method)
+    law, lr = law_of(method, b=recipe.b, where=where), _learning_rate(recipe, method)
     try:
         law.moments(n)
     except ValueError as error:
@@ -164,8 +164,8 @@ def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
         vary=tuple(recipe.vary),
         norm=recipe.norm,
         ghost=recipe.ghost,
-        noise=build_noise(method, b=recipe.b, lr=lr, where=where),
-        penalty=build_penalty(method, b=recipe.b, where=where),
+        noise=noise_of(method, b=recipe.b, lr=lr, where=where),
+        penalty=penalty_of(method, b=recipe.b, where=where),
         checkpoint_every=recipe.checkpoint_every,
     )
 
