@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from msgd.errors import UserError
+from msgd.lab.perceptron import perceptron
 from msgd.lab.resnet import NORMS, resnet18
 from msgd.lab.vgg import vgg11
 from msgd.noise import INIT, generator
@@ -74,18 +74,6 @@ def check_norm(name: str, norm: str | None, ghost: int | None) -> None:
         raise UserError(f"ghost: a group has at least 2 examples, not {ghost}")
 
 
-def _mlp(input_shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Two hidden layers of 100 ReLU units."""
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(math.prod(input_shape), 100),
-        nn.ReLU(inplace=True),
-        nn.Linear(100, 100),
-        nn.ReLU(inplace=True),
-        nn.Linear(100, classes),
-    )
-
-
 def _conv_small(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """The paper's network for Fashion-MNIST: 11,330 parameters for 10 classes."""
     if input_shape != (1, 28, 28):
@@ -122,7 +110,7 @@ def _check_small_images(name: str, input_shape: tuple[int, ...]) -> None:
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    "mlp": _mlp,
+    "mlp": perceptron,
     "conv-small": _conv_small,
     "vgg11": _vgg11,
     "resnet18": _resnet18,

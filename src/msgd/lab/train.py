@@ -17,6 +17,7 @@ from msgd.errors import UserError
 from msgd.lab import models, runs
 from msgd.lab.augment import crop_and_flip
 from msgd.lab.data import Data, on_device, pixel_statistics
+from msgd.lab.perceptron import Perceptron, log_softmax
 from msgd.lab.plan import Run
 from msgd.langevin import SGLD, State
 from msgd.noise import Weights, generator
@@ -24,16 +25,13 @@ from msgd.reweight import weighted_mean
 
 EVALUATION_CHUNK = 2000
 STRETCH = 50
-FEW = 128  #: examples below which two transposes cost more than they save
 ORPHAN_SECONDS = 60  #: a worker whose runner was killed needs at most this to notice
 
 
 def losses_of(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of each example, shape (n,)."""
-    if len(targets) <= FEW or logits.is_cuda:
-        return F.cross_entropy(logits, targets, reduction="none")
-    # Over ten classes in rows, softmax on a CPU is four times slower than down ten contiguous columns.
-    return F.nll_loss(F.log_softmax(logits.t(), 0).t(), targets, reduction="none")
+    probabilities, classes = log_softmax(logits)
+    return F.nll_loss(probabilities if classes == 1 else probabilities.t(), targets, reduction="none")
 
 
 Augment = Callable[[Tensor], Tensor]
@@ -100,8 +98,11 @@ class Trainer:
         for start in range(0, max(1, len(targets)), size):
             part = slice(start, start + size)
             share = Weights(None, weights.value[part], weights.n)
-            loss = weighted_mean(losses_of(self.model(inputs[part]), targets[part]), share)
-            gradients = torch.autograd.grad(loss, self.parameters)
+            if isinstance(self.model, Perceptron):
+                gradients = self.model.gradient(inputs[part], targets[part], share.value, share.n)
+            else:
+                loss = weighted_mean(losses_of(self.model(inputs[part]), targets[part]), share)
+                gradients = torch.autograd.grad(loss, self.parameters)
             if total:
                 torch._foreach_add_(total, gradients)
             else:
