@@ -171,12 +171,8 @@ class LeastSquares:
             >>> problem.expected_loss(Bernoulli(1), lr=1.0, steps=2, start=[1.0]).round(12)
             array([0.5  , 0.75 , 0.875])
         """
-        return self._expected(
-            (
-                self.minimum + 0.5 * float(self._h @ (sigma.diagonal() + m**2))
-                for m, sigma in self._descent(law, lr, steps, self._vector("start", start), momentum)
-            ),
-        )
+        descent = self._descent(law, lr, steps, self._vector("start", start), momentum)
+        return self._expected(self.minimum + 0.5 * float(self._h @ (sigma.diagonal() + m**2)) for m, sigma in descent)
 
     def excess_risk(
         self,
