@@ -73,12 +73,17 @@ def dense(sample, n: int) -> np.ndarray:
     return w
 
 
+def outcomes(law, n: int) -> list[tuple[float, np.ndarray]]:
+    """Probability and weights of everything that a law with finitely many outcomes may draw."""
+    return list(Branches().outcomes(lambda rng: dense(law.sample(n, rng), n)))
+
+
 def enumerated_moments(law, n: int) -> tuple[float, np.ndarray, np.ndarray]:
     """Total probability, E w and Cov(w) of a law with finitely many outcomes."""
-    outcomes = list(Branches().outcomes(lambda rng: dense(law.sample(n, rng), n)))
-    total = sum(p for p, _ in outcomes)
-    mean = sum(p * w for p, w in outcomes)
-    return total, mean, sum(p * np.outer(w - mean, w - mean) for p, w in outcomes)
+    drawn = outcomes(law, n)
+    total = sum(p for p, _ in drawn)
+    mean = sum(p * w for p, w in drawn)
+    return total, mean, sum(p * np.outer(w - mean, w - mean) for p, w in drawn)
 
 
 def gradient_matrix(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
