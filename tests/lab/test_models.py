@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from msgd.errors import UserError
 from msgd.lab.models import MODELS, build
-from msgd.lab.resnet import Block
+from msgd.lab.networks.resnet import Block
 from msgd.lab.train import losses_of
 from msgd.noise import Weights
 from msgd.reweight import weighted_mean

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from msgd.errors import UserError
-from msgd.lab.archives import Array, Splits
-from msgd.lab.cifar import cifar10, cifar100
-from msgd.lab.fashion_mnist import fashion_mnist
-from msgd.lab.svhn import svhn
+from msgd.lab.data_sets.archives import Array, Splits
+from msgd.lab.data_sets.cifar import cifar10, cifar100
+from msgd.lab.data_sets.fashion_mnist import fashion_mnist
+from msgd.lab.data_sets.svhn import svhn
 
 CHUNK = 1000  #: images whose pixels are counted at once
 

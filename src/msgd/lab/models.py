@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from msgd.errors import UserError
-from msgd.lab.perceptron import perceptron
-from msgd.lab.resnet import NORMS, resnet18
-from msgd.lab.vgg import vgg11
+from msgd.lab.networks.perceptron import perceptron
+from msgd.lab.networks.resnet import NORMS, resnet18
+from msgd.lab.networks.vgg import vgg11
 from msgd.noise import INIT, generator
 
 

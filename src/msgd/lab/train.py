@@ -17,7 +17,7 @@ from msgd.errors import UserError
 from msgd.lab import models, runs
 from msgd.lab.augment import crop_and_flip
 from msgd.lab.data import Data, on_device, pixel_statistics
-from msgd.lab.perceptron import Perceptron, log_softmax
+from msgd.lab.networks.perceptron import Perceptron, log_softmax
 from msgd.lab.plan import Run
 from msgd.langevin import SGLD, State
 from msgd.noise import Weights, generator

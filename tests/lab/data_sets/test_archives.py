@@ -10,9 +10,9 @@ import pooch
 import pytest
 
 from msgd.errors import UserError
-from msgd.lab import archives, cifar, fashion_mnist, svhn
-from msgd.lab.archives import Source, check, read
 from msgd.lab.data import load
+from msgd.lab.data_sets import archives, cifar, fashion_mnist, svhn
+from msgd.lab.data_sets.archives import Source, check, read
 from small import write_cifar10, write_cifar100, write_fashion_mnist, write_svhn
 
 #: data set: its module, the name of its source there, and who writes small files

@@ -8,7 +8,7 @@ import pytest
 
 from msgd.errors import UserError
 from msgd.lab.data import load
-from msgd.lab.fashion_mnist import SOURCE, read_idx
+from msgd.lab.data_sets.fashion_mnist import SOURCE, read_idx
 from small import write_fashion_mnist, write_idx
 
 

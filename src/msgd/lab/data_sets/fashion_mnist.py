@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from msgd.errors import UserError
-from msgd.lab.archives import Array, Source, Splits, check, read
+from msgd.lab.data_sets.archives import Array, Source, Splits, check, read
 
 SOURCE = Source(
     data_set="fashion-mnist",

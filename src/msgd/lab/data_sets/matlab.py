@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from msgd.lab.archives import LIMIT, Array
+from msgd.lab.data_sets.archives import LIMIT, Array
 
 _HEADER = 128
 _LITTLE_ENDIAN_VERSION_5 = b"\x00\x01IM"  # at the header's end

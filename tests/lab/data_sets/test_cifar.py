@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from msgd.errors import UserError
-from msgd.lab import cifar
 from msgd.lab.data import load
+from msgd.lab.data_sets import cifar
 from small import cifar10_members, cifar_batch, python2_pickle, write_cifar10, write_cifar100, write_tar
 
 ARCHIVE = "cifar-10-python.tar.gz"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from msgd.errors import UserError
-from msgd.lab import pickles
-from msgd.lab.pickles import ByteArray, unpickle
+from msgd.lab.data_sets import pickles
+from msgd.lab.data_sets.pickles import ByteArray, unpickle
 from small import cifar_batch, python2_pickle
 
 
@@ -93,7 +93,7 @@ ABUSES = {
     "a numbered persistent object": b"K\x01Q.",
     "an extension": b"\x82\x01.",
     "a dotted name": b"\x80\x04\x8c\x05numpy\x8c\x0edtype.__init__\x93.",
-    "a stand-in by its own name": b"cmsgd.lab.pickles\nByteArray\n.",
+    "a stand-in by its own name": b"cmsgd.lab.data_sets.pickles\nByteArray\n.",
     "an array of objects": EMPTY + b"(K\x01K\x01\x85cnumpy\ndtype\n(U\x02O8K\x00K\x01tRK\x00]tb.",
     "an array of numbers": EMPTY + b"(K\x01K\x01\x85cnumpy\ndtype\n(U\x02f8K\x00K\x01tRK\x00U\x08" + bytes(8) + b"tb.",
     "a huge shape": EMPTY + b"(K\x01" + HUGE + b"\x85" + UINT8 + b"K\x00U\x01atb.",
@@ -172,7 +172,7 @@ def test_every_damage_is_an_error_of_one_line_or_read():
 def test_the_module_never_imports_what_a_pickle_names():
     """In a fresh process: a name that is refused is not even imported."""
     code = (
-        "import sys; from msgd.errors import UserError; from msgd.lab.pickles import unpickle\n"
+        "import sys; from msgd.errors import UserError; from msgd.lab.data_sets.pickles import unpickle\n"
         "try:\n    unpickle(b'cthis\\ns\\n.', 'here')\n"
         "except UserError as error:\n    print(error, 'this' in sys.modules)"
     )

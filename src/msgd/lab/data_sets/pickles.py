@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from msgd.errors import UserError
-from msgd.lab.archives import LIMIT, Array, unreadable
+from msgd.lab.data_sets.archives import LIMIT, Array, unreadable
 
 MEMO = 2**20  #: numbers that a pickle may give to its objects; Python sets aside room for all up to the largest
 

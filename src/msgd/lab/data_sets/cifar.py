@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from msgd.errors import UserError
-from msgd.lab.archives import LIMIT, Array, Source, Splits, check, read, unreadable
-from msgd.lab.pickles import ByteArray, unpickle
+from msgd.lab.data_sets.archives import LIMIT, Array, Source, Splits, check, read, unreadable
+from msgd.lab.data_sets.pickles import ByteArray, unpickle
 
 CIFAR10 = Source(
     data_set="cifar10",

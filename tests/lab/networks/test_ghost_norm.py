@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from msgd.lab import ghost_norm
-from msgd.lab.ghost_norm import GhostBatchNorm2d, group_sizes
+from msgd.lab.networks import ghost_norm
+from msgd.lab.networks.ghost_norm import GhostBatchNorm2d, group_sizes
 from reference import ghost_batch_norm
 
 CASES = [(8, 4, [4, 4]), (10, 4, [4, 4, 2]), (9, 4, [4, 5]), (6, 2, [2, 2, 2]), (5, 4, [5]), (3, 4, [3])]

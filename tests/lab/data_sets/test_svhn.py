@@ -7,8 +7,8 @@ import pytest
 from scipy.io import savemat
 
 from msgd.errors import UserError
-from msgd.lab import svhn
 from msgd.lab.data import load
+from msgd.lab.data_sets import svhn
 from small import svhn_split, write_mat, write_svhn
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from msgd.lab.initialise import he
+from msgd.lab.networks.initialise import he
 
 CONFIGURATION_A = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")  #: M: 2×2 max-pooling
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from msgd.lab.ghost_norm import GhostBatchNorm2d
-from msgd.lab.initialise import he
+from msgd.lab.networks.ghost_norm import GhostBatchNorm2d
+from msgd.lab.networks.initialise import he
 
 STAGES = (64, 128, 256, 512)
 BLOCKS = 2  #: in a stage

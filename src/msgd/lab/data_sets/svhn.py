@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from msgd.errors import UserError
-from msgd.lab.archives import Array, Source, Splits, check, read, unreadable
-from msgd.lab.matlab import read_arrays
+from msgd.lab.data_sets.archives import Array, Source, Splits, check, read, unreadable
+from msgd.lab.data_sets.matlab import read_arrays
 
 SOURCE = Source(
     data_set="svhn",
