@@ -196,7 +196,7 @@ def test_ctrl_c_is_clean_and_continues(uninterrupted, tmp_path):
     wait_until(lambda: checkpoints(out) >= 2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers alike
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert errors == "msgd: interrupted; the same command continues where the runs were saved\n"
     wait_until(lambda: not subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout)
     done = msgd(*arguments, "--out", out)

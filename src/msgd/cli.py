@@ -128,7 +128,7 @@ def _clear_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo("msgd: interrupted; the same command continues where the runs were saved", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(130) from None
     except typer.Exit:
         raise
     except Exception as error:

@@ -100,7 +100,7 @@ def test_evaluations_include_start_and_end():
         ({"norm": "batch"}, "norm: mlp has no normalisation"),
         ({"model": "resnet18", "norm": "group", "ghost": 4}, 'ghost: the norm "group" has no groups of examples'),
         ({"model": "resnet18", "ghost": 0}, "ghost: .*greater than or equal to 1"),
-        ({"methods": {}}, "methods: .*at least 1"),
+        ({"methods": {}}, "methods: write at least one"),
         ({"methods.gd.b": 3}, r"methods.gd: unknown key 'b'; with the law full-batch allowed are lr, lr_of"),
         ({"methods.sgd.b": 0}, "methods.sgd: b must be at least 1"),
         ({"methods.sgd.b": "many"}, "methods.sgd: b must be a whole number"),

@@ -15,14 +15,14 @@ from small import msgd, write_cifar10, write_cifar100, write_svhn
     ("recipe", "write", "methods", "settings"),
     [
         # 60 images carry far more noise at these b than 25,000 do: a tenth of the recipe's rate
-        ("fig1b", write_svhn, "gd,sgd,fisher,cov,bernoulli", {"n": 40, "b": 8, "micro_batch": 20, "lr": 0.01}),
+        ("fig1b", write_svhn, "gd,sgd,fisher,bernoulli", {"n": 40, "b": 8, "micro_batch": 20, "lr": 0.01}),
         (
             "fig2c",
             write_cifar10,
-            "sgd,large,large-cov,large-cov-ghost",
+            "sgd,large-cov,large-cov-ghost",
             {
                 **{"n": 40, "b": 4, "ghost": 5, "lr": 0.01},
-                **{"methods.large.b": 20, "methods.large-cov.B": 20, "methods.large-cov-ghost.B": 20},
+                **{"methods.large-cov.B": 10, "methods.large-cov-ghost.B": 10},
                 **{"methods.large-cov-ghost.inner.size": 5, "methods.large-cov-ghost.inner.inner.b": 2.0},
             },
         ),
@@ -30,16 +30,16 @@ from small import msgd, write_cifar10, write_cifar100, write_svhn
             "table1",
             write_cifar100,
             "sgd,large-fisher",
-            {"n": 40, "b": 5, "ghost": 5, "lr": 0.01, "methods.large-fisher.B": 20},
+            {"n": 40, "b": 5, "ghost": 5, "lr": 0.01, "methods.large-fisher.B": 10},
         ),
     ],
     ids=["fig1b", "fig2c", "table1"],
 )
 def test_fifty_steps_bring_the_loss_down(tmp_path, recipe, write, methods, settings):
     options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    command = ["run", recipe, "--methods", methods, "--steps", 50, "--seeds", 1, "--set", "eval_every=10"]
+    command = ["run", recipe, "--methods", methods, "--steps", 50, "--seeds", 1, "--set", "eval_every=25"]
     out = tmp_path / "out"
-    done = msgd(*command, *options, "--data-dir", write(tmp_path / "data"), "--out", out, timeout=900)
+    done = msgd(*command, *options, "--data-dir", write(tmp_path / "data", test=20), "--out", out, timeout=3000)
     assert done.returncode == 0, done.stderr
     for method in methods.split(","):
         lines = (out / method / "seed-0" / "metrics.jsonl").read_text().splitlines()

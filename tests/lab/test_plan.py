@@ -4,7 +4,7 @@ import pytest
 
 from msgd import noise
 from msgd.errors import UserError
-from msgd.lab.config import parse_recipe
+from msgd.lab.config import parse_recipe, select_methods
 from msgd.lab.grid import cells, grid_runs, references
 from msgd.lab.plan import computed_per_step, examples_per_step, resolve
 from small import SMALL
@@ -73,10 +73,18 @@ def test_matched_by_examples_a_measurement_costs_steps():
 def test_a_rate_may_follow_another_methods():
     runs = plan(methods__gd__lr_of="sgd", methods__gd__lr_times=4.0, methods__sgd__lr=0.2)
     assert runs["gd"].lr == pytest.approx(0.8)
-    with pytest.raises(UserError, match="lr_of: run 'nobody' as well"):
-        plan(methods__gd__lr_of="nobody")
-    with pytest.raises(UserError, match="lr_of: sgd takes its rate from another method itself"):
-        plan(methods__gd__lr_of="sgd", methods__sgd__lr_of="gd")
+    for settings, message in (
+        ({"methods__gd__lr_of": "nobody"}, "methods.gd.lr_of: there is no method 'nobody'; take gd, sgd, bernoulli"),
+        ({"methods__gd__lr_of": "sgd", "methods__sgd__lr_of": "gd"}, "gd.lr_of: sgd has no rate of its own"),
+        ({"methods__gd__lr_of": "gd"}, "gd.lr_of: gd has no rate of its own"),
+        ({"methods__gd__lr_of": "sgd", "methods__gd__lr": 0.1}, "methods.gd: give lr or lr_of, not both"),
+        ({"methods__gd__lr_times": 2.0}, "methods.gd: lr_times needs lr_of"),
+    ):
+        with pytest.raises(UserError, match=message):
+            plan(**settings)
+    recipe = parse_recipe(SMALL, source="small", settings={"methods.gd.lr_of": "sgd"})
+    with pytest.raises(UserError, match="--methods: name 'sgd' as well"):
+        resolve(select_methods(recipe, ["gd"]), n=40, digests=["d"])
 
 
 @pytest.mark.parametrize(

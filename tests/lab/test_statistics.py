@@ -113,9 +113,12 @@ def test_pairs_are_by_seed_and_incomplete_ones_are_left_out():
 def test_one_seed_and_no_spread():
     c = one([0.02])
     assert (c.verdict, c.ci_low, c.p_difference, c.seeds_needed) == ("inconclusive", None, None, None)
-    assert one([0.0, 0.0, 0.0]).verdict == "equivalent"
+    # Pairs that all differ alike have no spread; what is left is their number: a sign test.
+    assert one([0.0] * 3).verdict == "inconclusive"
+    assert one([0.0] * 5).verdict == "equivalent"
     constant = compare({"ref": {0: 0.25, 1: 0.5}, "m": {0: 0.5, 1: 0.75}}, "ref", 0.1)[0]
-    assert (constant.verdict, constant.p_difference, constant.p_equivalence) == ("different", 0.0, 1.0)
+    assert (constant.verdict, constant.p_difference, constant.p_equivalence) == ("inconclusive", 0.5, 1.0)
+    assert one([0.25] * 6).verdict == "different"
 
 
 def test_mean_interval():

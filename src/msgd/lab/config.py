@@ -43,6 +43,14 @@ class Method(Training):
     noise: dict[str, Any] | None = None  #: in parameter space: a kind of `LANGEVIN`, and its fields
     penalty: dict[str, Any] | None = None  #: in the noise's place: a kind of `PENALTIES`, and its fields
 
+    @model_validator(mode="after")
+    def _one_rate(self) -> Self:
+        if self.lr is not None and self.lr_of is not None:
+            raise ValueError("give lr or lr_of, not both")
+        if self.lr_of is None and self.lr_times != 1:
+            raise ValueError("lr_times needs lr_of, the method whose rate is multiplied")
+        return self
+
     def law_table(self) -> dict[str, Any]:
         """The law's name and its fields, without the overrides."""
         return {"law": self.law, **(self.model_extra or {})}
@@ -118,6 +126,17 @@ class Recipe(BaseModel):
             raise ValueError(
                 "micro_batch: batch norm would see other groups; set ghost, and micro_batch to a multiple of it"
             )
+        if len(set(self.vary)) < len(self.vary):
+            raise ValueError("vary: name each thing once")
+        followers = [name for name, method in self.methods.items() if method.lr_of is not None]
+        if self.grid and followers:
+            raise ValueError(f"methods.{followers[0]}.lr_of: a [grid] sets the learning rates; leave lr_of out")
+        for name in followers:
+            source = self.methods[name].lr_of
+            if source not in self.methods:
+                raise ValueError(f"methods.{name}.lr_of: there is no method {source!r}; take {', '.join(self.methods)}")
+            if source in followers:
+                raise ValueError(f"methods.{name}.lr_of: {source} has no rate of its own; name a method that has")
         if self.grid and self.match != "steps":
             raise ValueError("match: the cells of a [grid] all take the same number of steps")
         return self
@@ -195,8 +214,13 @@ def _table(text: str, source: str, children: tuple[str, ...] = ()) -> dict[str, 
     if name not in recipe_names() or name in children:
         raise UserError(f"{source}: extends: {name!r} is no other recipe of the package; see msgd recipes")
     base = _table(recipe_text(name), f"recipe {name}", (*children, name))
-    methods = base.get("methods", {}) | table.get("methods", {})
-    return base | table | {"methods": methods}
+    methods = table.get("methods", {})
+    if not isinstance(methods, dict) or not all(isinstance(method, dict) for method in methods.values()):
+        raise UserError(f"{source}: methods: write a table [methods.NAME] for each; --methods runs only some of them")
+    inherited = base["methods"]
+    # A method that names its law is a new one; one that does not changes what is inherited.
+    merged = {key: method if "law" in method else inherited.get(key, {}) | method for key, method in methods.items()}
+    return base | table | {"methods": inherited | merged}
 
 
 def select_methods(recipe: Recipe, names: list[str] | None) -> Recipe:
@@ -236,11 +260,22 @@ def _set(table: dict[str, Any], key: str, value: Any) -> None:
     table[last] = value
 
 
+#: pydantic's words for what a recipe's author calls otherwise
+PLAIN = {
+    "list_type": "write a list, in brackets",
+    "dict_type": "write a table",
+    "model_type": "write a table",
+    "too_short": "write at least one",
+}
+
+
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
     key = ".".join(str(part) for part in fault["loc"] if part != "[key]")
     if fault["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; allowed are {', '.join(Recipe.model_fields)}"
+        inner: dict[str, type[BaseModel]] = {"tune": Tune, "grid": Grid}
+        table = inner.get(str(fault["loc"][0]), Recipe) if len(fault["loc"]) > 1 else Recipe
+        return f"unknown key {key!r}; allowed are {', '.join(table.model_fields)}"
     if fault["type"] == "missing":
         missing = [".".join(map(str, f["loc"])) for f in error.errors() if f["type"] == "missing"]
         return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
@@ -248,6 +283,8 @@ def _first_fault(error: ValidationError) -> str:
         return f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
     if fault["loc"][-1] == "[key]":
         return f"{key!r}: a method's name has lower-case letters, digits and + _ - only"
+    if fault["type"] in PLAIN:
+        return f"{key}: {PLAIN[fault['type']]}, not {fault['input']!r}"
     return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"
 
 

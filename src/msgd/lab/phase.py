@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from msgd.lab.grid import cells
 from msgd.lab.results import Results
-from msgd.lab.runs import ENDPOINT
 from msgd.lab.statistics import Comparison, mean_interval
+from msgd.lab.verdict import endpoint_text
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,6 @@ def phase_notes(results: Results) -> list[str]:
     return [
         f"Gains over {reference} at the same learning rate in points of test accuracy, ± half a 95% interval, paired "
         "by seed; * where the p-value, Holm-adjusted over all cells, is at most 0.05. "
-        f"Of {reference} itself: its accuracy.",
-        f"Accuracy: mean of a run's last {ENDPOINT} evaluations.",
+        f"Of {reference}, and of methods with no cell of it to compare with: the accuracy.",
+        endpoint_text(results),
     ]

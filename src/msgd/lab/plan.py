@@ -10,7 +10,7 @@ from typing import Any
 from msgd.errors import UserError
 from msgd.lab.config import Method, Recipe, law_of, noise_of, penalty_of
 from msgd.lab.data import Pixels
-from msgd.langevin import ParameterNoise, Penalty
+from msgd.langevin import SGLD, ParameterNoise, Penalty
 from msgd.noise import Law
 
 COUNTING_DRAWS = 200
@@ -173,11 +173,8 @@ def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
 def _learning_rate(recipe: Recipe, method: Method) -> float:
     if method.lr_of is not None:
         if method.lr_of not in recipe.methods:
-            raise UserError(f"lr_of: run {method.lr_of!r} as well, whose learning rate is taken")
-        source = recipe.methods[method.lr_of]
-        if source.lr_of is not None:
-            raise UserError(f"lr_of: {method.lr_of} takes its rate from another method itself; name that one")
-        return method.lr_times * _learning_rate(recipe, source)
+            raise UserError(f"--methods: name {method.lr_of!r} as well, whose learning rate is taken")
+        return method.lr_times * _learning_rate(recipe, recipe.methods[method.lr_of])
     return recipe.lr if method.lr is None else method.lr
 
 
@@ -208,6 +205,6 @@ def computed_per_step(run: Run) -> float:
     visited = examples_per_step(run)
     if run.penalty is not None:
         return 2 * visited
-    if run.noise is None:
+    if run.noise is None or isinstance(run.noise, SGLD):  # which measures nothing
         return visited
     return visited + run.n * sum(run.noise.refresh_due(step) for step in range(run.steps)) / run.steps

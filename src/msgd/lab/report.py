@@ -14,7 +14,7 @@ from msgd.lab import runs
 from msgd.lab.figures import FONT, curves, differences, endpoints, heat_map
 from msgd.lab.phase import phase_notes, phase_rows, phases
 from msgd.lab.results import Results
-from msgd.lab.verdict import LEFT, answers, columns, notes, plural, rows
+from msgd.lab.verdict import LEFT, answers, columns, endpoint_text, notes, plural, rows
 
 KINDS = {"law": "left law", "method": "left", "verdict": "left"}  #: CSS classes of the columns of text
 LEGEND = """<p class=note>“Different”: paired t-test over seeds, Holm-adjusted p ≤ 0.05. “Equivalent”: the 90% interval
@@ -107,7 +107,7 @@ def _plots(results: Results, spread: str) -> list[tuple[str, str, Any]]:
         ("Training loss", f"{spread}; logarithmic.", curves(results, "train_loss")),
         (
             "Where each run ended",
-            f"A point per seed: its mean over the last {runs.ENDPOINT} evaluations."
+            f"A point per seed. {endpoint_text(results)}"
             + (" The bar: the mean, with its 95% interval." if several else ""),
             endpoints(results),
         ),
@@ -129,7 +129,9 @@ def _phase_plots(results: Results) -> list[tuple[str, str, Any]]:
     return [
         (
             f"{plane.method}: gain over {reference}" if plane.gains else f"{plane.method}: test accuracy",
-            "Points of test accuracy; blue: better than the reference, red: worse." if plane.gains else "Percent.",
+            f"Points; blue: better than the reference, red: worse; darkest from ±{reach:.1f} on."
+            if plane.gains
+            else "Percent.",
             heat_map(plane, reach),
         )
         for plane in planes

@@ -100,6 +100,10 @@ def execute(
             try:
                 for number in results:
                     finished(jobs[number])
+            except KeyboardInterrupt:
+                # joblib's thread may find its work gone, and would print a traceback that tells the user nothing.
+                threading.excepthook = lambda _: None
+                raise
             finally:  # also at the end: idle workers would be waited for when the process exits
                 if min(workers, len(jobs)) > 1:
                     get_reusable_executor().shutdown(wait=True, kill_workers=True)

@@ -133,8 +133,8 @@ def _standard_error(differences: NDArray[np.float64]) -> float:
 def _p_of_difference(differences: NDArray[np.float64]) -> float:
     error = _standard_error(differences)
     mean = float(differences.mean())
-    if error == 0:  # every pair differs by the same amount
-        return 1.0 if mean == 0 else 0.0
+    if error == 0:  # every pair differs by the same amount, as few accuracies in steps may: a sign test is left
+        return 1.0 if mean == 0 else 2.0 ** (1 - len(differences))
     return float(2 * stats.t.sf(abs(mean) / error, len(differences) - 1))
 
 
@@ -149,14 +149,17 @@ def _judge(
     _, low95, high95 = mean_interval(d.tolist(), 1 - LEVEL)
     _, low90, high90 = mean_interval(d.tolist(), 1 - 2 * LEVEL)
     distance = margin - abs(mean)
-    statistic = distance / error if error > 0 else math.copysign(math.inf, distance)
-    p_equivalence = float(stats.t.sf(statistic, len(d) - 1))
+    if error > 0:
+        p_equivalence = float(stats.t.sf(distance / error, len(d) - 1))
+    else:
+        p_equivalence = 2.0 ** -len(d) if distance > 0 else 1.0
     different, equivalent = p_holm <= LEVEL, p_equivalence < LEVEL
     if different:
         verdict = "trivial" if equivalent else "different"
     else:
         verdict = "equivalent" if equivalent else "inconclusive"
-    needed = _seeds_needed(mean, error * math.sqrt(len(d)), margin, len(d)) if verdict == "inconclusive" else None
+    spread = error * math.sqrt(len(d))
+    needed = _seeds_needed(mean, spread, margin, len(d)) if verdict == "inconclusive" and spread > 0 else None
     return Comparison(
         method, reference, len(d), mean, low95, high95, low90, high90, margin, p, p_holm, p_equivalence, verdict, needed
     )

@@ -165,8 +165,8 @@ def notes(results: Results) -> list[str]:
         )
     if not results.recipe.grid:  # a phase diagram claims no equivalence, and shows its rates
         said.append(
-            f"Accuracy: mean of a run's last {runs.ENDPOINT} evaluations. Equivalent: the 90% interval of the "
-            f"difference, narrower than the 95% interval shown, lies within ±{points:g} points."
+            f"{endpoint_text(results)} Equivalent: the 90% interval of the difference, narrower than the 95% interval "
+            f"shown, lies within ±{points:g} points."
         )
         said.append(_conditional(results))
         if results.recipe.match != "steps" or len({done.run.steps for done in results.finished}) > 1:
@@ -174,6 +174,17 @@ def notes(results: Results) -> list[str]:
     if results.recipe.vary != ["init", "noise"]:
         said.append(f"The seeds vary {' and '.join(results.recipe.vary)}, and nothing else.")
     return said
+
+
+def endpoint_text(results: Results) -> str:
+    """Say what a run's accuracy is the mean of, and warn where that reaches back to the start."""
+    counts = {min(runs.ENDPOINT, len(done.run.evaluations) - 1) for done in results.finished}
+    if counts == {runs.ENDPOINT}:
+        return f"Accuracy: mean of a run's last {runs.ENDPOINT} evaluations."
+    return (
+        f"Accuracy: mean of all {min(counts)} evaluations after the start: too few to leave the early ones out; "
+        "set a smaller eval_every."
+    )
 
 
 def _tuned(tuning: Tuning) -> str:
@@ -214,13 +225,11 @@ def _conditional(results: Results) -> str:
         return _tuned(results.tuning)
     rates = {f"{done.run.lr:g}" for done in results.finished}
     if len(rates) > 1:
-        return "The methods have learning rates of their own: " + ", ".join(
-            f"{method} {done[0].run.lr:g}" for method, done in results.by_method().items()
-        )
+        return "The methods have the learning rates that the table shows: it compares noise and rate at once."
     text = f"All methods share the learning rate {rates.pop()}: this compares kinds of noise, not tuned optimizers."
     if "gd" in results.by_method():
         text += (
-            " At another rate gd can do better; give it one of its own with --set methods.gd.lr=0.6 and another --out,"
-            " and compare each method at its best before calling one of them better."
+            " At another rate gd can do better: --tune lr=A,B,… and another --out pick each method's own on held-out"
+            " examples; do so before calling one of them better."
         )
     return text

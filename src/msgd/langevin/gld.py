@@ -29,7 +29,11 @@ class ParameterNoise(ABC):
 
         if noise.refresh_due(step):
             state = noise.measure(model, loss_fn, inputs, targets)
-        added = noise.sample(state, model.parameters(), seed=seed, step=step)
+        added = noise.sample(state, parameters, seed=seed, step=step)
+        for parameter, values in zip(parameters, added):  # after loss.backward()
+            parameter.grad += values
+
+    ``parameters`` are those that require a gradient: ``[p for p in model.parameters() if p.requires_grad]``.
     """
 
     @abstractmethod
@@ -335,9 +339,9 @@ class SGLD(ParameterNoise):
         object.__setattr__(self, "temperature", positive("temperature", self.temperature))
         object.__setattr__(self, "lr", positive("lr", self.lr))
 
-    def refresh_due(self, step: int) -> bool:  # noqa: ARG002
-        """Never (see `ParameterNoise.refresh_due`)."""
-        return False
+    def refresh_due(self, step: int) -> bool:
+        """At the start, so that a loop has the empty state (see `ParameterNoise.refresh_due`)."""
+        return step == 0
 
     def _measured(self, examples: Examples) -> State:  # noqa: ARG002
         return {}

@@ -66,7 +66,7 @@ class Source:
                 return path
         if data_dir is not None:
             missing = f"no {name}" if unpacked is None else f"neither {name} nor {unpacked}"
-            raise UserError(f"{data_dir} holds {missing}: put {self.contents} there")
+            raise UserError(f"{data_dir} holds {missing}: put {self.contents} there, from {self.url}")
         return self._download(name)
 
     def _refuse_damaged(self, path: Path) -> None:
