@@ -2,7 +2,7 @@
 
 The gradient of SGD is the gradient matrix G times a random weight vector w; this package draws w. See `msgd.noise`
 for its laws and `msgd.Reweighter` for the seam into any training loop; `msgd.langevin` has the rivals, whose noise is
-added to the gradient.
+added to the gradient. `msgd.GradientMatrix` is G itself, as a linear operator.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Reweighter", "Weights", "__version__", "langevin", "noise", "weighted_mean"]
+__all__ = ["GradientMatrix", "Reweighter", "Weights", "__version__", "langevin", "noise", "weighted_mean"]
 
 if TYPE_CHECKING:
     from msgd import langevin, noise
+    from msgd.gradient_matrix import GradientMatrix
     from msgd.noise import Weights
     from msgd.reweight import Reweighter, weighted_mean
 
 _HOME = {
+    "GradientMatrix": "msgd.gradient_matrix",
     "langevin": "msgd.langevin",
     "noise": "msgd.noise",
     "Weights": "msgd.noise",

@@ -5,8 +5,8 @@ Noise added to the full gradient (`GLDConst`, `GLDDynamic`, `GLDDiag`, `GLDLeadi
 (`MiniBatchPenalty`, `FullBatchPenalty`). ``C = (1/n)·Σ g_i g_iᵀ − ḡḡᵀ`` is the covariance of the per-example gradients.
 """
 
+from msgd.examples import CHUNK, LossFunction
 from msgd.langevin.gld import SGLD, GLDConst, GLDDiag, GLDDynamic, GLDLeading, ParameterNoise, State
-from msgd.langevin.gradients import CHUNK, LossFunction
 from msgd.langevin.penalties import FullBatchPenalty, MiniBatchPenalty, Penalty
 
 LANGEVIN: dict[str, type[ParameterNoise]] = {
