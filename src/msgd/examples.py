@@ -99,9 +99,7 @@ class Examples:
         with torch.enable_grad():
             losses = self.losses(*self.chunk(index))
         for number, row in enumerate(weights, start=1):
-            yield torch.autograd.grad(
-                losses, list(self.parameters.values()), row, retain_graph=number < len(weights), materialize_grads=True
-            )
+            yield self._gradient(losses, row, retain_graph=number < len(weights))
 
     def mean_gradient(self) -> tuple[Tensor, ...]:
         """ḡ, one tensor for each parameter, summed over the chunks."""
@@ -175,7 +173,8 @@ class Examples:
 
         try:
             with differentiable_attention():
-                return list(vmap(grad(loss), in_dims=(None, 0, 0))(self._detached, x, y).values())
+                rows = vmap(grad(loss), in_dims=(None, 0, 0))(self._detached, x, y)
+                return [_strided(row) for row in rows.values()]
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -184,20 +183,21 @@ class Examples:
                     "the model or the loss draws random numbers, so that gradients differ from pass to pass: "
                     "use model.eval(), or leave functional dropout out"
                 ) from error
-            rows = self._looped(x, y)  # a fault of the model shows again here
+            looped = self._looped(x, y)  # a fault of the model shows again here
             self._no_vmap = True
-            return rows
+            return looped
 
     def _looped(self, x: Tensor, y: Tensor) -> list[Tensor]:
-        parameters = list(self.parameters.values())
         with torch.enable_grad():
-            gradients = [
-                torch.autograd.grad(
-                    self.losses(x[i : i + 1], y[i : i + 1]).squeeze(0), parameters, materialize_grads=True
-                )
-                for i in range(len(y))
-            ]
+            gradients = [self._gradient(self.losses(x[i : i + 1], y[i : i + 1]).squeeze(0)) for i in range(len(y))]
         return [torch.stack(gradient) for gradient in zip(*gradients, strict=True)]
+
+    def _gradient(
+        self, losses: Tensor, weights: Tensor | None = None, *, retain_graph: bool = False
+    ) -> tuple[Tensor, ...]:
+        parameters = list(self.parameters.values())
+        gradient = torch.autograd.grad(losses, parameters, weights, retain_graph=retain_graph, materialize_grads=True)
+        return tuple(map(_strided, gradient))
 
     def _forward_mode(self, x: Tensor, y: Tensor, tangents: list[Tensor]) -> Tensor:
         named = dict(zip(self._detached, tangents, strict=True))
@@ -270,6 +270,10 @@ def _checked(losses: Tensor, y: Tensor) -> Tensor:
     if len(losses) != len(y):
         raise ValueError(f"the loss function returned {len(losses)} losses for {len(y)} examples: give one for each")
     return losses
+
+
+def _strided(gradient: Tensor) -> Tensor:
+    return gradient.to_dense() if gradient.is_sparse else gradient  # of an embedding with sparse=True
 
 
 @cache
