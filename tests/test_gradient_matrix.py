@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from cases import Network, linear, networks, partly_trained, trained
 from msgd import GradientMatrix
 from msgd.noise import MiniBatch
-from reference import gradient_matrix
+from reference import gradient_matrix, hessian
 
 N = 20
 TOLERANCE = 1e-10
@@ -152,6 +152,15 @@ def test_what_needs_each_gradient(name, chunk, dense):
     assert close(G.column_norms(centred=True), centred.norm(dim=0))
     assert close(G.gram(), expected.T @ expected)
     assert close(G.gram(centred=True), centred.T @ centred)
+
+
+@pytest.mark.parametrize("name", ["mlp", "attention", "old-function"])
+def test_products_with_the_hessian(name):
+    net = NETWORKS[name]
+    expected = hessian(net.model, lambda: net.loss(net.model(net.x), net.y).mean())
+    G, v = matrix_of(net, chunk=7), normal(len(expected), 2)
+    assert close(G.hessian_product(v), expected @ v)
+    assert close(G.hessian_product(v[:, 0]), expected @ v[:, 0])
 
 
 @by_name

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
-from itertools import combinations_with_replacement
 from typing import Protocol
 
 import torch
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from msgd.reweight import check_losses
+from msgd.noise import Weights
+from msgd.reweight import check_losses, weighted_mean
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]  #: (outputs, targets) to one loss for each example, shape (batch,)
 
@@ -103,7 +103,7 @@ class Examples:
 
     def mean_gradient(self) -> tuple[Tensor, ...]:
         """ḡ, one tensor for each parameter, summed over the chunks."""
-        total = tuple(torch.zeros_like(parameter) for parameter in self.parameters.values())
+        total = self.zeros()
         for index, part in enumerate(self.data.parts):
             share = self.like.new_full((1, part.stop - part.start), 1 / self.n)
             torch._foreach_add_(total, *self.combined(index, share))
@@ -153,6 +153,37 @@ class Examples:
             except RuntimeError as error:  # no forward mode, or a fault of the model that shows again below
                 self._no_forward_mode = error
         return self._double_backward(x, y, directions)
+
+    def curved(
+        self, x: Tensor, y: Tensor, divisor: int, *, along: tuple[Tensor, ...] | None = None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Gradient g of the losses, summed over ``divisor``, and their Hessian times a vector, by double backward.
+
+        Args:
+            x: inputs of some examples.
+            y: their targets.
+            divisor: of the sum.
+            along: the vector, one tensor for each parameter; None: g itself.
+
+        Returns:
+            The two, each with one tensor for each parameter.
+        """
+        parameters = tuple(self.parameters.values())
+        with torch.enable_grad(), differentiable_attention():
+            loss = weighted_mean(self.losses(x, y), Weights(None, torch.ones(len(y)), divisor))
+            gradient = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
+            direction = along or tuple(g.detach() for g in gradient)
+            # A gradient that does not depend on the parameters has no graph: its rows of the Hessian are 0.
+            rows = [(g, v) for g, v in zip(gradient, direction, strict=True) if g.requires_grad]
+            if not rows:
+                return gradient, self.zeros()
+            outputs, vectors = zip(*rows, strict=True)
+            curved = torch.autograd.grad(outputs, parameters, vectors, materialize_grads=True)
+        return tuple(g.detach() for g in gradient), curved
+
+    def zeros(self) -> tuple[Tensor, ...]:
+        """One tensor of zeros for each parameter."""
+        return tuple(torch.zeros_like(parameter) for parameter in self.parameters.values())
 
     def split(self, flat: Tensor) -> list[Tensor]:
         """A vector of shape (d,) as one tensor for each parameter."""
@@ -229,28 +260,6 @@ class Examples:
                     "Gᵀ·u takes forward mode or a double backward pass, and this model allows neither: "
                     f"{_first_line(self._no_forward_mode)}; {_first_line(error)}. Replace that operation"
                 ) from error
-
-
-def gram(rows: Callable[[int], list[Tensor]], parts: list[slice]) -> Tensor:
-    """``K_ij = ⟨g_i, g_j⟩``, summed over pairs of chunks, so that two chunks of gradients are held.
-
-    Products within a parameter are in its dtype, sums over parameters in float64.
-
-    Args:
-        rows: from the number of a chunk to its gradients; called for pairs i ≤ j in order, so that remembering two
-            makes each gradient computed about (chunks)/2 + 1 times.
-        parts: where each chunk lies among the n examples.
-
-    Returns:
-        Shape (n, n), float64, on the CPU.
-    """
-    n = parts[-1].stop
-    products = torch.zeros(n, n, dtype=torch.float64)
-    for i, j in combinations_with_replacement(range(len(parts)), 2):
-        block = torch.stack([a @ b.t() for a, b in zip(rows(i), rows(j), strict=True)]).sum(0, dtype=torch.float64)
-        products[parts[i], parts[j]] = block.cpu()
-        products[parts[j], parts[i]] = block.t().cpu()
-    return products
 
 
 @contextmanager

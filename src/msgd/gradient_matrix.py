@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from msgd.checks import check_uncoupled
 from msgd.chunks import Batches, InMemory, SteadyLoader
-from msgd.examples import CHUNK, Examples, LossFunction, gram
+from msgd.examples import CHUNK, Examples, LossFunction
+from msgd.gram import gram
 
 _HELD = 2**27  # numbers in the per-example gradients held at once, where no chunk is given: 0.5 GB in float32
 
@@ -174,6 +175,17 @@ class GradientMatrix:
     def as_linear_operator(self) -> LinearOperator[Any]:
         """G for `scipy.sparse.linalg`, with NumPy vectors in and out in the dtype of the parameters."""
         return _linear_operator(self, self.T)
+
+    def hessian_product(self, v: Tensor) -> Tensor:
+        """H·v for the Hessian H of the mean loss, of shape (d,) or (d, k) as v; by double backward, a pass a column."""
+        examples = self._ready(self._examples)
+        rows = self._rows("v", v, "d", examples.d)
+        total = torch.zeros_like(rows)
+        for index in range(len(examples.data.parts)):
+            x, y = examples.chunk(index)
+            for row, direction in zip(total, rows, strict=True):
+                row += _flat(examples.curved(x, y, examples.n, along=tuple(examples.split(direction)))[1])
+        return total.reshape(-1) if v.ndim == 1 else total.t()
 
     def _adjoint(self, u: Tensor) -> Tensor:
         examples = self._ready(self._examples)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
-import numpy as np
 import torch
-from scipy import linalg
 from torch import Tensor
 
-from msgd.examples import Examples, gram
+from msgd.examples import Examples
+from msgd.gram import gram, leading_shares, recentred
 
 
 def diagonal(examples: Examples) -> Tensor:
@@ -53,19 +53,10 @@ def leading(examples: Examples, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     n, parts, centre = examples.n, examples.data.parts, examples.mean_gradient()
     held = lru_cache(maxsize=2)(lambda index: examples.rows(index, centre=centre))
-    products = gram(held, parts) / n
-    mean = products.mean(0)  # the mean as computed leaves its rounding behind
-    products += mean.mean() - mean - mean[:, None]
-
-    values, vectors = linalg.eigh(products.numpy(), subset_by_index=[n - k, n - 1])
-    values, vectors = values[::-1], vectors[:, ::-1]
-    values = np.where(values > n * torch.finfo(examples.like.dtype).eps * max(values[0], 0.0), values, 0.0)
-    signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(k)])
-    # The scale 1/√(nλ) stands here, 0 where λ is.
-    share = vectors * signs * np.divide(1.0, np.sqrt(n * values), out=np.zeros(k), where=values > 0)
-
-    weights = torch.from_numpy(share.T.copy()).to(examples.like)
+    products = recentred(gram(held, parts) / n)
+    values, shares = leading_shares(products.numpy(), k, examples.like.dtype)
+    weights = torch.from_numpy(shares.T / math.sqrt(n)).to(examples.like)
     directions = weights.new_zeros(k, examples.d)
     for index, part in enumerate(parts):
         directions += torch.cat([weights[:, part] @ row for row in held(index)], dim=1)
-    return products.trace(), torch.from_numpy(values.copy()), directions
+    return products.trace(), torch.from_numpy(values), directions
