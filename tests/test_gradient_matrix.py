@@ -154,13 +154,24 @@ def test_what_needs_each_gradient(name, chunk, dense):
     assert close(G.gram(centred=True), centred.T @ centred)
 
 
-@pytest.mark.parametrize("name", ["mlp", "attention", "old-function"])
+@pytest.mark.parametrize("name", ["mlp", "conv", "old-function"])
 def test_products_with_the_hessian(name):
     net = NETWORKS[name]
     expected = hessian(net.model, lambda: net.loss(net.model(net.x), net.y).mean())
     G, v = matrix_of(net, chunk=7), normal(len(expected), 2)
     assert close(G.hessian_product(v), expected @ v)
     assert close(G.hessian_product(v[:, 0]), expected @ v[:, 0])
+
+
+def test_the_hessian_of_attention_is_the_slope_of_the_mean():
+    net = copy.deepcopy(NETWORKS["attention"])
+    G = matrix_of(net)
+    v, step, parameters = normal(G.shape[0]), 1e-5, nn.utils.parameters_to_vector(net.model.parameters())
+    product, means = G.hessian_product(v), []
+    for sign in (1, -1):
+        nn.utils.vector_to_parameters(parameters + sign * step * v, net.model.parameters())
+        means.append(G.mean())
+    assert close((means[0] - means[1]) / (2 * step), product, 1e-7)
 
 
 @by_name

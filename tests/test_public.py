@@ -6,10 +6,10 @@ import inspect
 import pytest
 
 import msgd
-from msgd import langevin, noise
+from msgd import diagnostics, langevin, noise
 
 
-@pytest.mark.parametrize("module", [msgd, noise, langevin], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [msgd, noise, langevin, diagnostics], ids=lambda module: module.__name__)
 def test_public_names(module):
     assert len(module.__all__) == len(set(module.__all__))
     for name in module.__all__:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,8 @@ from msgd.checks import check_uncoupled
 from msgd.chunks import Batches, InMemory, SteadyLoader
 from msgd.examples import CHUNK, Examples, LossFunction
 from msgd.gram import gram
+
+Product = Callable[[Tensor], Tensor]  #: of an operator with a vector or a block of them
 
 _HELD = 2**27  # numbers in the per-example gradients held at once, where no chunk is given: 0.5 GB in float32
 
@@ -174,7 +176,7 @@ class GradientMatrix:
 
     def as_linear_operator(self) -> LinearOperator[Any]:
         """G for `scipy.sparse.linalg`, with NumPy vectors in and out in the dtype of the parameters."""
-        return _linear_operator(self, self.T)
+        return numpy_operator(self.shape, self, self.__matmul__, self._adjoint)
 
     def hessian_product(self, v: Tensor) -> Tensor:
         """H·v for the Hessian H of the mean loss, of shape (d,) or (d, k) as v; by double backward, a pass a column."""
@@ -236,7 +238,7 @@ class TransposedGradientMatrix:
 
     def as_linear_operator(self) -> LinearOperator[Any]:
         """Gᵀ for `scipy.sparse.linalg`, with NumPy vectors in and out in the dtype of the parameters."""
-        return _linear_operator(self, self.T)
+        return numpy_operator(self.shape, self.T, self.__matmul__, self.T.__matmul__)
 
 
 def _data(
@@ -255,20 +257,28 @@ def _flat(tensors: Iterable[Tensor]) -> Tensor:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
-def _linear_operator(
-    forward: GradientMatrix | TransposedGradientMatrix, backward: GradientMatrix | TransposedGradientMatrix
+def numpy_operator(
+    shape: tuple[int, int], matrix: GradientMatrix, forward: Product, backward: Product
 ) -> LinearOperator[Any]:
-    matrix = forward if isinstance(forward, GradientMatrix) else forward.T
+    """Products of tensors as a SciPy operator, in the dtype of the parameters.
 
-    def product(operator: GradientMatrix | TransposedGradientMatrix, array: NDArray[Any]) -> NDArray[Any]:
-        vectors = torch.tensor(np.asarray(array), dtype=matrix.dtype, device=matrix.device)
-        return (operator @ vectors).cpu().numpy()
+    Args:
+        shape: of the operator.
+        matrix: says dtype and device of the tensors.
+        forward: the product with a vector or a block.
+        backward: that of the transposed operator.
 
-    return LinearOperator(
-        forward.shape,
-        matvec=lambda w: product(forward, w),
-        rmatvec=lambda u: product(backward, u),
-        matmat=lambda w: product(forward, w),
-        rmatmat=lambda u: product(backward, u),
-        dtype=np.dtype(str(matrix.dtype).removeprefix("torch.")),
-    )
+    Returns:
+        The operator, with NumPy arrays in and out.
+    """
+
+    def through(product: Product) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        def call(array: NDArray[Any]) -> NDArray[Any]:
+            vectors = torch.tensor(np.asarray(array), dtype=matrix.dtype, device=matrix.device)
+            return product(vectors).cpu().numpy()
+
+        return call
+
+    there, back = through(forward), through(backward)
+    dtype = np.dtype(str(matrix.dtype).removeprefix("torch."))
+    return LinearOperator(shape, matvec=there, rmatvec=back, matmat=there, rmatmat=back, dtype=dtype)
