@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from msgd.checks import check_uncoupled
 from msgd.chunks import Batches, InMemory, SteadyLoader
-from msgd.examples import CHUNK, Examples, LossFunction
 from msgd.gram import gram
+from msgd.per_example import CHUNK, Examples, LossFunction
 
 Product = Callable[[Tensor], Tensor]  #: of an operator with a vector or a block of them
 
@@ -57,7 +57,9 @@ class GradientMatrix:
     A loader is passed over once at the start, when the number of batches and a CRC-32 of each one's shapes, types and
     bytes are kept, and its first batch is fetched again and compared; in every later pass each batch is compared.
     Coupling and randomness are found in modules of torch (BatchNorm, dropout), and in `column_norms`, `gram` and
-    `to_dense` in functions that draw random numbers; beyond that they are not.
+    `to_dense` in functions that draw random numbers, as long as `torch.func.vmap` takes the model; beyond that they are
+    not. Recurrent layers on CUDA have neither forward mode nor a double backward pass inside cuDNN:
+    ``torch.backends.cudnn.flags(enabled=False)`` around the product puts it aside.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)

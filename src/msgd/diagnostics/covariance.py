@@ -13,10 +13,10 @@ from torch import Tensor
 
 from msgd.checks import whole
 from msgd.diagnostics.estimate import Estimate, mean_of
-from msgd.examples import CHUNK
 from msgd.gradient_matrix import GradientMatrix, numpy_operator
 from msgd.gram import leading_shares, recentred, scaled_shares
 from msgd.noise import Injected, Law, Rademacher, generator
+from msgd.per_example import CHUNK
 
 Method = Literal["auto", "gram", "lanczos"]  #: how eigenvalues are found
 

@@ -5,9 +5,9 @@ Noise added to the full gradient (`GLDConst`, `GLDDynamic`, `GLDDiag`, `GLDLeadi
 (`MiniBatchPenalty`, `FullBatchPenalty`). ``C = (1/n)·Σ g_i g_iᵀ − ḡḡᵀ`` is the covariance of the per-example gradients.
 """
 
-from msgd.examples import CHUNK, LossFunction
 from msgd.langevin.gld import SGLD, GLDConst, GLDDiag, GLDDynamic, GLDLeading, ParameterNoise, State
 from msgd.langevin.penalties import FullBatchPenalty, MiniBatchPenalty, Penalty
+from msgd.per_example import CHUNK, LossFunction
 
 LANGEVIN: dict[str, type[ParameterNoise]] = {
     "gld-const": GLDConst,

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from msgd.checks import check_uncoupled, positive, whole
 from msgd.chunks import InMemory
-from msgd.examples import CHUNK, Examples, LossFunction
 from msgd.langevin.gradients import diagonal, leading
 from msgd.noise import NOISE, generator
 from msgd.noise.law import batch_size
+from msgd.per_example import CHUNK, Examples, LossFunction
 
 State = dict[str, Tensor]  #: what was measured of C, to be saved with a checkpoint
 

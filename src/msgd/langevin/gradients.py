@@ -8,8 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from msgd.examples import Examples
 from msgd.gram import gram, leading_shares, recentred
+from msgd.per_example import Examples
 
 
 def diagonal(examples: Examples) -> Tensor:

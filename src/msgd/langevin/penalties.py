@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from msgd.checks import check_uncoupled, positive, whole
 from msgd.chunks import InMemory
-from msgd.examples import CHUNK, Examples, LossFunction
 from msgd.noise import NOISE, generator
+from msgd.per_example import CHUNK, Examples, LossFunction
 
 
 class Penalty(ABC):

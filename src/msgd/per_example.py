@@ -209,7 +209,7 @@ class Examples:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            if "random" in str(error):
+            if "randomness" in str(error):
                 raise ValueError(
                     "the model or the loss draws random numbers, so that gradients differ from pass to pass: "
                     "use model.eval(), or leave functional dropout out"
