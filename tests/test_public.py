@@ -6,10 +6,10 @@ import inspect
 import pytest
 
 import msgd
-from msgd import langevin, noise, theory
+from msgd import diagnostics, langevin, noise, theory
 
 
-@pytest.mark.parametrize("module", [msgd, noise, langevin, theory], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [msgd, noise, langevin, diagnostics, theory], ids=lambda module: module.__name__)
 def test_public_names(module):
     assert len(module.__all__) == len(set(module.__all__))
     for name in module.__all__:

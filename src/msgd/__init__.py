@@ -2,7 +2,8 @@
 
 The gradient of SGD is the gradient matrix G times a random weight vector w; this package draws w. See `msgd.noise`
 for its laws and `msgd.Reweighter` for the seam into any training loop; `msgd.langevin` has the rivals, whose noise is
-added to the gradient, and `msgd.theory` the exact answers for least squares.
+added to the gradient, and `msgd.theory` the exact answers for least squares. `msgd.GradientMatrix` is G itself, as a
+linear operator, and `msgd.diagnostics` measures its noise.
 """
 
 from __future__ import annotations
@@ -11,14 +12,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Reweighter", "Weights", "__version__", "langevin", "noise", "theory", "weighted_mean"]
+__all__ = [
+    "GradientMatrix",
+    "Reweighter",
+    "Weights",
+    "__version__",
+    "diagnostics",
+    "langevin",
+    "noise",
+    "theory",
+    "weighted_mean",
+]
 
 if TYPE_CHECKING:
-    from msgd import langevin, noise, theory
+    from msgd import diagnostics, langevin, noise, theory
+    from msgd.gradient_matrix import GradientMatrix
     from msgd.noise import Weights
     from msgd.reweight import Reweighter, weighted_mean
 
 _HOME = {
+    "GradientMatrix": "msgd.gradient_matrix",
+    "diagnostics": "msgd.diagnostics",
     "langevin": "msgd.langevin",
     "noise": "msgd.noise",
     "theory": "msgd.theory",
@@ -33,7 +47,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'msgd' has no attribute {name!r}")
     module = import_module(_HOME[name])
-    return module if name in ("langevin", "noise", "theory") else getattr(module, name)
+    return module if name in ("diagnostics", "langevin", "noise", "theory") else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -35,7 +35,7 @@ def weighted_mean(losses: Tensor, weights: Weights) -> Tensor:
     References:
         Wu et al. 2020, arXiv 1906.07405.
     """
-    _check_losses(losses)
+    check_losses(losses)
     if losses.shape != weights.value.shape:
         raise ValueError(
             f"{losses.shape[0]} losses for {weights.value.shape[0]} weights: "
@@ -130,7 +130,7 @@ class Reweighter:
             ValueError: a wrong shape, an empty batch, a micro-batch beyond the end of the logical one, or a b that
                 the law cannot have at this batch size.
         """
-        _check_losses(losses)
+        check_losses(losses)
         n = losses.shape[0]
         return weighted_mean(
             losses, self.weights(n, device=losses.device, dtype=losses.dtype, step=step, offset=offset)
@@ -263,7 +263,16 @@ class Reweighter:
 _TO_ONE = {True: "squeeze(1)", False: "flatten(1).mean(1)"}
 
 
-def _check_losses(losses: Tensor) -> None:
+def check_losses(losses: Tensor) -> None:
+    """Refuse what is not one loss for each example.
+
+    Args:
+        losses: what a loss function returned.
+
+    Raises:
+        TypeError: it is no floating-point tensor.
+        ValueError: its shape is not (batch,).
+    """
     if not isinstance(losses, Tensor) or not losses.is_floating_point():
         raise TypeError("losses must be a floating-point tensor of one loss for each example")
     if losses.ndim != 1:

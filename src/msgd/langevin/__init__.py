@@ -6,8 +6,8 @@ Noise added to the full gradient (`GLDConst`, `GLDDynamic`, `GLDDiag`, `GLDLeadi
 """
 
 from msgd.langevin.gld import SGLD, GLDConst, GLDDiag, GLDDynamic, GLDLeading, ParameterNoise, State
-from msgd.langevin.gradients import CHUNK, LossFunction
 from msgd.langevin.penalties import FullBatchPenalty, MiniBatchPenalty, Penalty
+from msgd.per_example import CHUNK, LossFunction
 
 LANGEVIN: dict[str, type[ParameterNoise]] = {
     "gld-const": GLDConst,

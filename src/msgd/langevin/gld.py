@@ -12,10 +12,12 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from msgd.langevin.checks import check_uncoupled, positive, whole
-from msgd.langevin.gradients import CHUNK, Examples, LossFunction, diagonal, leading
+from msgd.checks import check_uncoupled, positive, whole
+from msgd.chunks import InMemory
+from msgd.langevin.gradients import diagonal, leading
 from msgd.noise import NOISE, generator
 from msgd.noise.law import batch_size
+from msgd.per_example import CHUNK, Examples, LossFunction
 
 State = dict[str, Tensor]  #: what was measured of C, to be saved with a checkpoint
 
@@ -69,7 +71,7 @@ class ParameterNoise(ABC):
                 inputs and targets differ in number; ``chunk`` < 1.
         """
         check_uncoupled(model)
-        return self._measured(Examples(model, loss_fn, inputs, targets, chunk))
+        return self._measured(Examples(model, loss_fn, InMemory(inputs, targets, chunk)))
 
     def sample(
         self, state: State, parameters: Iterable[Tensor], *, seed: int, step: int, stream: int = NOISE

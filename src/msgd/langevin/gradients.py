@@ -1,111 +1,15 @@
-"""Per-example gradients in bounded memory, and what the noise needs of their covariance C."""
+"""What the noise in parameter space needs of the covariance C of the per-example gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import combinations_with_replacement
+import math
+from functools import lru_cache
 
-import numpy as np
 import torch
-from scipy import linalg
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import Tensor
 
-from msgd.langevin.checks import whole
-from msgd.noise import Weights
-from msgd.reweight import weighted_mean
-
-LossFunction = Callable[[Tensor, Tensor], Tensor]  #: (outputs, targets) to one loss for each example, shape (batch,)
-
-CHUNK = 250  #: examples whose gradients are held at once
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """A model, its loss, and the n examples that its gradients are of.
-
-    Args:
-        model: its parameters with ``requires_grad`` count.
-        loss_fn: from the model's outputs and the targets to one loss for each example, shape (batch,).
-        inputs: of all n examples, along the first dimension.
-        targets: likewise.
-        chunk: number of examples computed at once; memory grows with chunk·d.
-
-    Raises:
-        TypeError: ``chunk`` is no integer.
-        ValueError: there are no examples or no parameters, inputs and targets differ in number, or ``chunk`` < 1.
-    """
-
-    model: nn.Module
-    loss_fn: LossFunction
-    inputs: Tensor
-    targets: Tensor
-    chunk: int
-
-    def __post_init__(self) -> None:
-        whole("chunk", self.chunk)
-        if len(self.inputs) != len(self.targets) or len(self.targets) == 0:
-            raise ValueError(
-                f"{len(self.inputs)} inputs for {len(self.targets)} targets: give one target for each, at least one"
-            )
-        if not self.parameters:
-            raise ValueError("the model has no parameters to train: set requires_grad on some")
-
-    @property
-    def n(self) -> int:
-        """Number of examples."""
-        return len(self.targets)
-
-    @property
-    def d(self) -> int:
-        """Number of trained parameters."""
-        return sum(parameter.numel() for parameter in self.parameters.values())
-
-    @cached_property
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """The trained parameters, by name."""
-        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
-
-    def parts(self) -> list[slice]:
-        """Chunks of the examples, in order."""
-        return [slice(start, start + self.chunk) for start in range(0, self.n, self.chunk)]
-
-    def loss(self, part: slice | Tensor, divisor: int) -> Tensor:
-        """Sum of the losses of some examples, divided by a number: their share of a mean."""
-        losses = self.loss_fn(self.model(self.inputs[part]), self.targets[part])
-        return weighted_mean(losses, Weights(None, torch.ones(len(self.targets[part])), divisor))
-
-    @cached_property
-    def mean_gradient(self) -> tuple[Tensor, ...]:
-        """ḡ, one tensor for each parameter, summed over the chunks."""
-        parameters = tuple(self.parameters.values())
-        total = tuple(torch.zeros_like(parameter) for parameter in parameters)
-        with torch.enable_grad():
-            for part in self.parts():
-                share = torch.autograd.grad(self.loss(part, self.n), parameters, materialize_grads=True)
-                torch._foreach_add_(total, share)
-        return total
-
-    def centred(self, part: slice) -> list[Tensor]:
-        """g_i − ḡ of the examples in a chunk: for each parameter one tensor of shape (examples, its size)."""
-        mean = self.mean_gradient  # checks the shape of the losses
-        detached = {name: value.detach() for name, value in self.parameters.items()}
-
-        def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return self.loss_fn(functional_call(self.model, parameters, (x.unsqueeze(0),)), y.unsqueeze(0)).squeeze(0)
-
-        with differentiable_attention():
-            rows = vmap(grad(loss), in_dims=(None, 0, 0))(detached, self.inputs[part], self.targets[part])
-        return [(rows[name] - m).reshape(len(rows[name]), -1) for name, m in zip(detached, mean, strict=True)]
-
-
-def differentiable_attention() -> AbstractContextManager[None]:
-    """Attention step by step: its fused kernels have neither a batching rule nor a second derivative."""
-    return sdpa_kernel(SDPBackend.MATH)
+from msgd.gram import gram, leading_shares, recentred
+from msgd.per_example import Examples
 
 
 def diagonal(examples: Examples) -> Tensor:
@@ -123,8 +27,9 @@ def diagonal(examples: Examples) -> Tensor:
     """
     sums = torch.zeros(examples.d, dtype=torch.float64)
     squares = torch.zeros_like(sums)
-    for part in examples.parts():
-        rows = examples.centred(part)
+    mean = examples.mean_gradient()
+    for index in range(len(examples.data.parts)):
+        rows = examples.rows(index, centre=mean)
         sums += torch.cat([row.sum(0) for row in rows]).cpu()
         squares += torch.cat([row.square_().sum(0) for row in rows]).cpu()
     return (squares / examples.n - (sums / examples.n).square()).clamp_(min=0)
@@ -146,27 +51,12 @@ def leading(examples: Examples, k: int) -> tuple[Tensor, Tensor, Tensor]:
         rank 0; both on the CPU. Unit eigenvectors, shape (k, d), where the parameters are and in their dtype, 0 where
         the eigenvalue is 0. The sign: the example with the largest share in it has a positive one.
     """
-    n, parts = examples.n, examples.parts()
-    held = lru_cache(maxsize=2)(lambda index: examples.centred(parts[index]))
-    gram = torch.zeros(n, n, dtype=torch.float64)
-    for i, j in combinations_with_replacement(range(len(parts)), 2):
-        block = torch.stack([a @ b.t() for a, b in zip(held(i), held(j), strict=True)]).sum(0, dtype=torch.float64)
-        gram[parts[i], parts[j]] = block.cpu()
-        gram[parts[j], parts[i]] = block.t().cpu()
-    gram /= n
-    mean = gram.mean(0)  # the mean as computed leaves its rounding behind
-    gram += mean.mean() - mean - mean[:, None]
-
-    values, vectors = linalg.eigh(gram.numpy(), subset_by_index=[n - k, n - 1])
-    values, vectors = values[::-1], vectors[:, ::-1]
-    some = next(iter(examples.parameters.values()))
-    values = np.where(values > n * torch.finfo(some.dtype).eps * max(values[0], 0.0), values, 0.0)
-    signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(k)])
-    # The scale 1/√(nλ) stands here, 0 where λ is.
-    share = vectors * signs * np.divide(1.0, np.sqrt(n * values), out=np.zeros(k), where=values > 0)
-
-    weights = torch.from_numpy(share.T.copy()).to(some)
+    n, parts, centre = examples.n, examples.data.parts, examples.mean_gradient()
+    held = lru_cache(maxsize=2)(lambda index: examples.rows(index, centre=centre))
+    products = recentred(gram(held, parts) / n)
+    values, shares = leading_shares(products.numpy(), k, examples.like.dtype)
+    weights = torch.from_numpy(shares.T / math.sqrt(n)).to(examples.like)
     directions = weights.new_zeros(k, examples.d)
     for index, part in enumerate(parts):
         directions += torch.cat([weights[:, part] @ row for row in held(index)], dim=1)
-    return gram.trace(), torch.from_numpy(values.copy()), directions
+    return products.trace(), torch.from_numpy(values), directions

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from msgd.langevin.checks import check_uncoupled, positive, whole
-from msgd.langevin.gradients import CHUNK, Examples, LossFunction, differentiable_attention
+from msgd.checks import check_uncoupled, positive, whole
+from msgd.chunks import InMemory
 from msgd.noise import NOISE, generator
+from msgd.per_example import CHUNK, Examples, LossFunction
 
 
 class Penalty(ABC):
@@ -103,14 +104,14 @@ class MiniBatchPenalty(Penalty):
         chunk: int = CHUNK,
     ) -> tuple[Tensor, ...]:
         """The gradient of the penalised objective; ``chunk`` plays no part (see `Penalty.gradient`)."""
-        examples = Examples(model, loss_fn, inputs, targets, chunk)
+        examples = Examples(model, loss_fn, InMemory(inputs, targets, chunk))
         if self.b > examples.n:
             raise ValueError(f"{examples.n} examples have no batch of b = {self.b}: use b ≤ {examples.n}")
         order = torch.from_numpy(generator(seed, step, stream).permutation(examples.n)).to(targets.device)
-        total = _zeros(examples)
+        total = examples.zeros()
         for batch in torch.split(order, self.b):
             share = len(batch) / examples.n
-            gradient, curved = _with_hessian(examples, batch, len(batch))
+            gradient, curved = examples.curved(inputs[batch], targets[batch], len(batch))
             torch._foreach_add_(total, gradient, alpha=share)
             torch._foreach_add_(total, curved, alpha=share * self.strength / 2)
         return total
@@ -163,32 +164,10 @@ class FullBatchPenalty(Penalty):
     ) -> tuple[Tensor, ...]:
         """The gradient of the penalised objective, with nothing drawn (see `Penalty.gradient`)."""
         check_uncoupled(model)
-        examples = Examples(model, loss_fn, inputs, targets, chunk)
-        mean = examples.mean_gradient
+        examples = Examples(model, loss_fn, InMemory(inputs, targets, chunk))
+        mean = examples.mean_gradient()
         total = tuple(part.clone() for part in mean)
-        for part in examples.parts():
-            _, curved = _with_hessian(examples, part, examples.n, along=mean)
+        for index in range(len(examples.data.parts)):
+            _, curved = examples.curved(*examples.chunk(index), examples.n, along=mean)
             torch._foreach_add_(total, curved, alpha=self.strength / 2)
         return total
-
-
-def _zeros(examples: Examples) -> tuple[Tensor, ...]:
-    return tuple(torch.zeros_like(parameter) for parameter in examples.parameters.values())
-
-
-def _with_hessian(
-    examples: Examples, part: slice | Tensor, divisor: int, *, along: tuple[Tensor, ...] | None = None
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Gradient g of the losses of a part, summed over ``divisor``, and their Hessian times ``along`` (None: g)."""
-    parameters = tuple(examples.parameters.values())
-    with torch.enable_grad(), differentiable_attention():
-        loss = examples.loss(part, divisor)
-        gradient = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
-        direction = along or tuple(g.detach() for g in gradient)
-        # A gradient that does not depend on the parameters has no graph: its rows of the Hessian are 0.
-        rows = [(g, v) for g, v in zip(gradient, direction, strict=True) if g.requires_grad]
-        if not rows:
-            return gradient, _zeros(examples)
-        outputs, vectors = zip(*rows, strict=True)
-        curved = torch.autograd.grad(outputs, parameters, vectors, materialize_grads=True)
-    return tuple(g.detach() for g in gradient), curved

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from msgd.langevin.checks import positive, whole
+from msgd.checks import positive, whole
 from msgd.noise import Law, Moments
 from msgd.theory.arguments import moments_at, momentum_below_one
 from msgd.theory.pairs import Array, StationaryEquation, noise_covariance, squares

@@ -1,0 +1,326 @@
+"""The covariance C of the per-example gradients, the Fisher matrix F and the noise of any law, as operators."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor
+
+from msgd.checks import whole
+from msgd.diagnostics.estimate import Estimate, mean_of
+from msgd.gradient_matrix import GradientMatrix, numpy_operator
+from msgd.gram import leading_shares, recentred, scaled_shares
+from msgd.noise import Injected, Law, Rademacher, generator
+from msgd.per_example import CHUNK
+
+Method = Literal["auto", "gram", "lanczos"]  #: how eigenvalues are found
+
+
+class Covariance:
+    """``scale·C + mean_scale·ḡḡᵀ ∈ R^{d×d}``, with ``C = (1/n)·Σ g_i g_iᵀ − ḡḡᵀ``, as an operator.
+
+    ``Covariance(G)`` is C, `fisher` is F = C + ḡḡᵀ, `of_law` is the covariance of the gradient noise of a law of the
+    weights. All three are A·Aᵀ with ``A = G·S``, ``S = (√scale·P + √mean_scale·Q)/√n``, Q = 11ᵀ/n and P = I − Q: a
+    product is one with Gᵀ and one with G, and the eigenvalues are those of the n×n matrix AᵀA.
+
+    Args:
+        matrix: G.
+        scale: factor of C, ≥ 0.
+        mean_scale: factor of ḡḡᵀ, ≥ 0.
+
+    Raises:
+        ValueError: a factor is negative or not finite.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> _ = nn.init.zeros_(model.weight)
+        >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
+        >>> G = GradientMatrix(model, squares, torch.eye(2), torch.tensor([[2.0], [4.0]]))
+        >>> C = Covariance(G)
+        >>> C @ torch.tensor([1.0, 0.0])  # of (−2, 0) and (0, −4)
+        tensor([ 1., -2.])
+        >>> round(C.trace(), 5), round(Covariance.fisher(G).trace(), 5)
+        (5.0, 10.0)
+        >>> round(float(C.eigenvalues(1)), 5)
+        5.0
+
+    References:
+        Wu et al. 2020, arXiv 1906.07405: C, F and the covariance of the noise of a law.
+    """
+
+    def __init__(self, matrix: GradientMatrix, *, scale: float = 1.0, mean_scale: float = 0.0) -> None:
+        for name, value in (("scale", scale), ("mean_scale", mean_scale)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be at least 0 and finite, not {value!r}")
+        self.matrix, self.scale, self.mean_scale = matrix, float(scale), float(mean_scale)
+
+    @classmethod
+    def fisher(cls, matrix: GradientMatrix) -> Covariance:
+        """The empirical Fisher matrix ``F = C + ḡḡᵀ = G·Gᵀ/n``.
+
+        Args:
+            matrix: G.
+
+        Returns:
+            F as an operator.
+        """
+        return cls(matrix, mean_scale=1.0)
+
+    @classmethod
+    def of_law(cls, matrix: GradientMatrix, law: Law) -> Covariance:
+        """The covariance ``(α/n)·C + (α/n + β)·ḡḡᵀ`` of the gradient G·w/n, for w of a law with these moments.
+
+        Args:
+            matrix: G.
+            law: of the weights of all n examples.
+
+        Returns:
+            It as an operator.
+
+        Raises:
+            ValueError: the law has no variance, or cannot be had at this n.
+        """
+        scale, mean_scale = _scales(law, matrix.shape[1])
+        return cls(matrix, scale=scale, mean_scale=mean_scale)
+
+    def __repr__(self) -> str:
+        return f"Covariance({self.matrix!r}, scale={self.scale:.6g}, mean_scale={self.mean_scale:.6g})"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d, d)."""
+        return self.matrix.shape[0], self.matrix.shape[0]
+
+    @property
+    def T(self) -> Covariance:  # noqa: N802
+        """Itself."""
+        return self
+
+    def __matmul__(self, u: Tensor) -> Tensor:
+        """The product with u of shape (d,) or (d, k), of its shape: one forward-mode and one backward pass a column."""
+        products = self.matrix.T @ u
+        mean = products.mean(0, keepdim=True)
+        return self.matrix @ ((self.scale * (products - mean) + self.mean_scale * mean) / self.matrix.shape[1])
+
+    def as_linear_operator(self) -> LinearOperator[Any]:
+        """The covariance for `scipy.sparse.linalg`, with NumPy vectors in the dtype of the parameters."""
+        return numpy_operator(self.shape, self.matrix, self.__matmul__, self.__matmul__)
+
+    def trace(self) -> float:
+        """Its trace ``scale·tr C + mean_scale·‖ḡ‖²``, exact, in a pass over the per-example gradients and one for ḡ."""
+        trace = 0.0
+        if self.scale:
+            trace += self.scale * float(self.matrix.column_norms(centred=True).double().square().mean())
+        if self.mean_scale:
+            trace += self.mean_scale * mean_square(self.matrix)
+        return trace
+
+    def eigenvalues(self, k: int, *, method: Method = "auto") -> Tensor:
+        """The k largest eigenvalues, as in `eigenpairs`, without the vectors.
+
+        Args:
+            k: their number, 1 ≤ k ≤ min(n, d).
+            method: as in `eigenpairs`.
+
+        Returns:
+            Shape (k,), float64, on the CPU, in decreasing order, those beyond the numerical rank 0.
+
+        Raises:
+            TypeError: ``k`` is no integer.
+            ValueError: ``k`` or ``method`` is not possible.
+        """
+        return torch.from_numpy(self._leading(k, method)[0])
+
+    def eigenpairs(self, k: int, *, method: Method = "auto") -> tuple[Tensor, Tensor]:
+        """The k largest eigenvalues and their eigenvectors.
+
+        Both methods work on the n×n matrix AᵀA, so that until the vectors are formed memory grows with n, not with d.
+
+        Args:
+            k: their number, 1 ≤ k ≤ min(n, d).
+            method: "gram": from all n² products of the gradients, which takes memory for n² numbers. "lanczos": the
+                implicitly restarted Lanczos iteration (ARPACK), with a product with G and one with Gᵀ for each of its
+                steps; k < n. "auto": "gram" where n ≤ 500 or k = n.
+
+        Returns:
+            Eigenvalues in decreasing order, shape (k,), float64, on the CPU, those beyond the numerical rank 0. Unit
+            eigenvectors as columns, shape (d, k), where the parameters are and in their dtype, 0 where the eigenvalue
+            is; the example with the largest share in one has a positive share.
+
+        Raises:
+            TypeError: ``k`` is no integer.
+            ValueError: ``k`` or ``method`` is not possible.
+        """
+        values, shares = self._leading(k, method)
+        return torch.from_numpy(values), self.matrix @ self._spread(self._tensor(shares))
+
+    def stable_rank(self, *, method: Method = "auto") -> float:
+        """Trace over largest eigenvalue: 1 for rank one, d for the identity; that of A is ‖A‖²_F/‖A‖²₂.
+
+        Args:
+            method: as in `eigenpairs`.
+
+        Returns:
+            A number from 1 to min(n, d).
+
+        Raises:
+            ValueError: the covariance is 0.
+        """
+        largest = float(self.eigenvalues(1, method=method)[0])
+        if largest == 0:
+            raise ValueError("the covariance is 0, and has no stable rank")
+        return self.trace() / largest
+
+    def hessian_alignment(self, *, draws: int | None = None, seed: int = 0, level: float = 0.95) -> Estimate:
+        """``Tr(H·Cov)``, with H the Hessian of the mean loss: how much of the noise lies where the loss is curved.
+
+        Exact: ``Σ_j a_jᵀ·H·a_j`` over the n columns of A, n Hessian-vector products of all n examples. Estimated: the
+        mean of ``(A·z)ᵀ·H·(A·z)`` over random signs z, one product each; unbiased, since E zzᵀ = I and so
+        ``E zᵀAᵀHA·z = Tr(AᵀHA) = Tr(H·AAᵀ)``.
+
+        Args:
+            draws: number of random vectors, ≥ 2; None: exact.
+            seed: of the random vectors.
+            level: of the interval.
+
+        Returns:
+            The number; its interval has length 0 where it is exact, and is Student's where not.
+
+        Raises:
+            TypeError: ``draws`` is no integer.
+            ValueError: ``draws`` < 2.
+
+        References:
+            Zhu, Wu, Yu, Wu, Ma 2019, arXiv 1803.00195: Tr(H·Cov) measures how well noise escapes; isotropic noise of
+            the same trace has Tr(H)·Tr(Cov)/d.
+        """
+        n = self.matrix.shape[1]
+        if draws is None:
+            total = 0.0
+            for start in range(0, n, 16):  # columns at a time
+                basis = torch.zeros(n, min(16, n - start), dtype=self.matrix.dtype, device=self.matrix.device)
+                basis[start : start + basis.shape[1]].fill_diagonal_(1.0)
+                total += float(self._curvature(basis).sum())
+            return Estimate(total, total, total, level)
+        samples = []
+        for step in range(_draws(draws)):
+            signs = generator(seed, step).integers(0, 2, size=(n, 1)) * 2.0 - 1.0
+            samples.append(float(self._curvature(self._tensor(signs))))
+        return mean_of(samples, level)
+
+    def _curvature(self, z: Tensor) -> Tensor:
+        directions = self.matrix @ self._spread(z)
+        return (directions * self.matrix.hessian_product(directions)).double().sum(0)
+
+    def _leading(self, k: int, method: Method) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        n, dtype = self.matrix.shape[1], self.matrix.dtype
+        if whole("k", k) > min(self.matrix.shape):
+            raise ValueError(f"{self.shape[0]} parameters and {n} examples have no {k} eigenpairs: use a smaller k")
+        if method not in ("auto", "gram", "lanczos"):
+            raise ValueError(f'method must be "auto", "gram" or "lanczos", not {method!r}')
+        if method == "gram" or (method == "auto" and (n <= 2 * CHUNK or k == n)):
+            return leading_shares(self._gram().numpy(), k, dtype)
+        if k == n:
+            raise ValueError(f'Lanczos finds fewer than n eigenpairs, and k = n = {n}: use method="gram"')
+        operator = numpy_operator((n, n), self.matrix, self._inner, self._inner)
+        start = generator(0, 0).standard_normal(n).astype(operator.dtype)
+        values, vectors = eigsh(operator, k, v0=start)
+        order = np.argsort(values)[::-1]
+        return scaled_shares(values[order].astype(np.float64), vectors[:, order].astype(np.float64), dtype)
+
+    def _gram(self) -> Tensor:
+        """AᵀA."""
+        if self.mean_scale == 0:
+            return recentred(self.matrix.gram(centred=True)) * (self.scale / self.matrix.shape[1])
+        return self._spread(self._spread(self.matrix.gram()).t())
+
+    def _inner(self, z: Tensor) -> Tensor:
+        """AᵀA·z, by two products."""
+        return self._spread(self.matrix.T @ (self.matrix @ self._spread(z)))
+
+    def _spread(self, z: Tensor) -> Tensor:
+        """S·z."""
+        mean = z.mean(0, keepdim=True)
+        return (math.sqrt(self.scale) * (z - mean) + math.sqrt(self.mean_scale) * mean) / math.sqrt(len(z))
+
+    def _tensor(self, array: NDArray[np.floating[Any]]) -> Tensor:
+        return torch.from_numpy(array).to(self.matrix.device, self.matrix.dtype)
+
+
+def mean_square(matrix: GradientMatrix) -> float:
+    """``‖ḡ‖²``, in one pass.
+
+    Args:
+        matrix: G.
+
+    Returns:
+        The squared norm of the mean gradient.
+    """
+    return float(matrix.mean().double().square().sum())
+
+
+def trace_estimate(
+    matrix: GradientMatrix, *, draws: int, law: Law | None = None, seed: int = 0, level: float = 0.95
+) -> Estimate:
+    """Tr C from random weights: the mean of ``(‖G·(w − 1)/n‖² − (α/n + β)·‖ḡ‖²)/(α/n)``, one product a draw.
+
+    Unbiased, since ``E‖G(w − 1)/n‖² = Tr Cov(G·w/n) = (α/n)·tr C + (α/n + β)·‖ḡ‖²`` for every law; ‖ḡ‖² is exact. With
+    the law given here the standard deviation of a draw is at most about √2·‖C‖_F.
+
+    Args:
+        matrix: G.
+        draws: their number, ≥ 2.
+        law: of the weights, of finite variance; None: centred random signs, for which α/n = 1 and the second term is 0.
+        seed: of the draws, which are those of steps 0, 1, … of the law.
+        level: of the interval.
+
+    Returns:
+        The estimate with Student's interval.
+
+    Raises:
+        TypeError: ``draws`` is no integer.
+        ValueError: ``draws`` < 2, or the law has no noise or no variance.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> _ = nn.init.zeros_(model.weight)
+        >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
+        >>> G = GradientMatrix(model, squares, torch.eye(2), torch.tensor([[2.0], [4.0]]))
+        >>> trace_estimate(G, draws=200).low < Covariance(G).trace() < trace_estimate(G, draws=200).high
+        True
+
+    References:
+        Wu et al. 2020, arXiv 1906.07405, for the covariance; Hutchinson 1989 for traces from random vectors.
+    """
+    n = matrix.shape[1]
+    law = Injected(Rademacher(), 1, centred=True) if law is None else law
+    scale, mean_scale = _scales(law, n)
+    if scale == 0:
+        raise ValueError(f"{law!r} has no noise at n = {n}: use one that has, such as noise.Cov(1)")
+    along_mean = mean_scale * mean_square(matrix) if mean_scale else 0.0
+    samples = []
+    for step in range(_draws(draws)):
+        noise = torch.from_numpy(law.at_step(n, seed=seed, step=step).dense(n) - 1.0) / n
+        square = (matrix @ noise.to(matrix.device, matrix.dtype)).double().square().sum()
+        samples.append((float(square) - along_mean) / scale)
+    return mean_of(samples, level)
+
+
+def _scales(law: Law, n: int) -> tuple[float, float]:
+    """α/n and α/n + β, which is 0 or positive, and 0 where only rounding keeps it from being so."""
+    moments = law.moments(n)
+    along_mean = moments.mean_gradient_coefficient(n)
+    return moments.alpha / n, along_mean if along_mean > 1e-12 * moments.alpha / n else 0.0
+
+
+def _draws(draws: int) -> int:
+    if whole("draws", draws) < 2:
+        raise ValueError("draws must be at least 2: an interval takes two samples")
+    return draws

@@ -1,0 +1,66 @@
+"""A number with its interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate and an interval that covers the true value with probability ``level``, as the source says.
+
+    Args:
+        value: the estimate.
+        low: lower end of the interval.
+        high: upper end, which may be infinite.
+        level: of the interval.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+
+
+def mean_of(samples: ArrayLike, level: float) -> Estimate:
+    """The mean of independent samples, with Student's interval.
+
+    Args:
+        samples: shape (m,), m ≥ 2.
+        level: of the interval, in (0, 1).
+
+    Returns:
+        The mean; its interval is exact for normal samples, and too short where few draws have a long upper tail.
+
+    Raises:
+        ValueError: there are fewer than two samples, or ``level`` is no probability.
+    """
+    values = np.asarray(samples, dtype=np.float64)
+    margin = quantile(len(values), level) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    mean = float(values.mean())
+    return Estimate(mean, mean - margin, mean + margin, level)
+
+
+def quantile(count: int, level: float) -> float:
+    """Student's quantile of a two-sided interval from ``count`` samples.
+
+    Args:
+        count: of samples.
+        level: of the interval.
+
+    Returns:
+        The quantile, of count − 1 degrees of freedom.
+
+    Raises:
+        ValueError: there are fewer than two samples, or ``level`` is no probability.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level!r}: 0.95 is usual")
+    if count < 2:
+        raise ValueError(f"an interval takes at least 2 samples, not {count}")
+    return float(stats.t.ppf((1 + level) / 2, count - 1))
