@@ -102,12 +102,13 @@ def page() -> str:
     """The whole page."""
     head = f"""# The laws
 
-Every law at n = {N} with the argument b = {B}, written by `make docs`. The gradient of example i is g_i, their mean ḡ, and
-C = (1/n)·Σ g_i g_iᵀ − ḡḡᵀ their covariance. Cov(w) = α·I + β·11ᵀ, so the gradient noise has the covariance
+Every law at n = {N} with the argument b = {B}, written by `make docs`. The gradient of example i is g_i, their mean ḡ,
+and C = (1/n)·Σ g_i g_iᵀ − ḡḡᵀ their covariance. Cov(w) = α·I + β·11ᵀ, so the gradient noise has the covariance
 (α/n)·C + (α/n + β)·ḡḡᵀ; b_eff = n/α is the batch size with the same part along C, and α/n + β is what the law adds
 along ḡ. Laws made of others have another b_eff than their b: `TwoBatch` is noisier than one batch of b by design,
-`Grouped` and `Subsampled` hand b to a law over fewer examples. α and β are exact and derived in each law's docstring; the kurtosis of one weight is measured
-on {DRAWS} draws (3 for a normal). A picture shows the weights of the first {SHOWN} examples of a draw, as bars from 1.
+`Grouped` and `Subsampled` hand b to a law over fewer examples. α and β are exact and derived in each law's docstring;
+the kurtosis of one weight is measured on {DRAWS} draws (3 for a normal). A picture shows the weights of the first
+{SHOWN} examples of a draw, as bars from 1.
 For `Reshuffled`, `Anticorrelated` and `Scheduled`, which tie steps together or change with them, the moments are those
 of one step on its own (of step 0; `halving` is a function from the step to a law, here Cov(20), and Cov(40) from step
 1000 on).

@@ -50,6 +50,15 @@ def test_a_recipe_may_extend_another():
     child = parse('extends = "mnist1d"\ntitle = "Mine"\nlr = 0.3\n[methods.gd]\nlaw = "full-batch"\nlr = 0.6\n')
     assert (child.title, child.lr, child.n, child.methods["gd"].lr) == ("Mine", 0.3, 1000, 0.6)
     assert list(child.methods) == list(parse_recipe(recipe_text("mnist1d"), source="").methods)
+    changed = parse('extends = "mnist1d"\n[methods.cov]\noptional = true\n[methods.sgd]\nlaw = "fisher"\n')
+    assert (changed.methods["cov"].law, changed.methods["cov"].optional) == ("cov", True)  # changed
+    assert changed.methods["sgd"].law_table() == {"law": "fisher"}  # replaced
+    with pytest.raises(UserError, match=r"methods: write a table \[methods.NAME\] for each; --methods runs only some"):
+        parse('extends = "mnist1d"\nmethods = ["sgd"]\n')
+    with pytest.raises(UserError, match="vary: write a list, in brackets, not 'data'"):
+        parse(vary="data")
+    with pytest.raises(UserError, match="vary: name each thing once"):
+        parse(vary=["init", "init"])
     with pytest.raises(UserError, match="extends: 'nothing' is no other recipe"):
         parse('extends = "nothing"\n')
 

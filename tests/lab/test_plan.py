@@ -133,6 +133,13 @@ def test_a_grid_spells_out_its_cells():
     assert "gd+lr0p1" not in by_b  # gradient descent has no batch size to compare at
 
 
+def test_a_grid_sets_the_rates():
+    with pytest.raises(UserError, match=r"methods.sgd.lr_of: a \[grid\] sets the learning rates; leave lr_of out"):
+        parse_recipe(GRID, source="grid", settings={"methods.sgd.lr_of": "gd"})
+    with pytest.raises(UserError, match="unknown key 'grid.momentum'; allowed are lr, b"):
+        parse_recipe(GRID, source="grid", settings={"grid.momentum": [0.9]})
+
+
 def test_a_grid_cannot_be_tuned_nor_matched():
     with pytest.raises(UserError, match=r"tune: a \[grid\] runs every learning rate"):
         parse_recipe(GRID + "[tune]\nlr = [1.0]\n", source="grid")

@@ -75,6 +75,7 @@ def test_the_command_tunes_then_trains_and_continues(tmp_path, fashion_mnist):
     assert first.returncode == 0, first.stderr
     assert "Tuning on held-out examples: 3 methods × 2 learning rates × 1 seed" in first.stdout
     assert "held-out accuracy" in first.stdout
+    assert "mean of all 2 evaluations after the start: too few" in " ".join(first.stdout.split())
     assert "best on 8 examples held out of the training set" in " ".join(first.stdout.split())
     found = read(out)
     results = json.loads((out / "results.json").read_text())
