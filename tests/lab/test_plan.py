@@ -136,7 +136,7 @@ def test_a_grid_spells_out_its_cells():
 def test_a_grid_sets_the_rates():
     with pytest.raises(UserError, match=r"methods.sgd.lr_of: a \[grid\] sets the learning rates; leave lr_of out"):
         parse_recipe(GRID, source="grid", settings={"methods.sgd.lr_of": "gd"})
-    with pytest.raises(UserError, match="unknown key 'grid.momentum'; allowed are lr, b"):
+    with pytest.raises(UserError, match=r"unknown key 'grid.momentum'; allowed are lr, b"):
         parse_recipe(GRID, source="grid", settings={"grid.momentum": [0.9]})
 
 
