@@ -7,7 +7,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from msgd.noise.law import Law, Weights, count
+from msgd.checks import whole
+from msgd.noise.law import Law, Weights
 from msgd.noise.streams import generator
 
 
@@ -92,8 +93,8 @@ class Reweighter:
             raise TypeError(f"law must be a law such as noise.Emulate(b=256), not {law!r}")
         generator(seed, 0)  # refuses a bad seed now, not at the first step
         if logical_batch is not None:
-            law.moments(count("logical_batch", logical_batch))  # likewise a b that the law cannot have at this n
-        if count("divided_by", divided_by) != 1 and logical_batch is None:
+            law.moments(whole("logical_batch", logical_batch))  # likewise a b that the law cannot have at this n
+        if whole("divided_by", divided_by) != 1 and logical_batch is None:
             raise ValueError("divided_by needs logical_batch: without it each call is a whole logical batch")
         self.law = law
         self.seed = seed
@@ -160,7 +161,7 @@ class Reweighter:
         Raises:
             ValueError: as the call.
         """
-        if count("the number of losses", n) and not torch.is_grad_enabled():
+        if whole("the number of losses", n) and not torch.is_grad_enabled():
             return Weights(None, torch.ones(n, device=device, dtype=dtype), n)
         if step is None:
             if offset is not None:

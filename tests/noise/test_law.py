@@ -111,7 +111,7 @@ def test_an_empty_draw():
     [
         (lambda: MiniBatch(0), "b must be at least 1"),
         (lambda: MiniBatch(2.5), "whole number"),
-        (lambda: MiniBatch(True), "b must be at least 1"),
+        (lambda: MiniBatch(True), "b must be a whole number, not True"),
         (lambda: MiniBatch(2, replacement="yes"), "True or False"),
         (lambda: Fisher(0.5), "b must be at least 1"),
         (lambda: Fisher(float("inf")), "finite"),

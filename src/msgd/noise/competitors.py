@@ -9,7 +9,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from msgd.noise.law import Law, Sample, batch_size, count
+from msgd.checks import whole
+from msgd.noise.law import Law, Sample, batch_size
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import NO_NOISE, MiniBatch, subset, without_noise
 
@@ -48,7 +49,7 @@ class TwoBatch(Law):
     disjoint: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "b", count("b", self.b))
+        object.__setattr__(self, "b", whole("b", self.b))
         if isinstance(self.gamma, bool) or not isinstance(self.gamma, int | float) or not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma must be a number ≥ 0, not {self.gamma!r}")
         if not isinstance(self.disjoint, bool):
@@ -82,7 +83,7 @@ class TwoBatch(Law):
 
     def _check(self, n: int) -> None:
         needed = 2 * self.b if self.disjoint else self.b
-        if count("n", n) < needed:
+        if whole("n", n) < needed:
             kind = "disjoint batches" if self.disjoint else "batches"
             raise ValueError(
                 f"two {kind} of b = {self.b} need at least {needed} examples, and n is {n}: use a smaller b"
@@ -165,11 +166,11 @@ class BayesianBootstrap(Law):
 
     def moments(self, n: int) -> Moments:
         """Exact α and β (see `Law.moments`)."""
-        return NO_NOISE if count("n", n) == 1 else Moments(n / self.b, -1 / self.b)
+        return NO_NOISE if whole("n", n) == 1 else Moments(n / self.b, -1 / self.b)
 
     def sample(self, n: int, rng: Generator) -> Sample:
         """Dense non-negative weights; one example at b = 1 (see `Law.sample`)."""
-        if count("n", n) == 1:
+        if whole("n", n) == 1:
             return without_noise(1)
         if self.b == 1:
             return Sample(rng.integers(n, size=1), np.array([float(n)]))

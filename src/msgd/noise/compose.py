@@ -9,9 +9,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.random import Generator
 
+from msgd.checks import whole
 from msgd.noise.correlated import independent_steps
 from msgd.noise.injected import gaussian
-from msgd.noise.law import Law, Sample, batch_size, count
+from msgd.noise.law import Law, Sample, batch_size
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import NO_NOISE, keep_each, subset, without_noise
 
@@ -48,7 +49,7 @@ class Subsampled(Law):
     inner: Law
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "B", count("B", self.B))
+        object.__setattr__(self, "B", whole("B", self.B))
         independent_steps("inner", self.inner)
 
     def moments(self, n: int) -> Moments:
@@ -70,7 +71,7 @@ class Subsampled(Law):
         return Sample(index if inner.index is None else index[inner.index], inner.value * (n / self.B))
 
     def _check(self, n: int) -> None:
-        if count("n", n) < self.B:
+        if whole("n", n) < self.B:
             raise ValueError(f"a batch of B = {self.B} cannot be drawn from n = {n} examples: use B ≤ n")
 
 
@@ -110,7 +111,7 @@ class Grouped(Law):
     inner: Law
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", count("size", self.size))
+        object.__setattr__(self, "size", whole("size", self.size))
         independent_steps("inner", self.inner)
 
     @property
@@ -138,7 +139,7 @@ class Grouped(Law):
         return Sample(None, w) if len(index) == n else Sample(index, w[index])
 
     def _check(self, n: int) -> None:
-        if count("n", n) % self.size:
+        if whole("n", n) % self.size:
             raise ValueError(f"{n} examples do not part into groups of {self.size}: take a size that divides n")
 
 
@@ -184,7 +185,7 @@ class Emulate(Law):
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, not {self.kind!r}")
         if self.population is not None:
-            object.__setattr__(self, "population", count("population", self.population))
+            object.__setattr__(self, "population", whole("population", self.population))
 
     @property
     def coupled(self) -> bool:
@@ -210,7 +211,7 @@ class Emulate(Law):
         return Sample(None, gaussian(n, alpha, rng, centred=self.kind == "cov"))
 
     def _alpha(self, n: int) -> float:
-        B, b, N = count("n", n), self.b, self.population
+        B, b, N = whole("n", n), self.b, self.population
         if N is not None and B > N:
             raise ValueError(
                 f"a batch of {B} cannot come from a population of {N}: give the number of training examples"

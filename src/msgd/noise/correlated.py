@@ -11,7 +11,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from msgd.noise.law import Law, Sample, count
+from msgd.checks import whole
+from msgd.noise.law import Law, Sample
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import MiniBatch
 from msgd.noise.streams import NOISE, generator
@@ -49,7 +50,7 @@ class Reshuffled(Law):
     b: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "b", count("b", self.b))
+        object.__setattr__(self, "b", whole("b", self.b))
 
     @property
     def correlated(self) -> bool:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from msgd.noise.law import Law, Sample, batch_size, count
+from msgd.checks import whole
+from msgd.noise.law import Law, Sample, batch_size
 from msgd.noise.laws import Normal, ScalarLaw
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import NO_NOISE, subset
@@ -72,7 +73,7 @@ class Injected(Law):
             raise TypeError(f"centred must be True or False, not {self.centred!r}")
         object.__setattr__(self, "b", batch_size(self.b))
         if self.support is not None:
-            object.__setattr__(self, "support", count("support", self.support))
+            object.__setattr__(self, "support", whole("support", self.support))
             if self.centred and self.support == 1:
                 raise ValueError("support must be at least 2 for centred noise: one centred number is 0")
 
@@ -106,7 +107,7 @@ class Injected(Law):
         return Sample(None, value)
 
     def _check(self, n: int) -> None:
-        if count("n", n) < (self.support or 1):
+        if whole("n", n) < (self.support or 1):
             raise ValueError(f"a support of m = {self.support} cannot be drawn from n = {n} examples: use m ≤ n")
 
 

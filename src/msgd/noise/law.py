@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from msgd.checks import whole
 from msgd.noise.moments import Moments
 from msgd.noise.streams import NOISE, generator
 
@@ -154,32 +154,9 @@ class Law(ABC):
             >>> noise.MiniBatch(2).draw(6, seed=0, step=0)
             Weights(index=tensor([0, 5]), value=tensor([3., 3.]), n=6)
         """
-        drawn = self.at_step(count("n", n), seed=seed, step=step, stream=stream)
+        drawn = self.at_step(whole("n", n), seed=seed, step=step, stream=stream)
         index = None if drawn.index is None else torch.from_numpy(drawn.index)
         return Weights(index, torch.from_numpy(drawn.value.astype(np.float32)), n)
-
-
-def count(name: str, value: int) -> int:
-    """Check a number of examples.
-
-    Args:
-        name: of the argument, for the message.
-        value: its value.
-
-    Returns:
-        The value as an int.
-
-    Raises:
-        TypeError: it is not an integer.
-        ValueError: it is below 1.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number of examples, not {value!r}") from None
-    if isinstance(value, bool) or number < 1:
-        raise ValueError(f"{name} must be at least 1, not {value!r}")
-    return number
 
 
 def batch_size(value: float) -> float:

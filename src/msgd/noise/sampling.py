@@ -8,7 +8,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from msgd.noise.law import Law, Sample, batch_size, count
+from msgd.checks import whole
+from msgd.noise.law import Law, Sample, batch_size
 from msgd.noise.moments import Moments
 
 NO_NOISE = Moments(0.0, 0.0)
@@ -57,7 +58,7 @@ class FullBatch(Law):
 
     def moments(self, n: int) -> Moments:
         """α = β = 0 (see `Law.moments`)."""
-        count("n", n)
+        whole("n", n)
         return NO_NOISE
 
     def sample(self, n: int, rng: Generator) -> Sample:  # noqa: ARG002 - the signature of every law
@@ -96,7 +97,7 @@ class MiniBatch(Law):
     replacement: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "b", count("b", self.b))
+        object.__setattr__(self, "b", whole("b", self.b))
         if not isinstance(self.replacement, bool):
             raise TypeError(f"replacement must be True or False, not {self.replacement!r}")
 
@@ -117,7 +118,7 @@ class MiniBatch(Law):
         return Sample(subset(n, self.b, rng), np.full(self.b, n / self.b))
 
     def _check(self, n: int) -> None:
-        if count("n", n) < self.b and not self.replacement:
+        if whole("n", n) < self.b and not self.replacement:
             raise ValueError(
                 f"a mini-batch of b = {self.b} cannot be drawn from n = {n} examples without replacement: "
                 "use b ≤ n, replacement=True, or drop the data loader's short last batch (drop_last=True)"
@@ -166,7 +167,7 @@ class Bernoulli(Law):
         return keep_each(n, self.b / n, rng)
 
     def _check(self, n: int) -> None:
-        if count("n", n) < self.b:
+        if whole("n", n) < self.b:
             raise ValueError(
                 f"Bernoulli weights of b = {self.b} need a probability b/n ≤ 1, and n is {n}: use b ≤ n, or Poisson(b)"
             )
@@ -202,10 +203,10 @@ class Poisson(Law):
 
     def moments(self, n: int) -> Moments:
         """Exact α and β (see `Law.moments`)."""
-        return Moments(count("n", n) / self.b, 0.0)
+        return Moments(whole("n", n) / self.b, 0.0)
 
     def sample(self, n: int, rng: Generator) -> Sample:
         """The drawn examples, sorted, with n/b times their counts; there may be none (see `Law.sample`)."""
-        drawn = rng.integers(count("n", n), size=int(rng.poisson(self.b)))
+        drawn = rng.integers(whole("n", n), size=int(rng.poisson(self.b)))
         index, counts = np.unique(drawn, return_counts=True)
         return Sample(index, counts.astype(np.float64) * (n / self.b))
