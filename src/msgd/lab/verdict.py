@@ -148,7 +148,13 @@ def notes(results: Results) -> list[str]:
     recipe, points = results.recipe, 100 * results.recipe.margin
     said = [
         f"{c.method} is {recipe.reference} with another noise stream: its difference of {100 * c.difference:+.2f} "
-        "points is what chance does."
+        "points is what chance does"
+        + (
+            f", and chance was unkind (p = {c.p_unadjusted:.1g} unadjusted): no method's difference from "
+            f"{recipe.reference} means more than this one."
+            if c.verdict in ("different", "trivial") and c.p_unadjusted is not None
+            else "."
+        )
         for c in results.comparisons
         if is_null(results, c.method)
     ]
