@@ -36,7 +36,7 @@ def test_mnist1d_is_the_packages_own():
 def folders(tmp_path_factory, fashion_mnist):
     writers = {"svhn": write_svhn, "cifar10": write_cifar10, "cifar100": write_cifar100}
     written = {name: write(tmp_path_factory.mktemp(name)) for name, write in writers.items()}
-    return {"mnist1d": None, "fashion-mnist": fashion_mnist} | written
+    return {"mnist1d": None, "fashion-mnist": fashion_mnist, "fashion-mnist-60k": fashion_mnist} | written
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -30,7 +30,7 @@ from small import msgd, write_cifar10, write_cifar100, write_svhn
             "table1",
             write_cifar100,
             "sgd,large-fisher",
-            {"n": 40, "b": 5, "ghost": 5, "lr": 0.01, "methods.large-fisher.B": 10},
+            {"n": 40, "b": 10, "ghost": 10, "lr": 0.001, "methods.large-fisher.B": 20},
         ),
     ],
     ids=["fig1b", "fig2c", "table1"],
