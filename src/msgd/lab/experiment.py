@@ -51,7 +51,7 @@ class Experiment:
         n, digests = next(iter(loaded.values())).n, [part.digest() for part in loaded.values()]
         results.planned_runs(self.recipe, n=n, digests=digests)  # its faults show before anything is written
         with runs.locked(self.out):
-            recipe = self._tuned(n, about) if self.recipe.tune else self.recipe
+            recipe = self._tuned(loaded, about) if self.recipe.tune else self.recipe
             planned = [
                 (run, runs.folder_of(run, self.out)) for run in results.planned_runs(recipe, n=n, digests=digests)
             ]
@@ -60,13 +60,15 @@ class Experiment:
             results.describe_experiment(self.out, self.name, recipe, described, about, keep_environment=not jobs)
             self._train(planned, jobs, loaded, about, "test")
 
-    def _tuned(self, n: int, about: dict[str, Any]) -> Recipe:
+    def _tuned(self, loaded: dict[int, Data], about: dict[str, Any]) -> Recipe:
         assert self.recipe.tune is not None
         seeds = range(tuning.FIRST_SEED, tuning.FIRST_SEED + self.recipe.tune.seeds)
-        split = {seed: tuning.hold_out(d, self.recipe.tune.held_out) for seed, d in self._load(seeds).items()}
+        whole = self._load(seeds) if "data" in self.recipe.vary else loaded
+        split = {seed: tuning.hold_out(part, self.recipe.tune.held_out) for seed, part in whole.items()}
         trials = tuning.tuning_runs(self.recipe, split, self.out)
         self._train(trials, runner.remaining(trials), split, about, "held-out")
-        found = tuning.pick(self.recipe, trials, n - next(iter(split.values())).n)
+        held_out = next(iter(whole.values())).n - next(iter(split.values())).n
+        found = tuning.pick(self.recipe, trials, held_out)
         tuning.write(found, self.out)
         return tuning.with_chosen(self.recipe, found)
 

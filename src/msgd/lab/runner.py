@@ -55,7 +55,8 @@ def remaining(planned: list[tuple[Run, Path]]) -> list[Job]:
         done = checkpoint.step if checkpoint else 0
         if done < run.steps:
             jobs.append(Job(run, folder, done))
-    cost = {job.run.method: computed_per_step(job.run) for job in jobs}
+    one_of_each = {job.run.method: job.run for job in jobs}
+    cost = {method: computed_per_step(run) for method, run in one_of_each.items()}
     return sorted(jobs, key=lambda job: cost[job.run.method] * (job.run.steps - job.done), reverse=True)
 
 
