@@ -59,21 +59,10 @@ def section(path: Path) -> str:
     seeds = len({done.run.seed for done in results.finished})
     text += f"{len(results.finished)} runs, {seeds} seeds, {minutes:.0f} minutes of training on one core each.\n\n"
     if results.tuning:
-        rates = sorted({lr for row in results.tuning.accuracy.values() for lr in row}, key=float)
         text += (
             f"Mean accuracy on {results.tuning.held_out} held-out examples, {results.tuning.seeds} seeds; *picked*:\n\n"
         )
-        text += markdown(
-            ["method", *(f"lr {lr}" for lr in rates)],
-            [
-                [method]
-                + [
-                    f"*{100 * row[lr]:.2f}*" if float(lr) == results.tuning.chosen[method] else f"{100 * row[lr]:.2f}"
-                    for lr in rates
-                ]
-                for method, row in results.tuning.accuracy.items()
-            ],
-        )
+        text += markdown(*results.tuning.table("*{}*"))
         text += "\n"
     if results.recipe.grid:
         return text + "\n".join(f"{p.method}:\n\n" + markdown(*phase_rows(p)) for p in phases(results)) + "\n"

@@ -141,18 +141,9 @@ def _phase_plots(results: Results) -> list[tuple[str, str, Any]]:
 def _tuning(results: Results) -> str:
     if results.tuning is None:
         return ""
-    tuning = results.tuning
-    rates = sorted({lr for row in tuning.accuracy.values() for lr in row}, key=float)
-    body = [
-        [
-            method,
-            *(f"{100 * row[lr]:.2f}" + (" ←" if float(lr) == tuning.chosen[method] else "") for lr in rates),
-        ]
-        for method, row in tuning.accuracy.items()
-    ]
     return (
         "<h2>How the learning rates were picked</h2><p class=note>Mean accuracy on the held-out examples in percent; "
-        f"←: picked.</p><div class=wide>{html_table(['method', *(f'lr {lr}' for lr in rates)], body)}</div>"
+        f"←: picked.</p><div class=wide>{html_table(*results.tuning.table('{} ←'))}</div>"
     )
 
 

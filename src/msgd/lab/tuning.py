@@ -39,6 +39,23 @@ class Tuning:
         tried = [float(lr) for lr in next(iter(self.accuracy.values()))]
         return [m for m, lr in self.chosen.items() if len(tried) > 1 and lr in (min(tried), max(tried))]
 
+    def table(self, picked: str) -> tuple[list[str], list[list[str]]]:
+        """Spell out the accuracies.
+
+        Args:
+            picked: how a picked rate's accuracy is written, such as ``"{} ←"``.
+
+        Returns:
+            Heads, and a row for each method; accuracies in percent.
+        """
+        rates = sorted({lr for row in self.accuracy.values() for lr in row}, key=float)
+        forms = {m: [picked if float(lr) == self.chosen[m] else "{}" for lr in rates] for m in self.accuracy}
+        body = [
+            [m, *(form.format(f"{100 * row[lr]:.2f}") for form, lr in zip(forms[m], rates, strict=True))]
+            for m, row in self.accuracy.items()
+        ]
+        return ["method", *(f"lr {lr}" for lr in rates)], body
+
 
 def hold_out(data: Data, fraction: float) -> Data:
     """Split the training set: its last examples take the place of the test set.
