@@ -309,6 +309,17 @@ def test_a_loader_gives_what_the_tensors_give_and_has_to_be_steady(name):
         measure(GradientMatrix(net.model, net.loss, shuffled))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@by_name
+def test_cuda_with_the_data_on_the_cpu(name):
+    net = NETWORKS[name]
+    there = GradientMatrix(copy.deepcopy(net.model).cuda(), net.loss, net.x, net.y)
+    for measure in MEASURES.values():
+        found, expected = measure(there), measure(matrix_of(net))
+        assert np.allclose(*(e if isinstance(e, torch.Tensor) else e.value for e in (found, expected)), rtol=1e-6)
+    assert hessian_eigenpairs(there, 2)[1].is_cuda
+
+
 # Refusals
 
 
