@@ -9,9 +9,23 @@ import torch
 
 from msgd.errors import UserError
 from msgd.lab.data import CHUNK, NAMES, Data, load, on_device, pixel_statistics
+from msgd.lab.train import chosen
 from small import write_cifar10, write_cifar100, write_svhn
 
 CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_make_convolutions_channels_last(channels):
+    """Of one channel too, where both layouts are the same numbers: convolutions were 1.6 times slower otherwise."""
+    images = np.random.default_rng(0).integers(256, size=(9, channels, 28, 28), dtype=np.uint8)
+    x, _ = on_device(images, np.zeros(9), CPU)
+    convolution = torch.nn.Conv2d(channels, 10, 5)
+    for part in (x, x[2:5], chosen(x, torch.tensor([1, 4, 7]))):
+        output = convolution(part)
+        assert output.is_contiguous(memory_format=torch.channels_last)
+        assert not output.is_contiguous()
+    assert torch.equal(x, torch.from_numpy(images).float().div_(255))
 
 
 def test_mnist1d_is_the_packages_own():

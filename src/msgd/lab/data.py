@@ -118,7 +118,8 @@ def on_device(
         raise ValueError('pixels="standard" needs statistics=pixel_statistics(train_inputs)')
     x = torch.from_numpy(np.array(inputs)).to(device)  # copied: a worker's array is read-only
     if x.ndim == 4:
-        x = x.contiguous(memory_format=torch.channels_last)
+        # With one channel contiguous() would leave the strides as they are, and convolutions go by the strides.
+        x = torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
     if inputs.dtype == np.uint8:
         x = x.float()
         if pixels == "unit":
