@@ -48,6 +48,17 @@ class Ranks:
         ahead = [(own < count).to(torch.int64) for count in counts[: self.rank]]  # and in this round before this rank
         return torch.stack(before + ahead).sum(0)
 
+    def dealt(self, together: int) -> Tensor:
+        """Positions of this process's share of so many examples, dealt as evenly as can be.
+
+        Args:
+            together: number of examples at all ranks.
+
+        Returns:
+            int64, in increasing order; empty where there are fewer examples than ranks before this one.
+        """
+        return self.positions([len(range(rank, together, self.size)) for rank in range(self.size)])
+
     def gathered(self, numbers: list[float]) -> list[list[float]]:
         """Some numbers from each rank, in one collective operation between hosts: no device is waited for.
 

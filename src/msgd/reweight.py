@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import torch
@@ -172,10 +173,10 @@ class Reweighter:
             raise ValueError("total goes with sample_weight: it is the sum of these over the logical batch")
         if sample_weight is not None:
             total = self._total(losses, sample_weight, total)
-        weights = self.weights(len(losses), device=losses.device, dtype=losses.dtype, step=step, offset=offset)
+        wide = torch.promote_types(losses.dtype, torch.float32)
+        weights = self.weights(len(losses), device=losses.device, dtype=wide, step=step, offset=offset)
         if sample_weight is None or total is None:
             return weighted_mean(losses, weights)
-        wide = torch.promote_types(losses.dtype, torch.float32)
         return weighted_mean(losses.to(wide) * sample_weight, weights) * (weights.n / total)
 
     def _total(self, losses: Tensor, sample_weight: Tensor, total: float | Tensor | None) -> float | Tensor:
@@ -236,7 +237,8 @@ class Reweighter:
                     f"{together} of {self.logical_batch} losses with step={step}: say with offset= which ones they are"
                 )
             part = self._part(counts, step, offset or 0)
-        return part.to(device, dtype)
+        part, factor = part.to(device, dtype), self.divided_by * self._everyone().size
+        return part if factor == 1 else replace(part, value=part.value * factor)
 
     def flush(self) -> float:
         """End a logical batch that came out short, and advance.
@@ -320,10 +322,8 @@ class Reweighter:
                 f" of a step add up to it, and after a short one call {'discard' if self.law.coupled else 'flush'}()"
             )
         if self._drawn is None or self._drawn[0] != (step, whole):
-            # Dense, and with the factor, once for all micro-batches of the step.
-            value = self.law.draw(whole, seed=self.seed, step=step).dense()
-            factor = self.divided_by * everyone.size
-            self._drawn = (step, whole), value if factor == 1 else value * factor
+            # Dense, once for all micro-batches of the step.
+            self._drawn = (step, whole), self.law.draw(whole, seed=self.seed, step=step).dense()
         value = self._drawn[1]
         if everyone.size == 1 and together == whole:
             return Weights(None, value, whole)
