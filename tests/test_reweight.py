@@ -153,9 +153,30 @@ def test_one_example():
     torch.testing.assert_close(Reweighter(Fisher(3), seed=5)(values), (weights.value * values).sum())
 
 
+@pytest.mark.parametrize("law", [Cov(3), Fisher(3), Bernoulli(3)])
+def test_own_weights_of_the_examples(law):
+    """Σ w_i c_i ℓ_i / Σ c_i over the logical batch, however it is split; constant c_i change nothing."""
+    values, c = losses(12, torch.float64), torch.arange(12.0, dtype=torch.float64)
+    w = law.draw(12, seed=5, step=0).dense().double()
+    truth = (w * c * values).sum() / c.sum()
+    torch.testing.assert_close(Reweighter(law, seed=5)(values, sample_weight=c), truth)
+    torch.testing.assert_close(Reweighter(law, seed=5)(values, sample_weight=c, total=2 * c.sum()), truth / 2)
+    split = Reweighter(law, seed=5, logical_batch=12)
+    parts = [split(values[part], sample_weight=c[part], total=66.0) for part in (slice(5), slice(5, 12))]
+    torch.testing.assert_close(parts[0] + parts[1], truth)
+    plain = Reweighter(law, seed=5)(values)
+    torch.testing.assert_close(Reweighter(law, seed=5)(values, sample_weight=torch.full_like(values, 3.0)), plain)
+    with torch.no_grad():
+        torch.testing.assert_close(Reweighter(law, seed=5)(values, sample_weight=c), (c * values).sum() / c.sum())
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4), sample_weight=torch.ones(3)), "one weight for each loss"),
+        (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4), sample_weight=[1.0] * 4), "floating-point tensor"),
+        (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4), total=4.0), "total goes with sample_weight"),
+        (lambda: Reweighter(Fisher(3), seed=0, logical_batch=8)(torch.ones(4), sample_weight=torch.ones(4)), "total="),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.tensor(1.0)), 'reduction="none"'),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4, 1)), r"losses.squeeze\(1\)"),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4, 3)), r"flatten\(1\).mean\(1\)"),

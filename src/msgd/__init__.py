@@ -1,9 +1,10 @@
 """msgd: the noise of stochastic gradient descent, as a laboratory and as one line in a training loop.
 
 The gradient of SGD is the gradient matrix G times a random weight vector w; this package draws w. See `msgd.noise`
-for its laws and `msgd.Reweighter` for the seam into any training loop; `msgd.langevin` has the rivals, whose noise is
-added to the gradient, and `msgd.theory` the exact answers for least squares. `msgd.GradientMatrix` is G itself, as a
-linear operator, and `msgd.diagnostics` measures its noise.
+for its laws, `msgd.Reweighter` for the seam into any training loop, and `msgd.WeightedBatchSampler` for a loop that
+loads only the examples of a draw; `msgd.langevin` has the rivals, whose noise is added to the gradient, and
+`msgd.theory` the exact answers for least squares. `msgd.GradientMatrix` is G itself, as a linear operator, and
+`msgd.diagnostics` measures its noise.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ __version__ = "0.1.0"
 __all__ = [
     "GradientMatrix",
     "Reweighter",
+    "WeightedBatchSampler",
     "Weights",
     "__version__",
     "diagnostics",
@@ -26,6 +28,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from msgd import diagnostics, langevin, noise, theory
+    from msgd.batch_sampler import WeightedBatchSampler
     from msgd.gradient_matrix import GradientMatrix
     from msgd.noise import Weights
     from msgd.reweight import Reweighter, weighted_mean
@@ -37,6 +40,7 @@ _HOME = {
     "noise": "msgd.noise",
     "theory": "msgd.theory",
     "Weights": "msgd.noise",
+    "WeightedBatchSampler": "msgd.batch_sampler",
     "Reweighter": "msgd.reweight",
     "weighted_mean": "msgd.reweight",
 }

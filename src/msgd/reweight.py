@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from dataclasses import replace
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from msgd.checks import whole
 from msgd.noise.law import Law, Weights
 from msgd.noise.streams import generator
+from msgd.parallel import Layout, Ranks, ranks
 
 
 def weighted_mean(losses: Tensor, weights: Weights) -> Tensor:
@@ -64,6 +66,11 @@ class Reweighter:
     product of length n on top of the backward pass. With gradients disabled it returns the plain mean and does not
     advance, so evaluation needs no switch.
 
+    Where torch.distributed is initialised, the logical batch is that of all ranks together: each draws the weights of
+    the whole and takes those of its own examples. What is returned is then ``size`` times as large, since DDP and FSDP
+    divide the sum of the ranks' gradients by their number; so the step is that of one process on the whole batch. The
+    numbers of examples are exchanged at each call, and may differ.
+
     Args:
         law: of the weights; `msgd.noise.Emulate` is right on batches from a data loader.
         seed: names the noise, 0 ≤ seed < 2⁶⁴.
@@ -71,10 +78,15 @@ class Reweighter:
             0 … n−1 of one draw in turn, so that the losses of micro-batches add up to that of the whole.
         divided_by: with ``logical_batch``: the number by which a framework divides each micro-loss; 1 where it adds
             them as they are.
+        group: the processes that share a logical batch: a group of torch.distributed, such as the data-parallel one of
+            a device mesh; "world": all, if there are several; None: each process is on its own.
+        layout: how a batch is dealt to the ranks: "strided" as by DistributedSampler, example j of rank r the
+            (j·size + r)-th; or "blocked", those of rank 0 first. It says which weight meets which example, no more.
 
     Raises:
         TypeError: ``law`` is no law, or a number is no integer.
-        ValueError: a number is out of range, or ``divided_by`` is given without ``logical_batch``.
+        ValueError: a number is out of range, ``divided_by`` is given without ``logical_batch``, or there is no such
+            layout; from the first call, the ranks differ in seed, step or law.
 
     Example:
         >>> from msgd import noise
@@ -88,7 +100,16 @@ class Reweighter:
         Wu et al. 2020, arXiv 1906.07405.
     """
 
-    def __init__(self, law: Law, *, seed: int, logical_batch: int | None = None, divided_by: int = 1) -> None:
+    def __init__(
+        self,
+        law: Law,
+        *,
+        seed: int,
+        logical_batch: int | None = None,
+        divided_by: int = 1,
+        group: Any = "world",
+        layout: Layout = "strided",
+    ) -> None:
         if not isinstance(law, Law):
             raise TypeError(f"law must be a law such as noise.Emulate(b=256), not {law!r}")
         generator(seed, 0)  # refuses a bad seed now, not at the first step
@@ -100,6 +121,10 @@ class Reweighter:
         self.seed = seed
         self.logical_batch = logical_batch
         self.divided_by = divided_by
+        ranks(None, layout)  # refuses a bad layout now
+        self.group = group
+        self.layout = layout
+        self._ranks: Ranks | None = None  # found at the first call: torch.distributed may be started after this
         self._step = 0
         self._offset = 0
         self._drawn: tuple[tuple[int, int], Tensor] | None = None
@@ -115,27 +140,63 @@ class Reweighter:
         """Number of logical batches behind: the step of the next draw."""
         return self._step
 
-    def __call__(self, losses: Tensor, *, step: int | None = None, offset: int | None = None) -> Tensor:
+    def __call__(
+        self,
+        losses: Tensor,
+        *,
+        step: int | None = None,
+        offset: int | None = None,
+        sample_weight: Tensor | None = None,
+        total: float | Tensor | None = None,
+    ) -> Tensor:
         """Weight the losses of one (micro-)batch.
 
         Args:
             losses: shape (batch,), one for each example: the loss with ``reduction="none"``.
             step: use the draw of this step and do not advance: for the closures of LBFGS, the two passes of SAM.
             offset: with ``step``, where these are not all the losses of a logical batch: the position of the first.
+            sample_weight: your own weights c_i ≥ 0 of the examples, shape (batch,), such as class weights or numbers of
+                tokens; what is returned is then ``divided_by · Σ w_i c_i ℓ_i / Σ c_i``.
+            total: Σ c_i over the logical batch, which micro-batches cannot know; without ``logical_batch`` it is
+                computed, over all ranks.
 
         Returns:
-            The scalar to call ``.backward()`` on; with gradients disabled the plain mean.
+            The scalar to call ``.backward()`` on; with gradients disabled the plain mean, or Σ c_i ℓ_i / Σ c_i.
 
         Raises:
-            TypeError: ``losses`` is no floating-point tensor.
-            ValueError: a wrong shape, an empty batch, a micro-batch beyond the end of the logical one, or a b that
-                the law cannot have at this batch size.
+            TypeError: ``losses`` or ``sample_weight`` is no floating-point tensor.
+            ValueError: a wrong shape, an empty batch, a micro-batch beyond the end of the logical one, a b that the law
+                cannot have at this batch size, or a missing ``total``.
         """
         check_losses(losses)
-        n = losses.shape[0]
-        return weighted_mean(
-            losses, self.weights(n, device=losses.device, dtype=losses.dtype, step=step, offset=offset)
-        )
+        if total is not None and sample_weight is None:
+            raise ValueError("total goes with sample_weight: it is the sum of these over the logical batch")
+        if sample_weight is not None:
+            total = self._total(losses, sample_weight, total)
+        wide = torch.promote_types(losses.dtype, torch.float32)
+        weights = self.weights(len(losses), device=losses.device, dtype=wide, step=step, offset=offset)
+        if sample_weight is None or total is None:
+            return weighted_mean(losses, weights)
+        return weighted_mean(losses.to(wide) * sample_weight, weights) * (weights.n / total)
+
+    def _total(self, losses: Tensor, sample_weight: Tensor, total: float | Tensor | None) -> float | Tensor:
+        """Σ c_i over the logical batch."""
+        if not isinstance(sample_weight, Tensor) or not sample_weight.is_floating_point():
+            raise TypeError("sample_weight must be a floating-point tensor of one weight for each example")
+        if sample_weight.shape != losses.shape:
+            raise ValueError(
+                f"sample_weight has shape {tuple(sample_weight.shape)} for losses of shape {tuple(losses.shape)}: "
+                "give one weight for each loss"
+            )
+        own = sample_weight.sum(dtype=torch.promote_types(sample_weight.dtype, torch.float32))
+        if not torch.is_grad_enabled():
+            return own
+        if total is not None:
+            return total
+        if self.logical_batch is not None:
+            raise ValueError("a micro-batch does not know the others' sample_weight: give total=, their sum over all")
+        everyone = self._everyone()
+        return own if everyone.size == 1 else sum(value for (value,) in everyone.gathered([float(own)]))
 
     def weights(
         self,
@@ -153,7 +214,7 @@ class Reweighter:
             device: where the losses will be.
             dtype: of the losses.
             step: as in the call.
-            offset: as in the call.
+            offset: as in the call; positions are those in the batch of all ranks.
 
         Returns:
             Weights such that ``weighted_mean(losses, weights)`` is what the call returns.
@@ -163,18 +224,21 @@ class Reweighter:
         """
         if whole("the number of losses", n) and not torch.is_grad_enabled():
             return Weights(None, torch.ones(n, device=device, dtype=dtype), n)
+        if step is None and offset is not None:
+            raise ValueError("offset goes with step; without step the position is kept here")
+        counts = [int(count) for (count,) in self._everyone().gathered([float(n)])]
+        together = sum(counts)
         if step is None:
-            if offset is not None:
-                raise ValueError("offset goes with step; without step the position is kept here")
-            part = self._part(n, self._step, self._offset)
-            self._advance(n)
+            part = self._part(counts, self._step, self._offset)
+            self._advance(together)
         else:
-            if offset is None and n != (self.logical_batch or n):
+            if offset is None and together != (self.logical_batch or together):
                 raise ValueError(
-                    f"{n} of {self.logical_batch} losses with step={step}: say with offset= which ones they are"
+                    f"{together} of {self.logical_batch} losses with step={step}: say with offset= which ones they are"
                 )
-            part = self._part(n, step, offset or 0)
-        return part.to(device, dtype)
+            part = self._part(counts, step, offset or 0)
+        part, factor = part.to(device, dtype), self.divided_by * self._everyone().size
+        return part if factor == 1 else replace(part, value=part.value * factor)
 
     def flush(self) -> float:
         """End a logical batch that came out short, and advance.
@@ -238,26 +302,37 @@ class Reweighter:
         if not 0 <= state["offset"] < (self.logical_batch or 1):
             raise ValueError(f"offset {state['offset']} lies outside the logical batch of {self.logical_batch or 1}")
         self._step, self._offset = state["step"], state["offset"]
+        self._ranks = None  # to be compared again
 
-    def _part(self, n: int, step: int, offset: int) -> Weights:
-        whole = n if self.logical_batch is None else self.logical_batch
-        if not 0 <= offset <= whole - n:
+    def _everyone(self) -> Ranks:
+        """The processes that share the logical batch, compared with each other the first time."""
+        if self._ranks is None:
+            found = ranks(self.group, self.layout)
+            found.check_alike({**self.state_dict(), "divided_by": self.divided_by, "layout": self.layout})
+            self._ranks = found
+        return self._ranks
+
+    def _part(self, counts: list[int], step: int, offset: int) -> Weights:
+        """Weights of this rank's examples of a micro-batch, of which each rank has so many, from position offset on."""
+        together, everyone = sum(counts), self._everyone()
+        whole = together if self.logical_batch is None else self.logical_batch
+        if not 0 <= offset <= whole - together:
             raise ValueError(
-                f"{n} losses from position {offset} run past the logical batch of {whole}: let the micro-batches of a "
-                f"step add up to it, and after a short one call {'discard' if self.law.coupled else 'flush'}()"
+                f"{together} losses from position {offset} run past the logical batch of {whole}: let the micro-batches"
+                f" of a step add up to it, and after a short one call {'discard' if self.law.coupled else 'flush'}()"
             )
         if self._drawn is None or self._drawn[0] != (step, whole):
-            # Dense, and with the factor, once for all micro-batches of the step.
-            value = self.law.draw(whole, seed=self.seed, step=step).dense()
-            self._drawn = (step, whole), value if self.divided_by == 1 else value * self.divided_by
+            # Dense, once for all micro-batches of the step.
+            self._drawn = (step, whole), self.law.draw(whole, seed=self.seed, step=step).dense()
         value = self._drawn[1]
-        if n == whole:
+        if everyone.size == 1 and together == whole:
             return Weights(None, value, whole)
-        return Weights(torch.arange(offset, offset + n), value[offset : offset + n], whole)
+        index = offset + everyone.positions(counts)
+        return Weights(index, value[index], whole)
 
-    def _advance(self, n: int) -> None:
-        self._offset += n
-        if self._offset >= (self.logical_batch or n):
+    def _advance(self, together: int) -> None:
+        self._offset += together
+        if self._offset >= (self.logical_batch or together):
             self._step, self._offset = self._step + 1, 0
 
 
