@@ -185,24 +185,25 @@ def fourth_moment_radius(
 ) -> float:
     """Spectral radius of E A⊗A⊗A⊗A, A = I − η·Σ w_i x_i x_iᵀ/n: below 1, fourth moments of the parameters are bounded.
 
-    For w = 1 + ξ, or 1 + ξ − ξ̄ if centred, with independent ξ_i of the given second, third and fourth moment. The
-    symmetric tensors hold the eigenvector (the map keeps a cone of them), so pairs of equal moments need no telling
-    apart: with K = Ā⊗Ā, D_i = η·(x_i x_iᵀ − [H])/n, S = σ²·Σ D_i⊗D_i, the map of T, a matrix over pairs of indices, is
-    the symmetric part of K T Kᵀ + 6·K T Sᵀ − 4·μ₃·Σ (Ā⊗D_i) T (D_i⊗D_i)ᵀ + 3·S T Sᵀ + (μ₄ − 3σ⁴)·Σ (D_i⊗D_i) T (D_i⊗D_i)ᵀ.
+    For w = 1 + ξ, or 1 + ξ − ξ̄ if centred, with independent ξ_i of the given second, third and fourth moment. With
+    K = Ā⊗Ā, D_i = η·(x_i x_iᵀ − [H])/n and S = σ²·Σ D_i⊗D_i, it maps a symmetric tensor T, written as a matrix over
+    pairs of indices, to the symmetric part of
+
+        K T Kᵀ + 6·K T Sᵀ − 4·μ₃·Σ (Ā⊗D_i) T (D_i⊗D_i)ᵀ + 3·S T Sᵀ + (μ₄ − 3σ⁴)·Σ (D_i⊗D_i) T (D_i⊗D_i)ᵀ
     """
     n, d = X.shape
     H = X.T @ X / n
     mean = np.eye(d) - lr * H
     D = [lr * (np.outer(x, x) - (H if centred else 0)) / n for x in X]
-    K, pairs = np.kron(mean, mean), [np.kron(part, part) for part in D]
+    K, pairs = np.kron(mean, mean), np.array([np.kron(part, part) for part in D])
+    mixed = np.array([np.kron(mean, part) for part in D])
     S = variance * sum(pairs)
     T, radius = np.eye(d * d), 0.0
     for _ in range(200):
         T = sum(np.transpose(T.reshape((d,) * 4), order) for order in permutations(range(4))).reshape(d * d, d * d) / 24
         T /= np.linalg.norm(T)
         image = K @ T @ K.T + 6 * K @ T @ S.T + 3 * S @ T @ S.T
-        for part, pair in zip(D, pairs, strict=True):
-            image += (fourth - 3 * variance**2) * pair @ T @ pair.T - 4 * skew * np.kron(mean, part) @ T @ pair.T
+        image += np.sum(((fourth - 3 * variance**2) * pairs - 4 * skew * mixed) @ T @ pairs.transpose(0, 2, 1), axis=0)
         before, radius = radius, float(np.sum(T * image))
         T = image
         if abs(radius - before) < 1e-9:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from msgd.errors import UserError
+from msgd.lab.least_squares.recipe import has_curve
 from msgd.lab.least_squares.simulate import Array, Simulation
 from msgd.theory import LeastSquares
 
@@ -20,14 +19,13 @@ def exact_curve(problem: LeastSquares, simulation: Simulation, steps: list[int])
         steps: that are recorded.
 
     Returns:
-        The expected loss at these steps; None where the theory has none, for a law without a variance or whose steps
-        are tied to each other.
+        The expected loss at these steps; None where the theory has none.
 
     Raises:
         UserError: it overflows.
     """
     s = simulation
-    if s.law.correlated or not math.isfinite(s.law.moments(s.n).alpha):
+    if not has_curve(s.law, s.n):
         return None
     start = np.zeros(s.d)
     exact: Array = problem.expected_loss(s.law, lr=s.lr, steps=s.steps, start=start, momentum=s.momentum)[steps]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -89,8 +90,18 @@ def parse(table: dict[str, Any], *, source: str) -> LeastSquaresRecipe:
         UserError: the first fault, with its key and what is allowed.
     """
     recipe = validated(LeastSquaresRecipe, table, source=source)
-    recipe.laws(source=source)
+    laws = recipe.laws(source=source)
+    name = recipe.reference
+    if name in laws and not has_curve(laws[name], recipe.n):
+        raise UserError(
+            f"{source}: reference: {name} has no exact curve; take a method with a variance and untied steps"
+        )
     return recipe
+
+
+def has_curve(law: Law, n: int) -> bool:
+    """Whether the theory has a law's expected loss: it has a variance, and its steps are not tied to each other."""
+    return not law.correlated and math.isfinite(law.moments(n).alpha)
 
 
 def select(recipe: LeastSquaresRecipe, names: list[str] | None) -> LeastSquaresRecipe:
