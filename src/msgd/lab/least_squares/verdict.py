@@ -57,6 +57,11 @@ def _largest(test: CurveTest) -> str:
     return f"{test.largest:.2f}" if test.largest < 1000 else ">1000"
 
 
+def _most(test: CurveTest) -> str:
+    text = _largest(test)
+    return f"max |z| {text[0]} {text[1:]}" if text.startswith(">") else f"max |z| = {text}"
+
+
 def groups(results: Results) -> dict[tuple[str, str], list[Judged]]:
     """The methods that have an exact curve, by α and β: those of equal α and β have one curve."""
     table: dict[tuple[str, str], list[Judged]] = {}
@@ -90,18 +95,14 @@ def _of_reference(results: Results) -> list[str]:
         test = j.reference
         if test is None:
             continue
-        where = f"{'in' if test.on_curve else 'leaves'} the band around {name}'s curve (max |z| = {_largest(test)})"
+        where = f"{'in' if test.on_curve else 'leaves'} the band around {name}'s curve ({_most(test)})"
         if j.exact is None:
             why = "has no variance" if j.alpha is None else "ties steps together"
             said.append(f"{j.method} {why}, and so no exact curve: it {'stays ' if test.on_curve else ''}{where}.")
     other = [j for j in results.judged if j.reference and j.exact is not None and j.alpha is not None]
     close = [j for j in other if abs((j.alpha or 0) - base.alpha) <= 1e-9 * base.alpha and not _same(j, base)]
     for on, text in ((False, "leave the band around"), (True, "stay in the band around")):
-        named = [
-            f"{j.method} (max |z| = {_largest(j.reference)})"
-            for j in close
-            if j.reference and j.reference.on_curve == on
-        ]
+        named = [f"{j.method} ({_most(j.reference)})" for j in close if j.reference and j.reference.on_curve == on]
         if named:
             said.append(f"{name}'s α and another β: {', '.join(named)} {text} {name}'s curve.")
     return said
