@@ -9,10 +9,13 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
 from msgd.lab.config import parse_recipe
+from msgd.lab.least_squares import results as least_squares
+from msgd.lab.least_squares import verdict
 from msgd.lab.phase import phase_rows, phases
 from msgd.lab.results import FinishedRun, Results, planned_runs
 from msgd.lab.statistics import Comparison
@@ -53,6 +56,18 @@ def markdown(heads: list[str], body: list[list[str]]) -> str:
 
 def section(path: Path) -> str:
     """Command, tables and answers of one result."""
+    table = json.loads(path.read_text())
+    return _simulated(path, table) if table["config"].get("experiment") == "least-squares" else _trained(path)
+
+
+def _simulated(path: Path, table: dict[str, Any]) -> str:
+    results = least_squares.from_json(table)
+    text = f"\n    {results.environment['command']}\n\n[{path.name}]({path.name}), seed {results.recipe.seed}.\n\n"
+    text += markdown(verdict.columns(results), verdict.rows(results))
+    return text + "\n" + "\n".join([*verdict.answers(results), *verdict.notes(results)]) + "\n\n"
+
+
+def _trained(path: Path) -> str:
     results = load(path)
     minutes = sum(done.seconds for done in results.finished) / 60
     text = f"\n    {results.environment['command']}\n\n[{path.name}]({path.name}): "

@@ -164,3 +164,48 @@ def penalised_gradient(
         curvature = hessian(model, lambda batch=batch: loss(model(x[batch]), y[batch]).mean())
         total = total + strength / 2 * len(batch) / len(x) * curvature @ matrix[:, batch].mean(1)
     return total
+
+
+def simulated_losses(law, X, y, *, lr: float, momentum: float, steps: int, seed: int, stream: int) -> list[float]:
+    """Training losses of one trajectory of SGD on least squares, example by example."""
+    n, d = X.shape
+    theta, velocity, losses = np.zeros(d), np.zeros(d), []
+    for step in range(steps + 1):
+        residuals = [sum(X[i, k] * theta[k] for k in range(d)) - y[i] for i in range(n)]
+        losses.append(0.5 * sum(r**2 for r in residuals) / n)
+        w = dense(law.at_step(n, seed=seed, step=step, stream=stream), n)
+        gradient = sum((w[i] * residuals[i] * X[i] for i in range(n)), np.zeros(d)) / n
+        velocity = momentum * velocity + gradient
+        theta = theta - lr * velocity
+    return losses
+
+
+def fourth_moment_radius(
+    X: np.ndarray, lr: float, *, variance: float, skew: float, fourth: float, centred: bool
+) -> float:
+    """Spectral radius of E A⊗A⊗A⊗A, A = I − η·Σ w_i x_i x_iᵀ/n: below 1, fourth moments of the parameters are bounded.
+
+    For w = 1 + ξ, or 1 + ξ − ξ̄ if centred, with independent ξ_i of the given second, third and fourth moment. With
+    K = Ā⊗Ā, D_i = η·(x_i x_iᵀ − [H])/n and S = σ²·Σ D_i⊗D_i, it maps a symmetric tensor T, written as a matrix over
+    pairs of indices, to the symmetric part of
+
+        K T Kᵀ + 6·K T Sᵀ − 4·μ₃·Σ (Ā⊗D_i) T (D_i⊗D_i)ᵀ + 3·S T Sᵀ + (μ₄ − 3σ⁴)·Σ (D_i⊗D_i) T (D_i⊗D_i)ᵀ
+    """
+    n, d = X.shape
+    H = X.T @ X / n
+    mean = np.eye(d) - lr * H
+    D = [lr * (np.outer(x, x) - (H if centred else 0)) / n for x in X]
+    K, pairs = np.kron(mean, mean), np.array([np.kron(part, part) for part in D])
+    mixed = np.array([np.kron(mean, part) for part in D])
+    S = variance * sum(pairs)
+    T, radius = np.eye(d * d), 0.0
+    for _ in range(200):
+        T = sum(np.transpose(T.reshape((d,) * 4), order) for order in permutations(range(4))).reshape(d * d, d * d) / 24
+        T /= np.linalg.norm(T)
+        image = K @ T @ K.T + 6 * K @ T @ S.T + 3 * S @ T @ S.T
+        image += np.sum(((fourth - 3 * variance**2) * pairs - 4 * skew * mixed) @ T @ pairs.transpose(0, 2, 1), axis=0)
+        before, radius = radius, float(np.sum(T * image))
+        T = image
+        if abs(radius - before) < 1e-9:
+            break
+    return radius

@@ -17,6 +17,7 @@ from msgd.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from msgd.lab.least_squares.results import Results as LeastSquaresResults
     from msgd.lab.results import Results
 
 app = typer.Typer(
@@ -77,7 +78,8 @@ def run(
         changes |= {key: value for key, value in (("seeds", seeds), ("steps", steps)) if value is not None}
         if tune is not None:
             changes["tune.lr"] = _rates(tune)
-        _run(recipe, out, methods, changes, jobs, device, data_dir)
+        names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
+        _run(recipe, out, names, changes, jobs, device, data_dir)
 
 
 @app.command()
@@ -91,27 +93,25 @@ def report(folder: FolderArgument) -> None:
 def compare(folder: FolderArgument) -> None:
     """Print the verdicts of the finished runs in a folder; writes nothing."""
     with _clear_errors():
-        from msgd.lab.results import gather
-
-        _print_verdicts(gather(folder), _console())
+        _print_verdicts(_gather(folder), _console())
 
 
 @app.command()
 def recipes() -> None:
     """List the recipes."""
     with _clear_errors():
-        from msgd.lab.config import parse_recipe, recipe_names, recipe_text
+        from msgd.lab.reading import read_table, recipe_names, recipe_text
 
         width = max(len(name) for name in recipe_names()) + 2
         for name in recipe_names():
-            typer.echo(f"{name:<{width}}{parse_recipe(recipe_text(name), source=name).title}")
+            typer.echo(f"{name:<{width}}{read_table(recipe_text(name), source=name)['title']}")
 
 
 @app.command()
 def show(recipe: RecipeArgument) -> None:
     """Print a recipe's TOML; save it to a file to make your own."""
     with _clear_errors():
-        from msgd.lab.config import recipe_text
+        from msgd.lab.reading import recipe_text
 
         typer.echo(recipe_text(recipe), nl=False)
 
@@ -176,29 +176,68 @@ def _rates(text: str) -> list[float]:
 def _run(
     name: str,
     out: Path | None,
-    methods: str | None,
+    methods: list[str] | None,
     changes: dict[str, Any],
     workers: int | None,
     device: str,
     data_dir: Path | None,
 ) -> None:
-    from msgd.lab.config import parse_recipe, recipe_names, recipe_text, select_methods
+    from msgd.lab.reading import kind_of, read_table, recipe_names, recipe_text
 
     source = f"recipe {name}" if name in recipe_names() else name
-    recipe = parse_recipe(recipe_text(name), source=source, settings=changes)
-    recipe = select_methods(recipe, None if methods is None else [m.strip() for m in methods.split(",") if m.strip()])
+    table = read_table(recipe_text(name), source=source, settings=changes)
+    name = Path(name).stem
+    out, console = out or Path("runs") / name, _console()
+    if kind_of(table, source=source) == "least-squares":
+        if data_dir is not None or device == "cuda":
+            raise UserError(f"{source}: least squares are simulated on the CPU: leave out --data-dir and --device cuda")
+        _device(device)
+        _simulate(name, table, source, methods, out, workers, console)
+    else:
+        _train(name, table, source, methods, out, workers, _device(device), data_dir, console)
+    _conclude(out, console)
+
+
+def _train(
+    name: str,
+    table: dict[str, Any],
+    source: str,
+    methods: list[str] | None,
+    out: Path,
+    workers: int | None,
+    device: str,
+    data_dir: Path | None,
+    console: Console,
+) -> None:
+    from msgd.lab.config import select_methods, validated_recipe
+
+    recipe = select_methods(validated_recipe(table, source=source), methods)
 
     import joblib
 
     from msgd.lab.experiment import Experiment
 
-    console = _console()
     console.print(recipe.title, style="bold")
-    out = out or Path("runs") / Path(name).stem
-    Experiment(
-        Path(name).stem, recipe, out, data_dir, workers or joblib.cpu_count(), _device(device), console
-    ).conduct()
-    _conclude(out, console)
+    Experiment(name, recipe, out, data_dir, workers or joblib.cpu_count(), device, console).conduct()
+
+
+def _simulate(
+    name: str,
+    table: dict[str, Any],
+    source: str,
+    methods: list[str] | None,
+    out: Path,
+    workers: int | None,
+    console: Console,
+) -> None:
+    import joblib
+
+    from msgd.lab.least_squares.conduct import conduct
+    from msgd.lab.least_squares.recipe import parse, select
+
+    recipe = select(parse(table, source=source), methods)
+    console.print(recipe.title, style="bold")
+    conduct(name, recipe, out, workers=workers or joblib.cpu_count(), console=console)
 
 
 def _device(name: str) -> str:
@@ -215,24 +254,39 @@ def _device(name: str) -> str:
     return "cpu"
 
 
+def _gather(out: Path) -> Results | LeastSquaresResults:
+    from msgd.lab import results
+    from msgd.lab.reading import kind_in
+
+    if kind_in(out) == "least-squares":
+        from msgd.lab.least_squares.results import gather
+
+        return gather(out)
+    return results.gather(out)
+
+
 def _conclude(out: Path, console: Console) -> None:
     from msgd.lab import results
+    from msgd.lab.least_squares import report as least_squares
     from msgd.lab.report import write_report
 
-    gathered = results.gather(out)
+    gathered = _gather(out)
     results.write(gathered, out)
-    page = write_report(gathered, out)
+    if isinstance(gathered, results.Results):
+        page = write_report(gathered, out)
+    else:
+        page = least_squares.write_report(gathered, out)
     _print_verdicts(gathered, console)
     console.print(f"\nReport: {page}")
 
 
-def _print_verdicts(gathered: Results, console: Console) -> None:
+def _print_verdicts(gathered: Results | LeastSquaresResults, console: Console) -> None:
     from rich.table import Table
 
-    from msgd.lab.phase import phase_notes, phase_rows, phases
-    from msgd.lab.verdict import LEFT, answers, columns, notes, rows
+    from msgd.lab.verdict import LEFT
 
-    def show(heads: Sequence[str], body: Sequence[Sequence[str]], title: str | None = None) -> None:
+    tables, sentences = _spelled_out(gathered)
+    for title, heads, body in tables:
         table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
         for head in heads:
             table.add_column(head, justify="left" if head in LEFT else "right")
@@ -240,14 +294,25 @@ def _print_verdicts(gathered: Results, console: Console) -> None:
             table.add_row(*row)
         console.print()
         console.print(table)
-
-    if gathered.recipe.grid:
-        for phase in phases(gathered):
-            show(*phase_rows(phase), title=phase.method)
-        sentences = [*phase_notes(gathered), *notes(gathered)]
-    else:
-        show(columns(gathered), rows(gathered))
-        sentences = [*answers(gathered), *notes(gathered)]
     console.print()
     for sentence in sentences:
         console.print(sentence)
+
+
+#: title, heads and rows
+Shown = tuple[str | None, Sequence[str], Sequence[Sequence[str]]]
+
+
+def _spelled_out(gathered: Results | LeastSquaresResults) -> tuple[list[Shown], list[str]]:
+    from msgd.lab.least_squares import verdict as least_squares
+    from msgd.lab.phase import phase_notes, phase_rows, phases
+    from msgd.lab.results import Results
+    from msgd.lab.verdict import answers, columns, notes, rows
+
+    if not isinstance(gathered, Results):
+        table = (None, least_squares.columns(gathered), least_squares.rows(gathered))
+        return [table], [*least_squares.answers(gathered), *least_squares.notes(gathered)]
+    if gathered.recipe.grid:
+        planes = [(phase.method, *phase_rows(phase)) for phase in phases(gathered)]
+        return [*planes], [*phase_notes(gathered), *notes(gathered)]
+    return [(None, columns(gathered), rows(gathered))], [*answers(gathered), *notes(gathered)]

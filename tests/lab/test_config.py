@@ -4,7 +4,10 @@ import pytest
 
 from msgd import noise
 from msgd.errors import UserError
-from msgd.lab.config import parse_recipe, recipe_names, recipe_text, select_methods
+from msgd.lab.config import parse_recipe, select_methods
+from msgd.lab.least_squares import recipe as least_squares
+from msgd.lab.least_squares.simulate import planned
+from msgd.lab.reading import kind_of, read_table, recipe_names, recipe_text
 from msgd.lab.results import planned_runs as resolve
 from small import SMALL
 
@@ -15,8 +18,12 @@ def parse(text=SMALL, **settings):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_the_recipes_of_the_package(name):
-    recipe = parse_recipe(recipe_text(name), source=name)
-    assert resolve(select_methods(recipe, None), n=recipe.n or 10_000, digests=[""])
+    table = read_table(recipe_text(name), source=name)
+    if kind_of(table, source=name) == "least-squares":
+        assert planned(least_squares.parse(table, source=name))
+    else:
+        recipe = parse_recipe(recipe_text(name), source=name)
+        assert resolve(select_methods(recipe, None), n=recipe.n or 10_000, digests=[""])
 
 
 def test_the_main_job_is_as_described():

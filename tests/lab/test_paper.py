@@ -6,7 +6,8 @@ import math
 import pytest
 
 from msgd import noise
-from msgd.lab.config import law_of, parse_recipe, recipe_text
+from msgd.lab.config import law_of, parse_recipe
+from msgd.lab.reading import recipe_text
 from small import msgd, write_cifar10, write_cifar100, write_svhn
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from msgd.errors import UserError
 from msgd.lab.build import build
 from msgd.lab.data import GENERATED, NAMES, Pixels
 from msgd.lab.models import MODELS, NORMALISED, check_norm
+from msgd.lab.reading import read_table, validated
 from msgd.langevin import ParameterNoise, Penalty
 from msgd.noise import Law
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+AnyMethod = TypeVar("AnyMethod", bound="LawTable")
 
 
 class Training(BaseModel):
@@ -33,13 +34,22 @@ class Training(BaseModel):
     eval_every: Count | None = None
 
 
-class Method(Training):
-    """A table ``[methods.NAME]``: a law, that law's fields, and what the method overrides."""
+class LawTable(BaseModel):
+    """A law and that law's fields."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
     law: str
     optional: bool = False  #: run only where it is named
+
+    def law_table(self) -> dict[str, Any]:
+        """The law's name and its fields, without the other keys."""
+        return {"law": self.law, **(self.model_extra or {})}
+
+
+class Method(LawTable, Training):
+    """A table ``[methods.NAME]``: a law, that law's fields, and what the method overrides."""
+
     noise: dict[str, Any] | None = None  #: in parameter space: a kind of `LANGEVIN`, and its fields
     penalty: dict[str, Any] | None = None  #: in the noise's place: a kind of `PENALTIES`, and its fields
 
@@ -50,10 +60,6 @@ class Method(Training):
         if self.lr_of is None and self.lr_times != 1:
             raise ValueError("lr_times needs lr_of, the method whose rate is multiplied")
         return self
-
-    def law_table(self) -> dict[str, Any]:
-        """The law's name and its fields, without the overrides."""
-        return {"law": self.law, **(self.model_extra or {})}
 
 
 class Tune(BaseModel):
@@ -142,35 +148,6 @@ class Recipe(BaseModel):
         return self
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes in the package."""
-    folder = resources.files("msgd.lab") / "recipes"
-    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
-
-
-def recipe_text(name: str) -> str:
-    """Read a recipe's TOML.
-
-    Args:
-        name: a recipe of the package, or the path of a TOML file.
-
-    Returns:
-        Its text.
-
-    Raises:
-        UserError: there is no such recipe, or the file cannot be read.
-    """
-    if name in recipe_names():
-        return (resources.files("msgd.lab") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-    if not name.endswith(".toml"):
-        known = ", ".join(recipe_names())
-        raise UserError(f"there is no recipe {name!r}: take one of {known}, or the path of a TOML file")
-    try:
-        return Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"recipe {name} cannot be read: {error}") from error
-
-
 def parse_recipe(text: str, *, source: str, settings: dict[str, Any] | None = None) -> Recipe:
     """Validate a recipe.
 
@@ -186,13 +163,23 @@ def parse_recipe(text: str, *, source: str, settings: dict[str, Any] | None = No
     Raises:
         UserError: the first fault, with its key and what is allowed.
     """
-    table = _table(text, source)
-    for key, value in (settings or {}).items():
-        _set(table, key, value)
-    try:
-        recipe = Recipe.model_validate(table)
-    except ValidationError as error:
-        raise UserError(f"{source}: {_first_fault(error)}") from error
+    return validated_recipe(read_table(text, source=source, settings=settings), source=source)
+
+
+def validated_recipe(table: dict[str, Any], *, source: str) -> Recipe:
+    """Validate a recipe's table.
+
+    Args:
+        table: from `read_table`.
+        source: where it is from, for messages.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UserError: the first fault, with its key and what is allowed.
+    """
+    recipe = validated(Recipe, table, source=source)
     for name, method in recipe.methods.items():
         where = f"{source}: methods.{name}"
         law_of(method, b=recipe.b, where=where)
@@ -200,27 +187,6 @@ def parse_recipe(text: str, *, source: str, settings: dict[str, Any] | None = No
         penalty_of(method, b=recipe.b, where=where)
     check_norm(recipe.model, recipe.norm, recipe.ghost)
     return recipe
-
-
-def _table(text: str, source: str, children: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A recipe's table, laid over that of the recipe it extends."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{source} is not TOML: {error}") from error
-    name = table.pop("extends", None)
-    if name is None:
-        return table
-    if name not in recipe_names() or name in children:
-        raise UserError(f"{source}: extends: {name!r} is no other recipe of the package; see msgd recipes")
-    base = _table(recipe_text(name), f"recipe {name}", (*children, name))
-    methods = table.get("methods", {})
-    if not isinstance(methods, dict) or not all(isinstance(method, dict) for method in methods.values()):
-        raise UserError(f"{source}: methods: write a table [methods.NAME] for each; --methods runs only some of them")
-    inherited = base["methods"]
-    # A method that names its law is a new one; one that does not changes what is inherited.
-    merged = {key: method if "law" in method else inherited.get(key, {}) | method for key, method in methods.items()}
-    return base | table | {"methods": inherited | merged}
 
 
 def select_methods(recipe: Recipe, names: list[str] | None) -> Recipe:
@@ -236,56 +202,36 @@ def select_methods(recipe: Recipe, names: list[str] | None) -> Recipe:
     Raises:
         UserError: an unknown name, or a reference that is no method at all.
     """
-    if recipe.reference not in recipe.methods:
-        raise UserError(f"reference: {recipe.reference!r} is not among the methods {', '.join(recipe.methods)}")
+    return recipe.model_copy(update={"methods": chosen_methods(recipe.methods, recipe.reference, names)})
+
+
+def chosen_methods(methods: dict[str, AnyMethod], reference: str, names: list[str] | None) -> dict[str, AnyMethod]:
+    """Pick the methods that are to be run.
+
+    Args:
+        methods: all of a recipe.
+        reference: its reference.
+        names: of methods; None for all that are not optional.
+
+    Returns:
+        Those methods, in the recipe's order.
+
+    Raises:
+        UserError: an unknown name, or a reference that is no method at all.
+    """
+    if reference not in methods:
+        raise UserError(f"reference: {reference!r} is not among the methods {', '.join(methods)}")
     for name in names or []:
-        if name not in recipe.methods:
-            raise UserError(f"--methods: there is no method {name!r}; take some of {', '.join(recipe.methods)}")
+        if name not in methods:
+            raise UserError(f"--methods: there is no method {name!r}; take some of {', '.join(methods)}")
     chosen = {
         name: method
-        for name, method in recipe.methods.items()
+        for name, method in methods.items()
         if (name in names if names is not None else not method.optional)
     }
     if not chosen:
-        raise UserError(f"no method is left to run: name some of {', '.join(recipe.methods)} with --methods")
-    return recipe.model_copy(update={"methods": chosen})
-
-
-def _set(table: dict[str, Any], key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    for part in path:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise UserError(f"--set {key}: {part} is not a table")
-    table[last] = value
-
-
-#: pydantic's words for what a recipe's author calls otherwise
-PLAIN = {
-    "list_type": "write a list, in brackets",
-    "dict_type": "write a table",
-    "model_type": "write a table",
-    "too_short": "write at least one",
-}
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"] if part != "[key]")
-    if fault["type"] == "extra_forbidden":
-        inner: dict[str, type[BaseModel]] = {"tune": Tune, "grid": Grid}
-        table = inner.get(str(fault["loc"][0]), Recipe) if len(fault["loc"]) > 1 else Recipe
-        return f"unknown key {key!r}; allowed are {', '.join(table.model_fields)}"
-    if fault["type"] == "missing":
-        missing = [".".join(map(str, f["loc"])) for f in error.errors() if f["type"] == "missing"]
-        return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-    if fault["type"] == "value_error":  # one of ours, which says what was given
-        return f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
-    if fault["loc"][-1] == "[key]":
-        return f"{key!r}: a method's name has lower-case letters, digits and + _ - only"
-    if fault["type"] in PLAIN:
-        return f"{key}: {PLAIN[fault['type']]}, not {fault['input']!r}"
-    return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"
+        raise UserError(f"no method is left to run: name some of {', '.join(methods)} with --methods")
+    return chosen
 
 
 def law_of(method: Method, *, b: float | None, where: str) -> Law:

@@ -14,6 +14,7 @@ from msgd.lab import data, environment, results, runner, runs, tuning
 from msgd.lab.config import Recipe
 from msgd.lab.data import Data
 from msgd.lab.plan import Run
+from msgd.lab.reading import check_kind
 from msgd.lab.verdict import plural
 
 
@@ -46,6 +47,7 @@ class Experiment:
             UserError: something is wrong with the recipe, the data or the folder.
             KeyboardInterrupt: at Ctrl-C; what was saved stays.
         """
+        check_kind(self.out, "training")
         about = environment.describe(self.device)
         loaded = self._load(range(self.recipe.seeds))
         n, digests = next(iter(loaded.values())).n, [part.digest() for part in loaded.values()]

@@ -20,7 +20,8 @@ def _colours(results: Results) -> dict[str, str]:
     return {method: COLOURS[min(i, len(COLOURS) - 1)] for i, method in enumerate(results.by_method())}
 
 
-def _layout(figure: Any, *, x: str, y: str, height: int) -> Any:
+def layout(figure: Any, *, x: str, y: str, height: int) -> Any:
+    """Give a figure the report's fonts, margins and axes."""
     figure.update_layout(
         template="simple_white",
         height=height,
@@ -67,7 +68,7 @@ def curves(results: Results, metric: str) -> Any:
             hovertemplate=method + ": %{y:.4g} at step %{x}<extra></extra>",
         )
     label = metric.replace("_", " ").replace("train", "training") + (" [%]" if percent else "")
-    _layout(figure, x="step", y=label, height=430)
+    layout(figure, x="step", y=label, height=430)
     if not percent:
         drawn = [v for trace in figure.data if trace.showlegend is not False for v in trace.y]
         decades = math.log10(max(drawn) / min(drawn)) if drawn and min(drawn) > 0 else 1
@@ -111,7 +112,7 @@ def endpoints(results: Results) -> Any:
             hovertemplate=method + ": mean %{y:.2f}<extra></extra>",
             showlegend=False,
         )
-    _layout(figure, x="", y="test accuracy [%]", height=400)
+    layout(figure, x="", y="test accuracy [%]", height=400)
     names = list(results.scores())
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4])
     return figure
@@ -140,7 +141,7 @@ def differences(results: Results) -> Any:
             hovertemplate=f"{c.method}: " + "%{x:+.2f} points<extra></extra>",
             showlegend=False,
         )
-    _layout(
+    layout(
         figure,
         x=f"difference in test accuracy from {results.recipe.reference} [points]",
         y="",
@@ -179,7 +180,7 @@ def heat_map(phase: Phase, reach: float) -> Any:
             hovertemplate="lr %{x}, b %{y}: %{text}<extra></extra>",
         )
     )
-    _layout(figure, x="learning rate", y="b" if phase.bs != [None] else "", height=130 + 55 * len(phase.bs))
+    layout(figure, x="learning rate", y="b" if phase.bs != [None] else "", height=130 + 55 * len(phase.bs))
     figure.update_xaxes(type="category")
     figure.update_yaxes(type="category", showgrid=False, autorange="reversed")  # as the table has it
     return figure

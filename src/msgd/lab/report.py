@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from pydantic import BaseModel
 
 from msgd.lab import runs
 from msgd.lab.figures import FONT, curves, differences, endpoints, heat_map
@@ -31,6 +32,7 @@ th { border-bottom: 1px solid #888; font-weight: 600 }
 .left { text-align: left } .law { white-space: normal; max-width: 22rem }
 .law { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; font-size: .82rem }
 .equivalent { color: #00694c; font-weight: 600 } .different { color: #b34700; font-weight: 600 }
+.on { color: #00694c; font-weight: 600 } .off { color: #b34700; font-weight: 600 }
 .trivial, .inconclusive { color: #555; font-weight: 600 }
 details { margin: .6rem 0 } summary { cursor: pointer; font-weight: 600 }
 pre { background: #f6f6f4; padding: .8rem 1rem; overflow-x: auto; font-size: .82rem; line-height: 1.4 }
@@ -64,16 +66,11 @@ def page(results: Results) -> str:
     """
     answer = "".join(f"<p class=answer>{escape(said)}</p>" for said in answers(results))
     title = escape(results.recipe.title)
-    recipe = tomli_w.dumps(results.recipe.model_dump(exclude_none=True))
-    environment = json.dumps(results.environment, indent=2)
     seeds = len({done.run.seed for done in results.finished})
     counts = [plural(len(results.by_method()), "method"), plural(seeds, "seed"), plural(len(results.finished), "run")]
     spread = "Mean over seeds, with its 95% interval" if seeds > 1 else "One seed"
     plots = _phase_plots(results) if results.recipe.grid else _plots(results, spread)
-    body = "".join(
-        f"<h2>{escape(name)}</h2><p class=note>{escape(caption)}</p>{_html(figure, first=number == 0)}"
-        for number, (name, caption, figure) in enumerate(plots)
-    )
+    body = figures_html(plots)
     if results.recipe.grid:
         answer = "".join(f"<p class=answer>{escape(said)}</p>" for said in phase_notes(results))
         table = "".join(f"<h2>{escape(p.method)}</h2>{html_table(*phase_rows(p))}" for p in phases(results))
@@ -92,12 +89,17 @@ Accuracies in percent, differences in points.</p>
 {legend}
 {_tuning(results)}
 {body}
-<h2>How this was made</h2>
-<pre>{escape(str(results.environment.get("command", "")))}</pre>
-<details><summary>Recipe</summary><pre>{escape(recipe)}</pre></details>
-<details><summary>Environment</summary><pre>{escape(environment)}</pre></details>
+{made(results.recipe, results.environment)}
 </body></html>
 """
+
+
+def made(recipe: BaseModel, environment: dict[str, Any]) -> str:
+    """Say in HTML how an experiment was made: command, recipe, environment."""
+    return f"""<h2>How this was made</h2>
+<pre>{escape(str(environment.get("command", "")))}</pre>
+<details><summary>Recipe</summary><pre>{escape(tomli_w.dumps(recipe.model_dump(exclude_none=True)))}</pre></details>
+<details><summary>Environment</summary><pre>{escape(json.dumps(environment, indent=2))}</pre></details>"""
 
 
 def _plots(results: Results, spread: str) -> list[tuple[str, str, Any]]:
@@ -171,6 +173,21 @@ def html_table(heads: Sequence[str], body: Iterable[Sequence[str]]) -> str:
             cells += f'<td class="{kind}">{escape(text)}</td>'
         lines += f"<tr>{cells}</tr>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def figures_html(plots: Sequence[tuple[str, str, Any]]) -> str:
+    """Compose the report's figures.
+
+    Args:
+        plots: heading, caption and figure of each.
+
+    Returns:
+        HTML; the first figure brings the script that all need.
+    """
+    return "".join(
+        f"<h2>{escape(name)}</h2><p class=note>{escape(caption)}</p>{_html(figure, first=number == 0)}"
+        for number, (name, caption, figure) in enumerate(plots)
+    )
 
 
 def _html(figure: Any, *, first: bool) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tomli_w
+from pydantic import BaseModel
 
 from msgd.errors import UserError
 from msgd.lab import grid, runs, tuning
@@ -79,7 +80,13 @@ class Results:
 
 
 def describe_experiment(
-    out: Path, name: str, recipe: Recipe, data: dict[str, Any], environment: dict[str, Any], *, keep_environment: bool
+    out: Path,
+    name: str,
+    recipe: BaseModel,
+    data: dict[str, Any],
+    environment: dict[str, Any],
+    *,
+    keep_environment: bool,
 ) -> None:
     """Write what an experiment is into its folder, before its first run.
 
@@ -87,7 +94,7 @@ def describe_experiment(
         out: its folder.
         name: of the recipe.
         recipe: the recipe as it is run.
-        data: ``n`` and ``digests`` of the data.
+        data: of the data, what the results need: ``n`` and ``digests``.
         environment: of the command.
         keep_environment: nothing will be trained; if the same recipe was described before, its environment stays.
     """
@@ -102,6 +109,40 @@ def describe_experiment(
     runs.write_atomically(out / "experiment.json", json.dumps(about, indent=2).encode())
 
 
+@dataclass(frozen=True)
+class Description:
+    """What `describe_experiment` wrote: the recipe as TOML, its name, the environment, and what it says of the data."""
+
+    config: str
+    name: str
+    environment: dict[str, Any]
+    data: dict[str, Any]
+
+
+def read_description(out: Path) -> Description:
+    """Read what an experiment is.
+
+    Args:
+        out: its folder.
+
+    Returns:
+        The description.
+
+    Raises:
+        UserError: it is no such folder, or a file in it is damaged.
+    """
+    try:
+        text = (out / "config.toml").read_text(encoding="utf-8")
+        about = json.loads((out / "experiment.json").read_text(encoding="utf-8"))
+        return Description(text, str(about["recipe"]), dict(about["environment"]), dict(about["data"]))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{out} holds no experiment: give the folder that msgd run wrote, such as runs/mnist1d"
+        ) from None
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out / 'experiment.json'} is damaged ({error}): msgd run writes it anew") from error
+
+
 def gather(out: Path) -> Results:
     """Read an experiment's folder and judge its finished runs.
 
@@ -114,18 +155,12 @@ def gather(out: Path) -> Results:
     Raises:
         UserError: it is no such folder, holds no finished run, or a file in it is damaged.
     """
+    described = read_description(out)
     try:
-        text = (out / "config.toml").read_text(encoding="utf-8")
-        about = json.loads((out / "experiment.json").read_text(encoding="utf-8"))
-        name, environment = str(about["recipe"]), dict(about["environment"])
-        n, digests = int(about["data"]["n"]), [str(digest) for digest in about["data"]["digests"]]
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"{out} holds no experiment: give the folder that msgd run wrote, such as runs/mnist1d"
-        ) from None
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        n, digests = int(described.data["n"]), [str(digest) for digest in described.data["digests"]]
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{out / 'experiment.json'} is damaged ({error}): msgd run writes it anew") from error
-    recipe = parse_recipe(text, source=str(out / "config.toml"))
+    recipe = parse_recipe(described.config, source=str(out / "config.toml"))
     planned = planned_runs(recipe, n=n, digests=digests)
     finished = [done for run in planned if (done := _finished(run, runs.folder_of(run, out))) is not None]
     if not finished:
@@ -133,7 +168,9 @@ def gather(out: Path) -> Results:
     shown = {runs.folder_of(run, out) for run in planned}
     others = sum(path.parent not in shown for path in out.glob("*/seed-*/checkpoint.safetensors"))
     tuned = tuning.read(out) if recipe.tune else None
-    results = Results(name, recipe, environment, finished, len(planned) - len(finished), others, [], tuned)
+    results = Results(
+        described.name, recipe, described.environment, finished, len(planned) - len(finished), others, [], tuned
+    )
     reference = grid.references(recipe) if recipe.grid else recipe.reference
     return replace(results, comparisons=compare(results.scores(), reference, recipe.margin))
 
@@ -152,7 +189,14 @@ def _finished(run: Run, folder: Path) -> FinishedRun | None:
     return FinishedRun(run, checkpoint.seconds, records, runs.final(records))
 
 
-def write(results: Results, out: Path) -> Path:
+class Writable(Protocol):
+    """Results of any kind of experiment."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``results.json`` holds."""
+
+
+def write(results: Writable, out: Path) -> Path:
     """Write ``results.json``.
 
     Args:

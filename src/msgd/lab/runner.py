@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,22 +92,35 @@ def execute(
         joblib.delayed(_work)(number, job.run, data[job.run.data_seed], job.folder, device, environment, os.getpid())
         for number, job in enumerate(jobs)
     ]
+    with _progress(jobs, console, measured) as finished:
+        in_processes(calls, workers=workers, finished=lambda number: finished(jobs[number]))
+
+
+def in_processes(calls: list[Any], *, workers: int, finished: Callable[[Any], None]) -> None:
+    """Carry out calls in processes of their own, on one thread each.
+
+    Args:
+        calls: of `joblib.delayed`.
+        workers: processes at a time; 1 works in this process.
+        finished: called with what a call returned, as soon as it has.
+
+    Raises:
+        KeyboardInterrupt: at Ctrl-C, once the workers are gone.
+    """
+    workers = min(workers, len(calls))
     with joblib.parallel_config("loky", inner_max_num_threads=1, initializer=_ignore_ctrl_c):
-        parallel = joblib.Parallel(
-            n_jobs=min(workers, len(jobs)), batch_size=1, pre_dispatch="all", return_as="generator_unordered"
-        )
-        with _progress(jobs, console, measured) as finished:
-            results = parallel(calls)
-            try:
-                for number in results:
-                    finished(jobs[number])
-            except KeyboardInterrupt:
-                # joblib's thread may find its work gone, and would print a traceback that tells the user nothing.
-                threading.excepthook = lambda _: None
-                raise
-            finally:  # also at the end: idle workers would be waited for when the process exits
-                if min(workers, len(jobs)) > 1:
-                    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        parallel = joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
+        results = parallel(calls)
+        try:
+            for result in results:
+                finished(result)
+        except KeyboardInterrupt:
+            # joblib's thread may find its work gone, and would print a traceback that tells the user nothing.
+            threading.excepthook = lambda _: None
+            raise
+        finally:  # also at the end: idle workers would be waited for when the process exits
+            if workers > 1:
+                get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _ignore_ctrl_c() -> None:

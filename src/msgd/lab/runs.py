@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors
@@ -32,6 +32,13 @@ METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 ENDPOINT = 10  #: the endpoint of a run is the mean over its last ten evaluations
 
 Record = dict[str, Any]
+
+
+class Identified(Protocol):
+    """A run of any kind of experiment: it says what decides its result."""
+
+    def identity(self) -> dict[str, Any]:
+        """Keys and values, ready for TOML."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,13 +96,13 @@ def locked(folder: Path, *, patience: float = 0) -> Iterator[None]:
         yield
 
 
-def write_identity(run: Run, folder: Path, environment: dict[str, Any]) -> None:
+def write_identity(run: Identified, folder: Path, environment: dict[str, Any]) -> None:
     """Say in the folder which run it is, and where it runs."""
     write_atomically(folder / "config.toml", tomli_w.dumps(run.identity()).encode())
     write_atomically(folder / "environment.json", json.dumps(environment, indent=2).encode())
 
 
-def check_identity(run: Run, folder: Path) -> None:
+def check_identity(run: Identified, folder: Path) -> None:
     """Make sure that a folder, if it holds a run, holds this one.
 
     Args:

@@ -310,7 +310,7 @@ class LeastSquares:
         self, law: Law | Moments, lr: float, steps: int, start: Array, momentum: float
     ) -> Iterator[tuple[Array, Array]]:
         # Mean and covariance of e at each step, in the eigenbasis.
-        eta, mu, h = positive("lr", lr), momentum_below_one(momentum), self._h
+        eta, mu, h = np.float64(positive("lr", lr)), momentum_below_one(momentum), self._h  # η² may overflow
         m, velocity = self._basis.T @ (start - self.solution), np.zeros(self.rank)
         sigma, cross, kinetic = np.zeros((3, self.rank, self.rank))  # Cov(e, e), Cov(e, v), Cov(v, v)
         yield m, sigma

@@ -1,0 +1,1 @@
+"""The experiment ``least-squares``: every law simulated over the exact curve of `msgd.theory.LeastSquares`."""

@@ -1,0 +1,109 @@
+"""The recipe of a least-squares experiment."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from msgd.errors import UserError
+from msgd.lab.build import build
+from msgd.lab.config import Count, LawTable, Name, Positive, chosen_methods
+from msgd.lab.reading import validated
+from msgd.noise import Law
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class LeastSquaresRecipe(BaseModel):
+    """SGD on least squares, ``L(θ) = ½·mean((Xθ − y)²)``, from θ_0 = 0: many trajectories of each law.
+
+    The first input is 1, the other d − 1 are normal, with variances from 1 down to ``1/condition``;
+    y = intercept + slopes·(unit vector)·x + noise·ε. At the start all residuals are about −intercept, so that the
+    gradients of all examples point one way: ḡ is large beside what they differ by, and β matters.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    experiment: Literal["least-squares"]
+    title: str
+    n: Count
+    d: Count
+    intercept: Annotated[float, Field(allow_inf_nan=False)]
+    slopes: Amount
+    condition: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    noise: Amount
+    data_seed: Seed = 0
+    lr: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    b: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    steps: Count
+    eval_every: Count
+    trajectories: Annotated[int, Field(ge=2, lt=2**32)]
+    seed: Seed = 0
+    false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01  #: probability of any, if all methods are on their curves
+    reference: Name
+    methods: Annotated[dict[Name, LawTable], Field(min_length=1)]
+
+    @property
+    def recorded(self) -> list[int]:
+        """The steps after which losses are recorded: the start, every ``eval_every``, and the end."""
+        return [*range(0, self.steps, self.eval_every), self.steps]
+
+    def laws(self, *, source: str) -> dict[str, Law]:
+        """Build the laws of the methods.
+
+        Args:
+            source: where the recipe is from, for messages.
+
+        Returns:
+            Method → law.
+
+        Raises:
+            UserError: an unknown law or field, or a value that the law refuses, also for this n.
+        """
+        built = {}
+        for name, method in self.methods.items():
+            where = f"{source}: methods.{name}"
+            law: Law = build("law", method.law_table(), b=self.b, where=where, others=["optional"])
+            try:
+                law.moments(self.n)
+            except (TypeError, ValueError) as error:
+                raise UserError(f"{where}: {error}") from error
+            built[name] = law
+        return built
+
+
+def parse(table: dict[str, Any], *, source: str) -> LeastSquaresRecipe:
+    """Validate a recipe.
+
+    Args:
+        table: from `read_table`.
+        source: where it is from, for messages.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UserError: the first fault, with its key and what is allowed.
+    """
+    recipe = validated(LeastSquaresRecipe, table, source=source)
+    laws = recipe.laws(source=source)
+    name = recipe.reference
+    if name in laws and not has_curve(laws[name], recipe.n):
+        raise UserError(
+            f"{source}: reference: {name} has no exact curve; take a method with a variance and untied steps"
+        )
+    return recipe
+
+
+def has_curve(law: Law, n: int) -> bool:
+    """Whether the theory has a law's expected loss: it has a variance, and its steps are not tied to each other."""
+    return not law.correlated and math.isfinite(law.moments(n).alpha)
+
+
+def select(recipe: LeastSquaresRecipe, names: list[str] | None) -> LeastSquaresRecipe:
+    """Keep the methods that are to be run (see `chosen_methods`)."""
+    return recipe.model_copy(update={"methods": chosen_methods(recipe.methods, recipe.reference, names)})

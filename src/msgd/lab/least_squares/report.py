@@ -1,0 +1,212 @@
+"""The report of a least-squares experiment: the curves, what the simulation is off them by, and how it was made."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from msgd.lab import runs
+from msgd.lab.figures import COLOURS, layout
+from msgd.lab.least_squares.results import Judged, Results
+from msgd.lab.least_squares.verdict import answers, columns, groups, notes, rows
+from msgd.lab.report import STYLE, figures_html, html_table, made
+from msgd.lab.verdict import plural
+
+SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star", "hexagon", "pentagon")
+NO_CURVE = COLOURS[-1]
+
+
+def write_report(results: Results, out: Path) -> Path:
+    """Write ``report.html``.
+
+    Args:
+        results: an experiment's, with at least one finished method.
+        out: its folder.
+
+    Returns:
+        The file.
+    """
+    path = out / "report.html"
+    runs.write_atomically(path, page(results).encode())
+    return path
+
+
+def page(results: Results) -> str:
+    """Compose the report.
+
+    Args:
+        results: an experiment's, with at least one finished method.
+
+    Returns:
+        A complete HTML page that needs nothing else.
+    """
+    recipe = results.recipe
+    title = escape(recipe.title)
+    setting = (
+        f"{plural(len(results.judged), 'method')}, {recipe.trajectories} trajectories each; n = {recipe.n}, "
+        f"d = {recipe.d}, η = {recipe.lr:g}" + (f", μ = {recipe.momentum:g}" if recipe.momentum else "") + "."
+    )
+    said = "".join(f"<p class=answer>{escape(text)}</p>" for text in answers(results))
+    under = "".join(f"<p class=note>{escape(text)}</p>" for text in notes(results))
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>{STYLE}</style></head><body>
+<h1>{title}</h1>
+<p class=note>{escape(setting)}</p>
+{said}
+<div class=wide>{html_table(columns(results), rows(results))}</div>
+{under}
+{figures_html(_plots(results))}
+{made(recipe, results.environment)}
+</body></html>
+"""
+
+
+def _plots(results: Results) -> list[tuple[str, str, Any]]:
+    reference = results.recipe.reference
+    plots = [
+        (
+            "Expected training loss",
+            "Lines: exact, one for each pair of α and β. Points: mean of the simulated trajectories. "
+            "Logarithmic; what has no variance may leave the picture.",
+            losses(results),
+        )
+    ]
+    if any(j.method == reference and j.exact for j in results.judged):
+        plots.append(
+            (
+                f"Deviation from {reference}'s curve",
+                f"Lines: exact. Points: simulated. Shaded: the band of {reference}.",
+                deviations(results),
+            )
+        )
+    plots.append(
+        (
+            "Residuals",
+            "Mean loss less each method's own exact loss, in standard errors; dashed: the band, "
+            f"±{results.critical:.2f}. Steps of one method are correlated.",
+            residuals(results),
+        )
+    )
+    return plots
+
+
+def _colours(results: Results) -> dict[str, str]:
+    """A colour for each curve; grey for methods that have none, and beyond the colours there are."""
+    table: dict[str, str] = {}
+    for number, members in enumerate(groups(results).values()):
+        table |= {j.method: COLOURS[min(number, len(COLOURS) - 1)] for j in members}
+    return {j.method: table.get(j.method, NO_CURVE) for j in results.judged}
+
+
+def _points(
+    figure: Any, results: Results, values: dict[str, list[float | None]], text: str, mode: str = "markers"
+) -> None:
+    colours = _colours(results)
+    for number, j in enumerate(results.judged):
+        if j.method in values:
+            figure.add_scatter(
+                x=results.recipe.recorded,
+                y=values[j.method],
+                name=j.method,
+                mode=mode,
+                line={"width": 0.7},
+                marker={
+                    "color": colours[j.method],
+                    "size": 6,
+                    "symbol": SYMBOLS[number % len(SYMBOLS)],
+                    "opacity": 0.7,
+                },
+                hovertemplate=f"{j.method}: %{{y:{text}}} at step %{{x}}<extra></extra>",
+            )
+
+
+def _lines(figure: Any, results: Results, values: dict[str, list[float]]) -> None:
+    colours = _colours(results)
+    for (alpha, beta), members in groups(results).items():
+        figure.add_scatter(
+            x=results.recipe.recorded,
+            y=values[members[0].method],
+            name=f"α = {alpha}, β = {beta}",
+            mode="lines",
+            line={"color": colours[members[0].method], "width": 2},
+            hoverinfo="skip",
+        )
+
+
+def losses(results: Results) -> Any:
+    """Draw the exact curves and the simulated means."""
+    figure = go.Figure()
+    _lines(figure, results, {j.method: j.exact for j in results.judged if j.exact})
+    _points(figure, results, {j.method: j.mean for j in results.judged}, ".4g")
+    layout(figure, x="step", y="training loss", height=520)
+    figure.update_layout(legend={"font": {"size": 12}})
+    # Without a variance a mean may be of any size: it leaves the picture, and the curves stay visible.
+    drawn = [math.log10(v) for j in results.judged for v in j.exact or [] if v > 0]
+    if drawn:
+        figure.update_yaxes(range=[min(drawn) - 0.2, max(drawn) + 1])
+    figure.update_yaxes(type="log", exponentformat="power")
+    return figure
+
+
+def deviations(results: Results) -> Any:
+    """Draw by how much of the reference's exact loss each curve and each mean is above it, in percent."""
+    figure, steps = go.Figure(), results.recipe.recorded
+    base = next(j for j in results.judged if j.method == results.recipe.reference)
+    exact = base.exact or []
+
+    def percent(values: list[float]) -> list[float]:
+        return [100 * (value / of - 1) for value, of in zip(values, exact, strict=True)]
+
+    half = [100 * results.critical * (error or 0) / of for error, of in zip(base.error, exact, strict=True)]
+    figure.add_scatter(
+        x=[*steps, *steps[::-1]],
+        y=[*half, *(-value for value in half[::-1])],
+        fill="toself",
+        fillcolor=_colours(results)[base.method],
+        opacity=0.15,
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    shown = _near(results, base)
+    _lines(figure, results, {j.method: percent(j.exact) for j in results.judged if j.exact})
+    _points(
+        figure,
+        results,
+        {
+            j.method: [None if v is None else 100 * (v / of - 1) for v, of in zip(j.mean, exact, strict=True)]
+            for j in results.judged
+        },
+        "+.2f",
+    )
+    layout(figure, x="step", y="deviation [%]", height=520)
+    reach = 1.15 * max([*half, *(abs(v) for j in shown for v in percent(j.exact or []))])
+    figure.update_yaxes(range=[-reach, reach])
+    figure.update_layout(legend={"font": {"size": 12}})
+    return figure
+
+
+def _near(results: Results, base: Judged) -> list[Judged]:
+    """Methods with noise, about the reference's: gradient descent would leave no room for the rest."""
+    alpha = base.alpha or 0.0
+    near = [j for j in results.judged if j.exact and j.alpha is not None and abs(j.alpha - alpha) <= 0.3 * alpha]
+    return near or [base]
+
+
+def residuals(results: Results) -> Any:
+    """Draw z over the steps for every method that has a curve."""
+    figure = go.Figure()
+    for end in (-results.critical, results.critical):
+        figure.add_hline(y=end, line={"color": "#888", "width": 1, "dash": "dash"})
+    _points(figure, results, {j.method: j.own.scores for j in results.judged if j.own}, "+.2f", "lines+markers")
+    layout(figure, x="step", y="z", height=420)
+    reach = 1.3 * results.critical
+    largest = [abs(z) for j in results.judged if j.own for z in j.own.scores if z is not None]
+    figure.update_yaxes(range=[-max(reach, *largest), max(reach, *largest)])
+    return figure

@@ -1,0 +1,95 @@
+"""Simulated trajectories of SGD on least squares, many at a time, with the weights that the package's laws draw."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msgd.lab.least_squares.recipe import LeastSquaresRecipe
+from msgd.noise import Law, generator
+
+Array = NDArray[np.float64]
+DATA = 3  #: the stream of the data
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulation:
+    """One method, and all that decides its trajectories. The fields are the recipe's keys."""
+
+    method: str
+    law: Law
+    n: int
+    d: int
+    intercept: float
+    slopes: float
+    condition: float
+    noise: float
+    data_seed: int
+    lr: float
+    momentum: float
+    steps: int
+    eval_every: int
+    seed: int
+
+    def identity(self) -> dict[str, Any]:
+        """Keys and values that decide the trajectories, ready for TOML."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | {"law": repr(self.law)}
+
+
+def planned(recipe: LeastSquaresRecipe) -> list[Simulation]:
+    """Spell out a recipe as simulations, one for each method."""
+    shared = [field.name for field in dataclasses.fields(Simulation) if field.name not in ("method", "law")]
+    values = {name: getattr(recipe, name) for name in shared}
+    return [Simulation(method, law, **values) for method, law in recipe.laws(source="recipe").items()]
+
+
+def data(recipe: LeastSquaresRecipe | Simulation) -> tuple[Array, Array]:
+    """Make X, shape (n, d), and y, shape (n,), as `LeastSquaresRecipe` says."""
+    rng = generator(recipe.data_seed, 0, DATA)
+    spread = np.sqrt(np.geomspace(1, 1 / recipe.condition, recipe.d - 1))
+    X = np.column_stack([np.ones(recipe.n), rng.standard_normal((recipe.n, recipe.d - 1)) * spread])
+    direction = rng.standard_normal(recipe.d - 1)
+    slopes = recipe.slopes * direction / max(float(np.linalg.norm(direction)), 1e-300)
+    y = recipe.intercept + X[:, 1:] @ slopes + recipe.noise * rng.standard_normal(recipe.n)
+    return X, y
+
+
+def losses(simulation: Simulation, recorded: list[int], trajectories: range) -> Array:
+    """Simulate trajectories: ``v ← μ·v + G·w/n``, ``θ ← θ − η·v`` from θ = v = 0, G = (x_i·r_i), r = Xθ − y.
+
+    The weights of trajectory j at a step are the law's own draw for the seed ``seed·2³² + j``, in float64.
+
+    Args:
+        simulation: of which method.
+        recorded: steps after which the loss is wanted.
+        trajectories: the numbers j.
+
+    Returns:
+        Training losses, shape (trajectories, recorded); not finite where they overflow. They do not depend on the
+        number of threads.
+    """
+    s = simulation
+    X, y = data(s)
+    stream = 2**32 + zlib.crc32(s.method.encode())  # the method's own, as in training
+    theta, velocity = np.zeros((2, len(trajectories), s.d))
+    found = []
+    # einsum adds up in one order; BLAS does so by the number of its threads.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for step in range(s.steps + 1):
+            residuals = np.einsum("td,nd->tn", theta, X) - y
+            if step in recorded:
+                found.append(0.5 * (residuals**2).mean(1))
+            if step < s.steps:
+                w = np.array(
+                    [
+                        s.law.at_step(s.n, seed=s.seed * 2**32 + j, step=step, stream=stream).dense(s.n)
+                        for j in trajectories
+                    ]
+                )
+                velocity = s.momentum * velocity + np.einsum("tn,nd->td", w * residuals, X) / s.n
+                theta = theta - s.lr * velocity
+    return np.column_stack(found)

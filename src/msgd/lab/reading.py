@@ -1,0 +1,195 @@
+"""The TOML of recipes: where it is found, what it extends, which kind of experiment it is, the first fault in words."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from msgd.errors import UserError
+
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
+Kind = Literal["training", "least-squares"]  #: of experiment: the recipe's key ``experiment``; without it, "training"
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes in the package."""
+    folder = resources.files("msgd.lab") / "recipes"
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def recipe_text(name: str) -> str:
+    """Read a recipe's TOML.
+
+    Args:
+        name: a recipe of the package, or the path of a TOML file.
+
+    Returns:
+        Its text.
+
+    Raises:
+        UserError: there is no such recipe, or the file cannot be read.
+    """
+    if name in recipe_names():
+        return (resources.files("msgd.lab") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    if not name.endswith(".toml"):
+        known = ", ".join(recipe_names())
+        raise UserError(f"there is no recipe {name!r}: take one of {known}, or the path of a TOML file")
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {name} cannot be read: {error}") from error
+
+
+def read_table(text: str, *, source: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Read a recipe's table, whatever kind of experiment it describes.
+
+    Args:
+        text: TOML; with a key ``extends``, the name of a recipe of the package whose keys and methods hold where this
+            one has none of its own.
+        source: where it is from, for messages.
+        settings: dotted keys and the values that replace the recipe's, such as ``{"methods.gd.lr": 0.6}``.
+
+    Returns:
+        The table, with what it extends and the settings; not validated.
+
+    Raises:
+        UserError: it is not TOML, extends no recipe, or a setting does not fit.
+    """
+    table = _table(text, source)
+    for key, value in (settings or {}).items():
+        _set(table, key, value)
+    return table
+
+
+def kind_of(table: dict[str, Any], *, source: str) -> Kind:
+    """Tell which kind of experiment a recipe's table describes.
+
+    Args:
+        table: from `read_table`.
+        source: where it is from, for messages.
+
+    Returns:
+        The kind.
+
+    Raises:
+        UserError: there is no such kind.
+    """
+    named = table.get("experiment")
+    if named is None:
+        return "training"
+    if named != "least-squares":
+        raise UserError(f'{source}: experiment: {named!r} is not known; write "least-squares", or leave it out')
+    return "least-squares"
+
+
+def kind_in(folder: Path) -> Kind | None:
+    """Tell which kind of experiment a folder holds; None where that cannot be read."""
+    path = folder / "config.toml"
+    try:
+        return kind_of(tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
+    except (OSError, ValueError):
+        return None
+
+
+def check_kind(folder: Path, kind: Kind) -> None:
+    """Make sure that a folder, if it holds an experiment, holds one of this kind.
+
+    Args:
+        folder: for the results.
+        kind: of the experiment that is to be in it.
+
+    Raises:
+        UserError: it holds one of another kind.
+    """
+    theirs = kind_in(folder)
+    if theirs not in (None, kind):
+        raise UserError(f"{folder} holds another experiment ({theirs}, and this is {kind}): give --out another folder")
+
+
+def validated(model: type[AnyModel], table: dict[str, Any], *, source: str) -> AnyModel:
+    """Validate a recipe's table.
+
+    Args:
+        model: the kind of recipe.
+        table: from `read_table`.
+        source: where it is from, for messages.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UserError: the first fault, with its key and what is allowed.
+    """
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_first_fault(error, model)}") from error
+
+
+def _table(text: str, source: str, children: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A recipe's table, laid over that of the recipe it extends."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{source} is not TOML: {error}") from error
+    name = table.pop("extends", None)
+    if name is None:
+        return table
+    if name not in recipe_names() or name in children:
+        raise UserError(f"{source}: extends: {name!r} is no other recipe of the package; see msgd recipes")
+    base = _table(recipe_text(name), f"recipe {name}", (*children, name))
+    methods = table.get("methods", {})
+    if not isinstance(methods, dict) or not all(isinstance(method, dict) for method in methods.values()):
+        raise UserError(f"{source}: methods: write a table [methods.NAME] for each; --methods runs only some of them")
+    inherited = base["methods"]
+    # A method that names its law is a new one; one that does not changes what is inherited.
+    merged = {key: method if "law" in method else inherited.get(key, {}) | method for key, method in methods.items()}
+    return base | table | {"methods": inherited | merged}
+
+
+def _set(table: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise UserError(f"--set {key}: {part} is not a table")
+    table[last] = value
+
+
+#: pydantic's words for what a recipe's author calls otherwise
+PLAIN = {
+    "list_type": "write a list, in brackets",
+    "dict_type": "write a table",
+    "model_type": "write a table",
+    "too_short": "write at least one",
+}
+
+
+def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+    if fault["type"] == "extra_forbidden":
+        table = _table_of(model, str(fault["loc"][0])) if len(fault["loc"]) > 1 else model
+        return f"unknown key {key!r}; allowed are {', '.join(table.model_fields)}"
+    if fault["type"] == "missing":
+        missing = [".".join(map(str, f["loc"])) for f in error.errors() if f["type"] == "missing"]
+        return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+    if fault["type"] == "value_error":  # one of ours, which says what was given
+        return f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
+    if fault["loc"][-1] == "[key]":
+        return f"{key!r}: a method's name has lower-case letters, digits and + _ - only"
+    if fault["type"] in PLAIN:
+        return f"{key}: {PLAIN[fault['type']]}, not {fault['input']!r}"
+    return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"
+
+
+def _table_of(model: type[BaseModel], key: str) -> type[BaseModel]:
+    """The model of a table within a recipe, such as ``[tune]``."""
+    for kind in get_args(model.model_fields[key].annotation):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return model
