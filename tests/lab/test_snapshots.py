@@ -1,4 +1,4 @@
-"""Snapshots: the parameters of a step on the way, the same however the run was interrupted, and no part of the result."""
+"""Snapshots: the parameters of a step on the way, the same however a run was interrupted, and no part of its result."""
 
 import pytest
 import torch

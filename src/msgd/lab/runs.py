@@ -154,7 +154,7 @@ def read_checkpoint(folder: Path, *, tensors: bool = True) -> Checkpoint | None:
     try:
         return Checkpoint(int(metadata["step"]), float(metadata["seconds"]), loaded)
     except (KeyError, ValueError) as error:
-        raise _damage(path, folder, error) from error
+        raise UserError(_damage(path, folder, error)) from error
 
 
 def write_snapshot(run: Run, folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
@@ -211,14 +211,14 @@ def _read_tensors(path: Path, folder: Path, *, tensors: bool = True) -> tuple[di
             metadata: dict[str, str] = file.metadata() or {}
             loaded = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
-        raise _damage(path, folder, error) from error
+        raise UserError(_damage(path, folder, error)) from error
     if tensors and metadata.get("crc32") != crc32(loaded):
-        raise _damage(path, folder, "wrong checksum")
+        raise UserError(_damage(path, folder, "wrong checksum"))
     return metadata, loaded
 
 
-def _damage(path: Path, folder: Path, what: object) -> UserError:
-    return UserError(f"{path} is damaged ({what}): delete {folder} to train this run again")
+def _damage(path: Path, folder: Path, what: object) -> str:
+    return f"{path} is damaged ({what}): delete {folder} to train this run again"
 
 
 def crc32(tensors: dict[str, Tensor]) -> str:
