@@ -88,6 +88,30 @@ def report(folder: FolderArgument) -> None:
 
 
 @app.command()
+def measure(
+    target: Annotated[
+        Path, typer.Argument(help="A folder that msgd run wrote, a run in it, or one of its checkpoints.")
+    ],
+    at: Annotated[str | None, typer.Option(help="Only these steps, as 0,300.", show_default="all kept")] = None,
+    what: Annotated[
+        str | None, typer.Option(help="Some of covariance,noise-scale,tails,sharpness.", show_default="all")
+    ] = None,
+    cost: Annotated[str, typer.Option(help="How much of each: cheap, medium or full.")] = "cheap",
+    methods: Annotated[str | None, typer.Option(help="Only these methods, as a,b.", show_default="all")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="The first so many seeds of each method.")] = 1,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="the cores")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+) -> None:
+    """Measure the noise of finished runs: covariance, noise scale, tails, sharpness.
+
+    Writes measurements.json and the report. What is measured already is skipped when the same command is given again.
+    """
+    with _clear_errors():
+        _measure(target, at, what, cost, methods, seeds, jobs, device, data_dir)
+
+
+@app.command()
 def compare(folder: FolderArgument) -> None:
     """Print the verdicts of the finished runs in a folder; writes nothing."""
     with _clear_errors():
@@ -163,6 +187,10 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
     return table
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _rates(text: str) -> list[float]:
     key, equals, values = text.partition("=")
     try:
@@ -186,7 +214,7 @@ def _run(
 
     source = f"recipe {name}" if name in recipe_names() else name
     recipe = parse_recipe(recipe_text(name), source=source, settings=changes)
-    recipe = select_methods(recipe, None if methods is None else [m.strip() for m in methods.split(",") if m.strip()])
+    recipe = select_methods(recipe, None if methods is None else _names(methods))
 
     import joblib
 
@@ -199,6 +227,46 @@ def _run(
         Path(name).stem, recipe, out, data_dir, workers or joblib.cpu_count(), _device(device), console
     ).conduct()
     _conclude(out, console)
+
+
+def _measure(
+    target: Path,
+    at: str | None,
+    what: str | None,
+    cost: str,
+    methods: str | None,
+    seeds: int,
+    workers: int | None,
+    device: str,
+    data_dir: Path | None,
+) -> None:
+    import joblib
+
+    from msgd.lab import results
+    from msgd.lab.measure import measure as run_measurements
+    from msgd.lab.noise_tables import noise_notes, noise_rows, shape_rows
+    from msgd.lab.points import locate, request_of
+    from msgd.lab.report import write_report
+
+    request = request_of(at, what, cost, None if methods is None else _names(methods), seeds)
+    out, folder, step = locate(target)
+    gathered, console = results.gather(out), _console()
+    measured = run_measurements(
+        gathered,
+        out,
+        folder,
+        request if step is None else request.only(step),
+        data_dir=data_dir,
+        workers=workers or joblib.cpu_count(),
+        device=_device(device),
+        console=console,
+    )
+    for table in (noise_rows(measured), shape_rows(measured)):
+        _print_table(console, *table)
+    console.print()
+    for sentence in noise_notes(measured):
+        console.print(sentence)
+    console.print(f"\nReport: {write_report(gathered, out)}")
 
 
 def _device(name: str) -> str:
@@ -227,27 +295,32 @@ def _conclude(out: Path, console: Console) -> None:
 
 
 def _print_verdicts(gathered: Results, console: Console) -> None:
-    from rich.table import Table
-
     from msgd.lab.phase import phase_notes, phase_rows, phases
-    from msgd.lab.verdict import LEFT, answers, columns, notes, rows
-
-    def show(heads: Sequence[str], body: Sequence[Sequence[str]], title: str | None = None) -> None:
-        table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
-        for head in heads:
-            table.add_column(head, justify="left" if head in LEFT else "right")
-        for row in body:
-            table.add_row(*row)
-        console.print()
-        console.print(table)
+    from msgd.lab.verdict import answers, columns, notes, rows
 
     if gathered.recipe.grid:
         for phase in phases(gathered):
-            show(*phase_rows(phase), title=phase.method)
+            _print_table(console, *phase_rows(phase), title=phase.method)
         sentences = [*phase_notes(gathered), *notes(gathered)]
     else:
-        show(columns(gathered), rows(gathered))
+        _print_table(console, columns(gathered), rows(gathered))
         sentences = [*answers(gathered), *notes(gathered)]
     console.print()
     for sentence in sentences:
         console.print(sentence)
+
+
+def _print_table(
+    console: Console, heads: Sequence[str], body: Sequence[Sequence[str]], title: str | None = None
+) -> None:
+    from rich.table import Table
+
+    from msgd.lab.verdict import LEFT
+
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, justify="left" if head in LEFT else "right")
+    for row in body:
+        table.add_row(*row)
+    console.print()
+    console.print(table)

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,29 +85,42 @@ def execute(
         KeyboardInterrupt: at Ctrl-C, once the workers are gone; what they checkpointed stays.
         UserError: from a worker.
     """
-    # glibc gives the memory of a step back to the system and takes it again at the next one; workers inherit this.
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
     calls = [
         joblib.delayed(_work)(number, job.run, data[job.run.data_seed], job.folder, device, environment, os.getpid())
         for number, job in enumerate(jobs)
     ]
+    with _progress(jobs, console, measured) as finished:
+        in_parallel(calls, lambda number: finished(jobs[number]), workers=workers)
+
+
+def in_parallel(calls: list[Any], ended: Callable[[Any], None], *, workers: int) -> None:
+    """Make delayed calls in processes of one thread each.
+
+    Args:
+        calls: from `joblib.delayed`.
+        ended: is called with what each call returns, in the order in which they end.
+        workers: processes at a time; 1 makes the calls in this process.
+
+    Raises:
+        KeyboardInterrupt: at Ctrl-C, once the workers are gone.
+    """
+    # glibc gives the memory of a step back to the system and takes it again at the next one; workers inherit this.
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
+    workers = min(workers, len(calls))
     with joblib.parallel_config("loky", inner_max_num_threads=1, initializer=_ignore_ctrl_c):
-        parallel = joblib.Parallel(
-            n_jobs=min(workers, len(jobs)), batch_size=1, pre_dispatch="all", return_as="generator_unordered"
-        )
-        with _progress(jobs, console, measured) as finished:
-            results = parallel(calls)
-            try:
-                for number in results:
-                    finished(jobs[number])
-            except KeyboardInterrupt:
-                # joblib's thread may find its work gone, and would print a traceback that tells the user nothing.
-                threading.excepthook = lambda _: None
-                raise
-            finally:  # also at the end: idle workers would be waited for when the process exits
-                if min(workers, len(jobs)) > 1:
-                    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        parallel = joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
+        results = parallel(calls)
+        try:
+            for result in results:
+                ended(result)
+        except KeyboardInterrupt:
+            # joblib's thread may find its work gone, and would print a traceback that tells the user nothing.
+            threading.excepthook = lambda _: None
+            raise
+        finally:  # also at the end: idle workers would be waited for when the process exits
+            if workers > 1:
+                get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _ignore_ctrl_c() -> None:
