@@ -144,6 +144,25 @@ class GradientMatrix:
         """ḡ = G·1/n, shape (d,)."""
         return _flat(self._ready(self._examples).mean_gradient())
 
+    def mean_loss(self, shift: Tensor | None = None) -> float:
+        """L(θ + shift) = (1/n)·Σ ℓ_i, in one forward pass; the parameters θ stay as they are.
+
+        Args:
+            shift: shape (d,); None: at θ.
+
+        Returns:
+            The mean, summed in float64.
+
+        Raises:
+            ValueError: ``shift`` has a wrong shape.
+        """
+        examples = self._ready(self._examples)
+        rows = examples.like.new_zeros(1, examples.d) if shift is None else self._rows("shift", shift, "d", examples.d)
+        if len(rows) > 1:
+            raise ValueError(f"shift must have shape (d,), one vector and not {len(rows)}")
+        chunks = range(len(examples.data.parts))
+        return sum(float(examples.losses_at(index, rows[0]).double().sum()) for index in chunks) / examples.n
+
     def column_norms(self, *, centred: bool = False) -> Tensor:
         """‖g_i‖, or ‖g_i − ḡ‖ where ``centred``, shape (n,), in one pass over the per-example gradients."""
         examples, centre = self._centre(centred)

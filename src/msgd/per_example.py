@@ -86,6 +86,20 @@ class Examples:
         """One loss for each of some examples, at the parameters of the model."""
         return _checked(self.loss_fn(self.model(x), y), y)
 
+    def losses_at(self, index: int, shift: Tensor) -> Tensor:
+        """Losses of the examples in a chunk at θ + shift, with the parameters θ left as they are.
+
+        Args:
+            index: of the chunk.
+            shift: shape (d,).
+
+        Returns:
+            Shape (examples in the chunk,).
+        """
+        moved = {name: θ + part for (name, θ), part in zip(self._detached.items(), self.split(shift), strict=True)}
+        with torch.no_grad():
+            return self._called(moved, *self.chunk(index))
+
     def combined(self, index: int, weights: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Σ_i w_i·g_i over a chunk, for each row of weights: one forward pass, and one backward pass a row.
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from msgd.lab.statistics import compare, holm, mean_interval
+from msgd.holm import holm
+from msgd.lab.statistics import compare, mean_interval
 
 
 def scores(differences, *, base=0.5, name="m"):

@@ -1,21 +1,40 @@
-"""What can be measured of the noise of a gradient: its covariance C and its kin, and its scale.
+"""What can be measured of the noise of a gradient: its covariance, its scale and its tails; and sharpness.
 
 `Covariance` is C, the empirical Fisher matrix or the noise of a law, as an operator with trace, eigenpairs and
 alignment with the Hessian; `simple_noise_scale` is tr C/‖ḡ‖², and `NoiseScaleMeter` measures it inside a training loop.
+`noise_along` draws the noise of a law along directions; `gaussianity`, `excess_kurtosis`, `hill` and `block_index` say
+what class of noise it is. `hessian_eigenvalues`, `hessian_trace` and `loss_change` measure how sharp a minimum is.
 """
 
 from msgd.diagnostics.covariance import Covariance, mean_square, trace_estimate
 from msgd.diagnostics.estimate import Estimate
+from msgd.diagnostics.gaussianity import Gaussianity, gaussianity
 from msgd.diagnostics.noise_scale import NoiseScale, NoiseScaleMeter, curved_noise_scale, simple_noise_scale
+from msgd.diagnostics.projections import gradients_along, noise_along, random_directions
+from msgd.diagnostics.sharpness import hessian_eigenpairs, hessian_eigenvalues, hessian_trace, loss_change
 from msgd.diagnostics.subspaces import subspace_cosines
+from msgd.diagnostics.tails import block_index, excess_kurtosis, hill, hill_curve
 
 __all__ = [
     "Covariance",
     "Estimate",
+    "Gaussianity",
     "NoiseScale",
     "NoiseScaleMeter",
+    "block_index",
     "curved_noise_scale",
+    "excess_kurtosis",
+    "gaussianity",
+    "gradients_along",
+    "hessian_eigenpairs",
+    "hessian_eigenvalues",
+    "hessian_trace",
+    "hill",
+    "hill_curve",
+    "loss_change",
     "mean_square",
+    "noise_along",
+    "random_directions",
     "simple_noise_scale",
     "subspace_cosines",
     "trace_estimate",

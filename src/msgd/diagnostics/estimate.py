@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,26 @@ def quantile(count: int, level: float) -> float:
     if count < 2:
         raise ValueError(f"an interval takes at least 2 samples, not {count}")
     return float(stats.t.ppf((1 + level) / 2, count - 1))
+
+
+def independent(samples: ArrayLike | Tensor, *, least: int) -> NDArray[np.float64]:
+    """Check a series of samples.
+
+    Args:
+        samples: shape (m,); a tensor may be anywhere and in any dtype.
+        least: number of them.
+
+    Returns:
+        A copy of them in float64.
+
+    Raises:
+        ValueError: the shape is another, there are too few, or one is not finite.
+    """
+    x = np.array(samples.detach().double().cpu() if isinstance(samples, Tensor) else samples, dtype=np.float64)
+    if x.ndim != 1:
+        raise ValueError(f"samples must have shape (m,), not {x.shape}: give one column, one direction, at a time")
+    if len(x) < least:
+        raise ValueError(f"{len(x)} samples are too few: at least {least} are needed")
+    if not np.isfinite(x).all():
+        raise ValueError("a sample is infinite or not a number: leave it out")
+    return x

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from msgd.holm import holm
+
 LEVEL = 0.05
 POWER = 0.8
 MOST_SEEDS = 1000
@@ -85,27 +87,6 @@ def compare(
     p_values = {method: _p_of_difference(d) for method, d in pairs.items() if len(d) > 1}
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     return [_judge(m, references[m], d, margin, p_values.get(m), adjusted.get(m)) for m, d in pairs.items()]
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for their number.
-
-    Args:
-        p_values: of a family of tests.
-
-    Returns:
-        Adjusted p-values, in the given order.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
-    """
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
-    return adjusted
 
 
 def mean_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[float, float, float]:

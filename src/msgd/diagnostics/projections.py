@@ -1,0 +1,110 @@
+"""The noise of a law along fixed directions: numbers whose law can be looked at, where that of vectors cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msgd.checks import whole
+from msgd.gradient_matrix import GradientMatrix
+from msgd.noise import Law, generator
+
+_DIRECTIONS = 3  # a stream of their own: with that of the weights, both would be made of the same normals
+
+
+def random_directions(matrix: GradientMatrix, k: int, *, seed: int = 0) -> Tensor:
+    """Independent directions, uniform on the unit sphere: normal vectors divided by their norms.
+
+    Args:
+        matrix: G, for d, dtype and device.
+        k: their number.
+        seed: of the directions, which are independent of the weights of that seed.
+
+    Returns:
+        Unit columns, shape (d, k).
+
+    Raises:
+        TypeError: ``k`` is no integer.
+        ValueError: ``k`` < 1.
+
+    Example:
+        >>> from torch import nn
+        >>> G = GradientMatrix(nn.Linear(3, 1), lambda out, y: (out - y)[:, 0] ** 2, torch.ones(2, 3), torch.ones(2, 1))
+        >>> U = random_directions(G, 2)
+        >>> torch.allclose(U.norm(dim=0), torch.ones(2))
+        True
+    """
+    normals = generator(seed, 0, _DIRECTIONS).standard_normal((matrix.shape[0], whole("k", k)))
+    columns = torch.from_numpy(normals / np.linalg.norm(normals, axis=0))
+    return columns.to(matrix.device, matrix.dtype)
+
+
+def gradients_along(matrix: GradientMatrix, directions: Tensor) -> Tensor:
+    """``u·(g_i − ḡ)``: what each example adds to the gradient along a direction, in one forward-mode pass for each.
+
+    Args:
+        matrix: G.
+        directions: u as columns, shape (d, k), or one of shape (d,).
+
+    Returns:
+        Shape (n, k) or (n,), float64, on the CPU; every column has mean 0.
+
+    Raises:
+        TypeError: ``directions`` has not the dtype or the device of the parameters.
+        ValueError: its shape is wrong.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.zeros_(model.weight)
+        >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
+        >>> G = GradientMatrix(model, squares, torch.ones(2, 1), torch.tensor([[1.0], [3.0]]))
+        >>> gradients_along(G, torch.ones(1))  # g is (−1, −3)
+        tensor([ 1., -1.], dtype=torch.float64)
+    """
+    products = (matrix.T @ directions).double().cpu()
+    return products - products.mean(0)
+
+
+def noise_along(matrix: GradientMatrix, directions: Tensor, law: Law, *, draws: int, seed: int = 0) -> Tensor:
+    """Draws of ``uᵀ(G·w/n − ḡ) = Σ_i (w_i − 1)·u·g_i/n``: the noise of a law along directions.
+
+    Gᵀ·u is one forward-mode pass for each direction; after that a draw costs n·k products, whatever the network.
+
+    Args:
+        matrix: G.
+        directions: u as columns, shape (d, k), or one of shape (d,); see `random_directions`.
+        law: of the weights of all n examples. Its draws are those of steps 0, 1, …; where the law is correlated, they
+            are not independent, as the tests and intervals of this package take them to be.
+        draws: their number.
+        seed: of the draws.
+
+    Returns:
+        Shape (draws, k) or (draws,), float64, on the CPU. The draws of one column are independent; its k columns, of
+        the same weights, are not.
+
+    Raises:
+        TypeError: ``draws`` is no integer, or ``directions`` has not the dtype or the device of the parameters.
+        ValueError: ``draws`` < 1, the shape of ``directions`` is wrong, or the law cannot be had at this n.
+
+    Example:
+        >>> from torch import nn
+        >>> from msgd.noise import MiniBatch
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.zeros_(model.weight)
+        >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
+        >>> G = GradientMatrix(model, squares, torch.ones(2, 1), torch.tensor([[1.0], [3.0]]))
+        >>> noise_along(G, torch.ones(1), MiniBatch(1), draws=100).abs().unique()  # −1 or −3, less their mean
+        tensor([1.], dtype=torch.float64)
+
+    References:
+        Wu et al. 2020, arXiv 1906.07405: the noise is G(w − 1)/n. Panigrahi et al. 2019, arXiv 1910.09626, look at it
+        along random directions.
+    """
+    n = matrix.shape[1]
+    steps = range(whole("draws", draws))
+    law.moments(n)  # refuses what cannot be had, before the pass over the examples
+    products = (matrix.T @ directions).double().cpu().numpy()
+    rows = [(law.at_step(n, seed=seed, step=step).dense(n) - 1.0) @ products / n for step in steps]
+    return torch.from_numpy(np.stack(rows))

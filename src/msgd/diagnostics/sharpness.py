@@ -1,0 +1,228 @@
+"""How sharp the loss is: the Hessian's largest eigenvalues and trace, and the loss under random perturbations."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+from torch import Tensor
+
+from msgd.checks import positive, whole
+from msgd.diagnostics.estimate import Estimate, mean_of, quantile
+from msgd.gradient_matrix import GradientMatrix, numpy_operator
+from msgd.noise import generator
+
+Method = Literal["auto", "dense", "lanczos"]  #: how eigenvalues are found
+
+_COLUMNS = 16  # of the identity, multiplied at once
+
+
+def hessian_eigenvalues(matrix: GradientMatrix, k: int = 1, *, method: Method = "auto") -> Tensor:
+    """The k largest eigenvalues of the Hessian H of the mean loss, as in `hessian_eigenpairs`, without the vectors.
+
+    The first is the sharpness: gradient descent on a quadratic of this curvature is stable where ``η < 2/λ_max``.
+
+    Args:
+        matrix: G, whose mean loss is differentiated twice.
+        k: their number, 1 ≤ k ≤ d.
+        method: as in `hessian_eigenpairs`.
+
+    Returns:
+        Shape (k,), float64, on the CPU, in decreasing order.
+
+    Raises:
+        TypeError: ``k`` is no integer.
+        ValueError: ``k`` or ``method`` is not possible, or the Hessian is not finite.
+        RuntimeError: Lanczos did not converge.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
+        >>> G = GradientMatrix(model, squares, torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.ones(2, 1))
+        >>> hessian_eigenvalues(G, 2)  # of diag(4, 16)/2
+        tensor([8., 2.], dtype=torch.float64)
+
+    References:
+        Cohen, Kaur, Li, Kolter, Talwalkar 2021, arXiv 2103.00065: sharpness and 2/η.
+    """
+    return hessian_eigenpairs(matrix, k, method=method)[0]
+
+
+def hessian_eigenpairs(matrix: GradientMatrix, k: int, *, method: Method = "auto") -> tuple[Tensor, Tensor]:
+    """The k largest eigenvalues of the Hessian H of the mean loss, by their value and not by size, and their vectors.
+
+    Args:
+        matrix: G, whose mean loss is differentiated twice.
+        k: their number, 1 ≤ k ≤ d.
+        method: "dense": from all of H, d Hessian-vector products and d² numbers. "lanczos": the implicitly restarted
+            Lanczos iteration (ARPACK), one product for each of its steps, from a start that is always the same; k < d.
+            "auto": "dense" where d is at most four times the basis that Lanczos works with, max(2k + 1, 20) vectors.
+
+    Returns:
+        Eigenvalues in decreasing order, shape (k,), float64, on the CPU. Unit eigenvectors as columns, shape (d, k),
+        where the parameters are and in their dtype; the entry of largest size in one is positive.
+
+    Raises:
+        TypeError: ``k`` is no integer.
+        ValueError: ``k`` or ``method`` is not possible, or the Hessian is not finite.
+        RuntimeError: Lanczos did not converge.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
+        >>> G = GradientMatrix(model, squares, torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.ones(2, 1))
+        >>> hessian_eigenpairs(G, 1)[1]
+        tensor([[0.],
+                [1.]])
+    """
+    d = matrix.shape[0]
+    if whole("k", k) > d:
+        raise ValueError(f"{d} parameters have no {k} eigenpairs: use a smaller k")
+    if method not in ("auto", "dense", "lanczos"):
+        raise ValueError(f'method must be "auto", "dense" or "lanczos", not {method!r}')
+    if method == "lanczos" and k == d:
+        raise ValueError(f'Lanczos finds fewer than d eigenpairs, and k = d = {d}: use method="dense"')
+    dense = method == "dense" or (method == "auto" and d <= 4 * max(2 * k + 1, 20))
+    values, vectors = _dense(matrix) if dense else _lanczos(matrix, k)
+    order = np.argsort(values)[::-1][:k]
+    values, vectors = values[order], vectors[:, order]
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(k)])
+    return torch.from_numpy(values), torch.from_numpy(vectors).to(matrix.device, matrix.dtype)
+
+
+def hessian_trace(matrix: GradientMatrix, *, draws: int, seed: int = 0, level: float = 0.95) -> Estimate:
+    """Tr H from ``draws`` Hessian-vector products: ``Tr(QᵀHQ) + mean zᵀPHP·z``, P = I − QQᵀ (Hutch++).
+
+    A third of the products, with random signs, is a sketch H·S; Q is an orthonormal basis of it, and holds the
+    directions of large curvature, the few that stand out in the spectrum of a network. A third gives the trace within
+    Q, exactly. The rest goes to Hutchinson's estimator outside of it, with random signs z independent of Q. Unbiased:
+    given Q, ``E zᵀPHP·z = Tr(PHP) = Tr H − Tr(QᵀHQ)``, since E zzᵀ = I and P² = P. Hutchinson's estimator alone has the
+    variance 2(‖H‖_F² − Σ H_jj²) a draw, which those few directions rule; this one has that of PHP.
+
+    Given Q the draws are independent, and the interval is Student's, which is too short for a few with a long tail.
+
+    Args:
+        matrix: G, whose mean loss is differentiated twice.
+        draws: number of products, ≥ 2; below 5 none goes to the sketch; from 3d + 2 on the trace is exact. A third of
+            them vectors of length d are held at once.
+        seed: of the random signs.
+        level: of the interval.
+
+    Returns:
+        The estimate with its interval.
+
+    Raises:
+        TypeError: ``draws`` is no integer.
+        ValueError: ``draws`` < 2, or ``level`` is no probability.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
+        >>> G = GradientMatrix(model, squares, torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.ones(2, 1))
+        >>> round(hessian_trace(G, draws=8).value, 4)
+        10.0
+
+    References:
+        Meyer, Musco, Musco, Woodruff 2021, arXiv 2010.09649, algorithm 1; Hutchinson 1989, "A stochastic estimator of
+        the trace of the influence matrix".
+    """
+    sketched = min(max(0, (whole("draws", draws) - 2) // 3), matrix.shape[0])
+    quantile(draws - 2 * sketched, level)  # refuses what has no interval
+    basis, within = None, 0.0
+    if sketched:
+        signs = torch.stack([_signs(matrix, seed, step) for step in range(sketched)], dim=1)
+        basis = torch.linalg.qr(matrix.hessian_product(signs))[0]
+        within = float((basis * matrix.hessian_product(basis)).double().sum())
+    samples = []
+    for step in range(sketched, draws - sketched):
+        z = _signs(matrix, seed, step)
+        if basis is not None:
+            z -= basis @ (basis.t() @ z)
+        samples.append(within + float((z * matrix.hessian_product(z)).double().sum()))
+    return mean_of(samples, level)
+
+
+def loss_change(matrix: GradientMatrix, size: float, *, draws: int, seed: int = 0, level: float = 0.95) -> Estimate:
+    """``E[L(θ + δ) − L(θ)]`` under ``δ ~ N(0, size²·I)``: how much the mean loss rises around θ.
+
+    The mean over draws of ``(L(θ + δ) + L(θ − δ))/2 − L(θ)``, two forward passes each. Unbiased, since −δ has the law
+    of δ; the pair has no odd terms of L, such as ḡ·δ, and so less variance. For a small size it is ``size²·Tr(H)/2``,
+    up to terms of order size⁴. The parameters are not touched: the model is called with others in their place.
+
+    It is not invariant: where layers can be rescaled without changing the function, so can the loss change for a given
+    size (Dinh et al. 2017, arXiv 1703.04933); compare it within one parametrisation. The expected ‖δ‖² is size²·d. In
+    float32 the losses have a rounding error of about 1e−7 of themselves: use float64 where the change is as small.
+
+    Args:
+        matrix: G, whose mean loss is L.
+        size: standard deviation of each parameter's perturbation, > 0.
+        draws: number of pairs, ≥ 2.
+        seed: of the perturbations.
+        level: of the interval.
+
+    Returns:
+        The estimate with Student's interval.
+
+    Raises:
+        TypeError: ``draws`` is no integer, or ``size`` no number.
+        ValueError: ``draws`` < 2, ``size`` is not positive, ``level`` is no probability, or a loss is not finite.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = torch.nn.init.zeros_(model.weight)
+        >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
+        >>> G = GradientMatrix(model, squares, torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.ones(2, 1))
+        >>> found = loss_change(G, 0.1, draws=100)
+        >>> found.low < 0.1**2 * 10 / 2 < found.high
+        True
+
+    References:
+        Neyshabur, Bhojanapalli, McAllester, Srebro 2017, arXiv 1706.08947, section 2.2: expected sharpness.
+    """
+    size = positive("size", size)
+    quantile(whole("draws", draws), level)  # refuses what has no interval
+    here = matrix.mean_loss()
+    samples = []
+    for step in range(draws):
+        normal = torch.from_numpy(generator(seed, step).standard_normal(matrix.shape[0]))
+        shift = (size * normal).to(matrix.device, matrix.dtype)
+        samples.append((matrix.mean_loss(shift) + matrix.mean_loss(-shift)) / 2 - here)
+        if not math.isfinite(samples[-1]):
+            raise ValueError(f"the loss is not finite within size = {size:.6g} of the parameters: use a smaller one")
+    return mean_of(samples, level)
+
+
+def _signs(matrix: GradientMatrix, seed: int, step: int) -> Tensor:
+    signs = generator(seed, step).integers(0, 2, size=matrix.shape[0]) * 2.0 - 1.0
+    return torch.from_numpy(signs).to(matrix.device, matrix.dtype)
+
+
+def _dense(matrix: GradientMatrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    d = matrix.shape[0]
+    blocks = []
+    for start in range(0, d, _COLUMNS):
+        columns = torch.zeros(d, min(_COLUMNS, d - start), dtype=matrix.dtype, device=matrix.device)
+        columns[start : start + columns.shape[1]].fill_diagonal_(1.0)
+        blocks.append(matrix.hessian_product(columns).double().cpu())
+    hessian = torch.cat(blocks, dim=1)
+    if not hessian.isfinite().all():
+        raise ValueError("the Hessian is not finite: has training diverged?")
+    values, vectors = torch.linalg.eigh((hessian + hessian.t()) / 2)
+    return values.numpy(), vectors.numpy()
+
+
+def _lanczos(matrix: GradientMatrix, k: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    d = matrix.shape[0]
+    operator = numpy_operator((d, d), matrix, matrix.hessian_product, matrix.hessian_product)
+    start = generator(0, 0).standard_normal(d).astype(operator.dtype)
+    try:
+        values, vectors = eigsh(operator, k, which="LA", v0=start)
+    except ArpackNoConvergence as error:
+        raise RuntimeError(
+            f"Lanczos found {len(error.eigenvalues)} of {k} eigenvalues: use a smaller k, or a model in float64"
+        ) from error
+    return values.astype(np.float64), vectors.astype(np.float64)
