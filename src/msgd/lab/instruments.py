@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from scipy import stats
-from torch import Tensor, nn
+from torch import Tensor
 
 from msgd.diagnostics import (
     Covariance,
@@ -25,9 +26,8 @@ from msgd.diagnostics import (
     mean_square,
     noise_along,
     random_directions,
-    simple_noise_scale,
 )
-from msgd.gradient_matrix import GradientMatrix
+from msgd.lab.counted import CountedMatrix
 from msgd.lab.measurements import (
     Cost,
     CovarianceFound,
@@ -75,32 +75,64 @@ LEVELS: dict[Cost, Level] = {
 }
 
 
-def measure_covariance(matrix: GradientMatrix, run: Run, step: int, level: Level) -> tuple[CovarianceFound, list[str]]:
-    """Measure C, and the noise that a run's method makes of it.
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A run after one of its steps, laid out to be measured; what two things need is computed once.
 
     Args:
         matrix: G of all training examples at the run's parameters.
         run: whose law it is.
         step: after which the parameters are.
         level: how much to measure.
+    """
+
+    matrix: CountedMatrix
+    run: Run
+    step: int
+    level: Level
+
+    @cached_property
+    def covariance(self) -> Covariance:
+        """C."""
+        return Covariance(self.matrix)
+
+    @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Leading eigenvalues and eigenvectors of C."""
+        return self.covariance.eigenpairs(min(self.level.k, *self.matrix.shape))
+
+    @cached_property
+    def trace(self) -> float:
+        """Tr C."""
+        return self.covariance.trace()
+
+    @cached_property
+    def mean_square(self) -> float:
+        """‖ḡ‖²."""
+        return mean_square(self.matrix)
+
+
+def measure_covariance(subject: Subject) -> tuple[CovarianceFound, list[str]]:
+    """Measure C, and the noise that a run's method makes of it.
+
+    Args:
+        subject: the run after one of its steps.
 
     Returns:
         What was found, and notes.
     """
-    covariance = Covariance(matrix)
-    k = min(level.k, *matrix.shape)
-    values = covariance.eigenvalues(k).tolist()
-    trace, square = covariance.trace(), mean_square(matrix)
-    noise, notes = noise_trace(run, step, trace, square, matrix.shape[0])
+    matrix, run, level = subject.matrix, subject.run, subject.level
+    values = subject.pairs[0].tolist()
+    noise, notes = noise_trace(run, subject.step, subject.trace, subject.mean_square, matrix.shape[0])
     found = CovarianceFound(
         eigenvalues=values,
-        trace=trace,
-        mean_square=square,
-        stable_rank=trace / values[0] if values[0] > 0 else None,
+        trace=subject.trace,
+        mean_square=subject.mean_square,
+        stable_rank=subject.trace / values[0] if values[0] > 0 else None,
         noise_trace=noise,
     )
     if level.alignment != 0:
-        alignment = covariance.hessian_alignment(draws=level.alignment)
+        alignment = subject.covariance.hessian_alignment(draws=level.alignment)
         found.alignment = interval(alignment)
         moments = run.law.moments(run.n)
         if math.isfinite(moments.alpha) and run.noise is None and run.penalty is None:
@@ -143,51 +175,46 @@ def noise_trace(run: Run, step: int, trace: float, square: float, d: int) -> tup
     return total + trace / b, notes
 
 
-def measure_noise_scale(matrix: GradientMatrix, run: Run, level: Level) -> tuple[NoiseScaleFound, list[str]]:
-    """Measure the gradient noise scale.
+def measure_noise_scale(subject: Subject) -> tuple[NoiseScaleFound, list[str]]:
+    """Measure the gradient noise scale, as `msgd.diagnostics.simple_noise_scale` does.
 
     Args:
-        matrix: as in `measure_covariance`.
-        run: as in `measure_covariance`.
-        level: as in `measure_covariance`.
+        subject: as in `measure_covariance`.
 
     Returns:
         What was found, and notes.
     """
-    trace, square = Covariance(matrix).trace(), mean_square(matrix)
-    moments, notes = run.law.moments(run.n), []
+    run, notes = subject.run, []
+    moments = run.law.moments(run.n)
     alone = run.noise is None and run.penalty is None and 0 < moments.alpha < math.inf
     found = NoiseScaleFound(
-        trace=trace,
-        mean_square=square,
-        noise_scale=finite(simple_noise_scale(matrix)),
+        trace=subject.trace,
+        mean_square=subject.mean_square,
+        noise_scale=subject.trace / subject.mean_square if subject.mean_square > 0 else None,
         b_eff=moments.effective_batch_size(run.n) if alone else None,
     )
-    if level.alignment is None:
+    if subject.level.alignment is None:
         try:
-            found.curved = curved_noise_scale(matrix)
+            found.curved = curved_noise_scale(subject.matrix)
         except ValueError as error:
             notes.append(str(error))
     return found, notes
 
 
-def measure_tails(matrix: GradientMatrix, run: Run, level: Level) -> tuple[TailsFound | None, list[str]]:
+def measure_tails(subject: Subject) -> tuple[TailsFound | None, list[str]]:
     """Measure how far the noise of a run's law is from a normal, along the leading eigenvector of C and at random.
 
     Args:
-        matrix: as in `measure_covariance`.
-        run: as in `measure_covariance`.
-        level: as in `measure_covariance`.
+        subject: as in `measure_covariance`.
 
     Returns:
         What was found, None where the law has no noise, and notes.
     """
+    matrix, run, level = subject.matrix, subject.run, subject.level
     if run.penalty is not None or run.law.moments(run.n).alpha == 0:
-        return None, [
-            "the weights have no noise" + (", and that in parameter space is Gaussian" if run.noise is not None else "")
-        ]
-    leading = Covariance(matrix).eigenpairs(1)[1]
-    directions = torch.cat([leading, random_directions(matrix, level.directions)], dim=1)
+        gaussian = ", and that in parameter space is Gaussian" if run.noise is not None else ""
+        return None, [f"the weights have no noise{gaussian}"]
+    directions = torch.cat([subject.pairs[1][:, :1], random_directions(matrix, level.directions)], dim=1)
     samples = noise_along(matrix, directions, run.law, draws=level.draws)
     names = ["leading", *(f"random {number + 1}" for number in range(level.directions))]
     normal = gaussianity(samples)
@@ -221,19 +248,17 @@ def standard_quantiles(samples: Tensor) -> list[float]:
     return [float(q) for q in (np.quantile(values, stats.norm.cdf(SCORES)) - median) / scale]
 
 
-def measure_sharpness(matrix: GradientMatrix, model: nn.Module, level: Level) -> tuple[SharpnessFound, list[str]]:
+def measure_sharpness(subject: Subject, norm: float) -> tuple[SharpnessFound, list[str]]:
     """Measure how sharp the mean training loss is.
 
     Args:
-        matrix: as in `measure_covariance`.
-        model: at whose parameters.
-        level: as in `measure_covariance`.
+        subject: as in `measure_covariance`.
+        norm: ‖θ‖, of which a random perturbation has `SHARE`.
 
     Returns:
         What was found, and notes.
     """
-    d = matrix.shape[0]
-    norm = math.sqrt(sum(float(p.detach().double().square().sum()) for p in model.parameters() if p.requires_grad))
+    matrix, level, d = subject.matrix, subject.level, subject.matrix.shape[0]
     size = SHARE * norm / math.sqrt(d)
     found = SharpnessFound(
         eigenvalues=hessian_eigenvalues(matrix, min(level.hessian, d)).tolist(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,12 +19,14 @@ from msgd.errors import UserError
 from msgd.lab import data, environment, instruments, measurements, runner, runs
 from msgd.lab.counted import CountedMatrix
 from msgd.lab.data import Data, on_device, pixel_statistics
-from msgd.lab.instruments import LEVELS
+from msgd.lab.instruments import LEVELS, Subject
 from msgd.lab.measurements import Cost, Found, Measurement, Measurements, What
 from msgd.lab.points import Point, Request, check_loss, find_points, network
 from msgd.lab.results import Results
 from msgd.lab.train import evaluate, losses_of
 from msgd.lab.verdict import plural
+
+DIVERGED = "the run diverged: its loss is not finite"
 
 
 def measure(
@@ -171,10 +174,10 @@ def measure_point(point: Point, examples: Data, what: Sequence[What], cost: Cost
         matrix = CountedMatrix(model.train(), losses_of, *train_set)
     except ValueError as error:
         raise UserError(f"{run.model}: {error}") from error
-    done = []
+    subject, done = Subject(matrix, run, point.step, LEVELS[cost]), []
     for thing in what:
         start, matrix.gradients = time.perf_counter(), 0.0
-        found, notes = _measured(thing, matrix, model, point, cost, loss)
+        found, notes = _measured(thing, subject, model) if math.isfinite(loss) else (None, [DIVERGED])
         done.append(
             Measurement(
                 method=run.method,
@@ -193,21 +196,17 @@ def measure_point(point: Point, examples: Data, what: Sequence[What], cost: Cost
     return done
 
 
-def _measured(
-    thing: What, matrix: CountedMatrix, model: nn.Module, point: Point, cost: Cost, loss: float
-) -> tuple[Found | None, list[str]]:
-    if not np.isfinite(loss):
-        return None, ["the run diverged: its loss is not finite"]
-    run, level = point.run, LEVELS[cost]
+def _measured(thing: What, subject: Subject, model: nn.Module) -> tuple[Found | None, list[str]]:
     try:
         match thing:
             case "covariance":
-                return instruments.measure_covariance(matrix, run, point.step, level)
+                return instruments.measure_covariance(subject)
             case "noise-scale":
-                return instruments.measure_noise_scale(matrix, run, level)
+                return instruments.measure_noise_scale(subject)
             case "tails":
-                return instruments.measure_tails(matrix, run, level)
+                return instruments.measure_tails(subject)
             case "sharpness":
-                return instruments.measure_sharpness(matrix, model, level)
+                norm = torch.nn.utils.parameters_to_vector(model.parameters()).detach().norm()
+                return instruments.measure_sharpness(subject, float(norm))
     except (ValueError, ArithmeticError, NotImplementedError, np.linalg.LinAlgError, ArpackError) as error:
         return None, [" ".join(str(error).split())]

@@ -62,8 +62,11 @@ def noise_rows(measured: Sequence[Measurement]) -> Rows:
         ("tr Cov(noise)", _last(measured, CovarianceFound, lambda f: f.noise_trace)),
         ("λ₁(C)", _last(measured, CovarianceFound, lambda f: f.eigenvalues[0])),
         ("stable rank", _last(measured, CovarianceFound, lambda f: f.stable_rank)),
-        ("Tr(H·C)", _last(measured, CovarianceFound, lambda f: f.alignment.value if f.alignment else None)),
-        ("Tr(H·Cov)", _last(measured, CovarianceFound, lambda f: f.noise_alignment and f.noise_alignment.value)),
+        ("Tr(H·C)", _last(measured, CovarianceFound, lambda f: _value(f.alignment))),
+        (
+            "Tr(H·Cov)",
+            _last(measured, CovarianceFound, lambda f: f.noise_alignment.value if f.noise_alignment else None),
+        ),
     ]
     return _rows(measured, columns)
 
@@ -127,6 +130,10 @@ def _last(measured: Sequence[Measurement], kind: type[F], number: Number[F]) -> 
 def _leading(measured: Sequence[Measurement], text: Callable[[Direction], str]) -> dict[str, str]:
     table = found_of(measured, TailsFound)
     return {method: text(by_step[max(by_step)][0].directions[0]) for method, by_step in table.items()}
+
+
+def _value(estimate: Interval | None) -> float | None:
+    return estimate.value if estimate else None
 
 
 def _interval_text(estimate: Interval | None) -> str:
