@@ -35,8 +35,9 @@ def noise_plots(results: Results, measured: Sequence[Measurement]) -> list[tuple
         figure = _over_steps(results, sharp, lambda f: f.eigenvalues[0], "largest eigenvalue of H")
         rates = {done.run.lr for done in results.finished}
         if len(rates) == 1 and not any(done.run.momentum for done in results.finished):
-            limit = math.log10(2 / rates.pop())
-            figure.add_hline(y=10**limit, line={"color": "#888", "width": 1, "dash": "dash"}, annotation_text="2/η")
+            steps = [step for by_step in sharp.values() for step in by_step]
+            ends = [math.sqrt(step) for step in (min(steps), max(steps))]
+            _reference(figure, ends, [2 / rates.pop()] * 2, "2/η")
         plots.append(("Sharpness over steps", SHARPNESS, figure))
     if tails := found_of(measured, TailsFound):
         plots.append(("Is the noise normal?", QUANTILES, _quantiles(results, tails)))
@@ -97,14 +98,7 @@ def _over_steps(results: Results, table: dict[str, dict[int, list[F]]], number: 
 def _quantiles(results: Results, tails: dict[str, dict[int, list[TailsFound]]]) -> Any:
     figure, of = go.Figure(), colours(results)
     scores = [float(score) for score in SCORES]
-    figure.add_scatter(
-        x=[-3, 3],
-        y=[-3, 3],
-        mode="lines",
-        line={"color": "#888", "width": 1, "dash": "dash"},
-        name="normal",
-        hoverinfo="skip",
-    )
+    _reference(figure, [-3, 3], [-3, 3], "normal")
     for method, by_step in tails.items():
         found = by_step[max(by_step)][0].directions[0]
         _line(figure, method, scores, list(found.quantiles), of[method], "%{y:.2f} for %{x:.2f}")
@@ -166,7 +160,12 @@ def _line(
     )
 
 
+def _reference(figure: Any, x: Sequence[float], y: Sequence[float], name: str) -> None:
+    line = {"color": "#888", "width": 1, "dash": "dash"}
+    figure.add_scatter(x=list(x), y=list(y), mode="lines", line=line, name=name, hoverinfo="skip")
+
+
 def _logarithmic(figure: Any) -> None:
     drawn = [v for trace in figure.data for v in trace.y if v]
     decades = math.log10(max(drawn) / min(drawn)) if drawn else 1
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1 if decades >= 1 else "D2")
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1 if decades >= 2 else "D2")

@@ -29,7 +29,7 @@ body { font: 16px/1.5 FONT; color: #222; background: #fff; max-width: 1180px; ma
 h1 { font-size: 1.6rem; margin-bottom: .3rem } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem }
 h3 { font-size: 1rem; margin: 1.6rem 0 .4rem }
 p { max-width: 50rem; margin: .5rem 0 } .answer { font-size: 1.05rem } .note { color: #555; font-size: .92rem }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
+table { border-collapse: collapse; margin: .6rem 0; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .75rem .3rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e4e4 }
 th { border-bottom: 1px solid #888; font-weight: 600 }
 .left { text-align: left } .law { white-space: normal; max-width: 22rem }
