@@ -16,7 +16,6 @@ from msgd.diagnostics import (
     Covariance,
     Estimate,
     block_index,
-    curved_noise_scale,
     excess_kurtosis,
     gaussianity,
     hessian_eigenvalues,
@@ -38,7 +37,7 @@ from msgd.lab.measurements import (
     TailsFound,
 )
 from msgd.lab.plan import Run
-from msgd.langevin import SGLD, GLDConst
+from msgd.langevin import SGLD, GLDConst, GLDDiag, GLDDynamic, GLDLeading
 
 SHARE = 0.05  #: of ‖θ‖ that a random perturbation has, for the loss change
 #: probabilities of the quantiles that are kept: equally spaced where normal quantiles are
@@ -111,6 +110,17 @@ class Subject:
         """‖ḡ‖²."""
         return mean_square(self.matrix)
 
+    @cached_property
+    def alignment(self) -> Estimate:
+        """Tr(H·C), estimated or exact as the level says."""
+        return self.covariance.hessian_alignment(draws=self.level.alignment)
+
+    @cached_property
+    def curvature(self) -> float:
+        """ḡᵀHḡ."""
+        mean = self.matrix.mean()
+        return float(mean.double() @ self.matrix.hessian_product(mean).double())
+
 
 def measure_covariance(subject: Subject) -> tuple[CovarianceFound, list[str]]:
     """Measure C, and the noise that a run's method makes of it.
@@ -132,14 +142,14 @@ def measure_covariance(subject: Subject) -> tuple[CovarianceFound, list[str]]:
         noise_trace=noise,
     )
     if level.alignment != 0:
-        alignment = subject.covariance.hessian_alignment(draws=level.alignment)
+        alignment = subject.alignment
         found.alignment = interval(alignment)
         moments = run.law.moments(run.n)
         if math.isfinite(moments.alpha) and run.noise is None and run.penalty is None:
-            mean = matrix.mean()
-            curvature = float(mean.double() @ matrix.hessian_product(mean).double())
             scale, along = moments.alpha / run.n, moments.mean_gradient_coefficient(run.n)
-            ends = {end: scale * getattr(alignment, end) + along * curvature for end in ("value", "low", "high")}
+            ends = {
+                end: scale * getattr(alignment, end) + along * subject.curvature for end in ("value", "low", "high")
+            }
             found.noise_alignment = interval(replace(alignment, **ends))
     return found, notes
 
@@ -171,12 +181,12 @@ def noise_trace(run: Run, step: int, trace: float, square: float, d: int) -> tup
         return total + 2 * run.noise.temperature / run.lr_at(step) * d, notes
     if isinstance(run.noise, GLDConst) and step > 0:
         return None, [*notes, "its variance is that of step 0"]
-    b: float = run.noise.b  # type: ignore[attr-defined]  # every noise but SGLD has one
-    return total + trace / b, notes
+    assert isinstance(run.noise, GLDConst | GLDDynamic | GLDDiag | GLDLeading)
+    return total + trace / run.noise.b, notes
 
 
 def measure_noise_scale(subject: Subject) -> tuple[NoiseScaleFound, list[str]]:
-    """Measure the gradient noise scale, as `msgd.diagnostics.simple_noise_scale` does.
+    """Measure the gradient noise scale, as `simple_noise_scale` and, at full cost, `curved_noise_scale` do.
 
     Args:
         subject: as in `measure_covariance`.
@@ -194,10 +204,10 @@ def measure_noise_scale(subject: Subject) -> tuple[NoiseScaleFound, list[str]]:
         b_eff=moments.effective_batch_size(run.n) if alone else None,
     )
     if subject.level.alignment is None:
-        try:
-            found.curved = curved_noise_scale(subject.matrix)
-        except ValueError as error:
-            notes.append(str(error))
+        if subject.alignment.value > 0 and subject.curvature > 0:
+            found.curved = subject.alignment.value / subject.curvature
+        else:
+            notes.append("Tr(H·C) or ḡᵀHḡ is not positive: the quadratic model has no noise scale")
     return found, notes
 
 

@@ -66,7 +66,8 @@ def measure(
         first = wanted[0]
         d = sum(p.numel() for p in network(first, loaded[first.run.data_seed], "cpu").parameters())
         before = measurements.read(out)
-        kept = measurements.current(before, [done.run for done in results.finished]) if before else []
+        finished = [done.run for done in results.finished]
+        kept = measurements.kept(before, finished) if before else []
         about = environment.describe(device)
         measured = Measurements(recipe=results.name, n=first.run.n, d=d, environment=about, measurements=kept)
         jobs = [(point, todo) for point in wanted if (todo := _missing(point, request, kept))]
@@ -76,18 +77,18 @@ def measure(
             + (f"; {len(wanted) - len(jobs)} are measured already" if len(jobs) < len(wanted) else "")
         )
         if not jobs:
-            return kept
+            return measurements.current(measured, finished)
         measurements.write(measured, out)  # a folder that cannot be written costs no work
 
         def ended(found: list[Measurement]) -> None:
             again = {(m.method, m.seed, m.step, m.what) for m in found}
             old = [m for m in measured.measurements if (m.method, m.seed, m.step, m.what) not in again]
             measured.measurements = [*old, *found]
-            measured.measurements = measurements.current(measured, [done.run for done in results.finished])
+            measured.measurements = measurements.kept(measured, finished)
             measurements.write(measured, out)
 
         _execute(jobs, request.cost, loaded, ended, workers=workers, device=device, console=console)
-    return measured.measurements
+    return measurements.current(measured, finished)
 
 
 def _missing(point: Point, request: Request, kept: Sequence[Measurement]) -> tuple[What, ...]:

@@ -152,6 +152,20 @@ def write(measured: Measurements, out: Path) -> None:
     runs.write_atomically(out / FILE, (text + "\n").encode())
 
 
+def kept(measured: Measurements, finished: list[Run]) -> list[Measurement]:
+    """The measurements that are still true: all but those of runs that have been trained again with other settings.
+
+    Args:
+        measured: all there are.
+        finished: the experiment's runs.
+
+    Returns:
+        Those of the runs, as in `current`, and then those of runs that the recipe no longer has.
+    """
+    named = {(run.method, run.seed) for run in finished}
+    return [*current(measured, finished), *(m for m in measured.measurements if (m.method, m.seed) not in named)]
+
+
 def current(measured: Measurements, finished: list[Run]) -> list[Measurement]:
     """The measurements that are of these runs, in the order of the runs; a run trained with other settings has none.
 

@@ -107,11 +107,18 @@ def noise_notes(measured: Sequence[Measurement]) -> list[str]:
     for m in measured:
         place = (m.method, m.seed, m.step)
         gradients[place] = gradients.get(place, 0.0) + m.gradients
+    alone = f"Seed {seeds[0]} alone: differences between the methods may be chance; --seeds 4 measures more of them."
     said = [
         f"Measured on all training examples, without augmentation or weight decay, at {costs} cost: "
         f"up to {max(gradients.values()):,.0f} gradient equivalents a checkpoint. "
-        f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; means over them."
+        + (f"Means over the seeds {', '.join(map(str, seeds))}." if len(seeds) > 1 else alone)
     ]
+    if any(m.what == "tails" and m.found for m in measured):
+        said.append(
+            "Kurtosis, p and the two indexes are of the noise along the leading eigenvector of C. Hill's index assumes "
+            "tails of a power, and the stable index a stable law: the noise of finitely many examples has neither, and "
+            "where p is small and a few examples make the tail, they are no index of anything."
+        )
     notes: dict[str, list[str]] = {}
     for m in measured:
         for note in m.notes:
@@ -124,7 +131,8 @@ def noise_notes(measured: Sequence[Measurement]) -> list[str]:
 def _last(measured: Sequence[Measurement], kind: type[F], number: Number[F]) -> dict[str, str]:
     table = found_of(measured, kind)
     values = {method: mean_over(by_step[max(by_step)], number) for method, by_step in table.items()}
-    return {method: f"{value:.3g}" for method, value in values.items() if value is not None}
+    form = {method: ",.0f" if value and value >= 1000 else ".3g" for method, value in values.items()}
+    return {method: format(value, form[method]) for method, value in values.items() if value is not None}
 
 
 def _leading(measured: Sequence[Measurement], text: Callable[[Direction], str]) -> dict[str, str]:
