@@ -97,8 +97,8 @@ class Subject:
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """Leading eigenvalues and eigenvectors of C."""
-        return self.covariance.eigenpairs(min(self.level.k, *self.matrix.shape))
+        """Leading eigenvalues of C, and the eigenvector of the first, of shape (d, 1)."""
+        return self.covariance.eigenpairs(min(self.level.k, *self.matrix.shape), vectors=1)
 
     @cached_property
     def trace(self) -> float:
@@ -146,10 +146,8 @@ def measure_covariance(subject: Subject) -> tuple[CovarianceFound, list[str]]:
         found.alignment = interval(alignment)
         moments = run.law.moments(run.n)
         if math.isfinite(moments.alpha) and run.noise is None and run.penalty is None:
-            scale, along = moments.alpha / run.n, moments.mean_gradient_coefficient(run.n)
-            ends = {
-                end: scale * getattr(alignment, end) + along * subject.curvature for end in ("value", "low", "high")
-            }
+            scale, shift = moments.alpha / run.n, moments.mean_gradient_coefficient(run.n) * subject.curvature
+            ends = {end: scale * getattr(alignment, end) + shift for end in ("value", "low", "high")}
             found.noise_alignment = interval(replace(alignment, **ends))
     return found, notes
 
@@ -224,7 +222,7 @@ def measure_tails(subject: Subject) -> tuple[TailsFound | None, list[str]]:
     if run.penalty is not None or run.law.moments(run.n).alpha == 0:
         gaussian = ", and that in parameter space is Gaussian" if run.noise is not None else ""
         return None, [f"the weights have no noise{gaussian}"]
-    directions = torch.cat([subject.pairs[1][:, :1], random_directions(matrix, level.directions)], dim=1)
+    directions = torch.cat([subject.pairs[1], random_directions(matrix, level.directions)], dim=1)
     samples = noise_along(matrix, directions, run.law, draws=level.draws)
     names = ["leading", *(f"random {number + 1}" for number in range(level.directions))]
     normal = gaussianity(samples)

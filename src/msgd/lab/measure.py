@@ -207,7 +207,7 @@ def _measured(thing: What, subject: Subject, model: nn.Module) -> tuple[Found | 
             case "tails":
                 return instruments.measure_tails(subject)
             case "sharpness":
-                norm = torch.nn.utils.parameters_to_vector(model.parameters()).detach().norm()
-                return instruments.measure_sharpness(subject, float(norm))
+                squares = [p.detach().double().square().sum() for p in model.parameters()]
+                return instruments.measure_sharpness(subject, math.sqrt(sum(map(float, squares))))
     except (ValueError, ArithmeticError, NotImplementedError, np.linalg.LinAlgError, ArpackError) as error:
         return None, [" ".join(str(error).split())]

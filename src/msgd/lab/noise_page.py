@@ -60,8 +60,8 @@ SHARPNESS = (
 )
 QUANTILES = (
     "Quantiles of the noise along the leading eigenvector of C, after the last step measured, against those of a "
-    "normal of equal median and quartiles. On the line: normal. Steeper at the ends: heavier tails. A jump: the gradient "
-    "of one example is most of that eigenvector, and the example is in some batches and not in others."
+    "normal of equal median and quartiles. On the line: normal. Steeper at the ends: heavier tails. A jump: the "
+    "gradient of one example is most of that eigenvector, and the example is in some batches and not in others."
 )
 KURTOSIS = (
     "Of the same noise, and of that along random directions; 0 for a normal, with 95% intervals (too short where few "
