@@ -75,12 +75,14 @@ def independent(samples: ArrayLike | Tensor, *, least: int) -> NDArray[np.float6
         least: number of them.
 
     Returns:
-        A copy of them in float64.
+        They in float64.
 
     Raises:
         ValueError: the shape is another, there are too few, or one is not finite.
     """
-    x = np.array(samples.detach().double().cpu() if isinstance(samples, Tensor) else samples, dtype=np.float64)
+    x = np.asarray(
+        samples.detach().double().cpu().numpy() if isinstance(samples, Tensor) else samples, dtype=np.float64
+    )
     if x.ndim != 1:
         raise ValueError(f"samples must have shape (m,), not {x.shape}: give one column, one direction, at a time")
     if len(x) < least:

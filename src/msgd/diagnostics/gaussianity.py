@@ -40,7 +40,7 @@ def gaussianity(samples: ArrayLike | Tensor) -> Gaussianity:
     gives weight to the tails. The p-value is the formula of D'Agostino and Stephens for estimated mean and variance:
     below 1/2 it is right to 0.005 from m = 100 on (0.01 from m = 20), and to about a tenth of itself down to 0.001,
     with no upper limit of m; above 1/2, where nothing is decided, to 0.03. Very small ones are extrapolated, and end at
-    3e−24. A law that is only nearly normal is rejected in the end as m grows; `excess_kurtosis` says how far it is.
+    4e−24. A law that is only nearly normal is rejected in the end as m grows; `excess_kurtosis` says how far it is.
 
     Args:
         samples: independent within a column, shape (m,) or (m, k), m ≥ 8; see `noise_along`.

@@ -117,7 +117,7 @@ def hessian_trace(matrix: GradientMatrix, *, draws: int, seed: int = 0, level: f
 
     Raises:
         TypeError: ``draws`` is no integer.
-        ValueError: ``draws`` < 2, or ``level`` is no probability.
+        ValueError: ``draws`` < 2, ``level`` is no probability, or the Hessian is not finite.
 
     Example:
         >>> model = torch.nn.Linear(2, 1, bias=False)
@@ -135,14 +135,14 @@ def hessian_trace(matrix: GradientMatrix, *, draws: int, seed: int = 0, level: f
     basis, within = None, 0.0
     if sketched:
         signs = torch.stack([_signs(matrix, seed, step) for step in range(sketched)], dim=1)
-        basis = torch.linalg.qr(matrix.hessian_product(signs))[0]
-        within = float((basis * matrix.hessian_product(basis)).double().sum())
+        basis = torch.linalg.qr(_curved(matrix, signs))[0]
+        within = float((basis * _curved(matrix, basis)).double().sum())
     samples = []
     for step in range(sketched, draws - sketched):
         z = _signs(matrix, seed, step)
         if basis is not None:
             z -= basis @ (basis.t() @ z)
-        samples.append(within + float((z * matrix.hessian_product(z)).double().sum()))
+        samples.append(within + float((z * _curved(matrix, z)).double().sum()))
     return mean_of(samples, level)
 
 
@@ -151,7 +151,8 @@ def loss_change(matrix: GradientMatrix, size: float, *, draws: int, seed: int = 
 
     The mean over draws of ``(L(θ + δ) + L(θ − δ))/2 − L(θ)``, two forward passes each. Unbiased, since −δ has the law
     of δ; the pair has no odd terms of L, such as ḡ·δ, and so less variance. For a small size it is ``size²·Tr(H)/2``,
-    up to terms of order size⁴. The parameters are not touched: the model is called with others in their place.
+    up to terms of order size⁴; small is what flips no ReLU, since H knows nothing of kinks. The parameters are not
+    touched: the model is called with others in their place.
 
     It is not invariant: where layers can be rescaled without changing the function, so can the loss change for a given
     size (Dinh et al. 2017, arXiv 1703.04933); compare it within one parametrisation. The expected ‖δ‖² is size²·d. In
@@ -196,6 +197,13 @@ def loss_change(matrix: GradientMatrix, size: float, *, draws: int, seed: int = 
     return mean_of(samples, level)
 
 
+def _curved(matrix: GradientMatrix, v: Tensor) -> Tensor:
+    product = matrix.hessian_product(v)
+    if not bool(product.isfinite().all()):
+        raise ValueError("the Hessian is not finite: has training diverged?")
+    return product
+
+
 def _signs(matrix: GradientMatrix, seed: int, step: int) -> Tensor:
     signs = generator(seed, step).integers(0, 2, size=matrix.shape[0]) * 2.0 - 1.0
     return torch.from_numpy(signs).to(matrix.device, matrix.dtype)
@@ -207,20 +215,24 @@ def _dense(matrix: GradientMatrix) -> tuple[NDArray[np.float64], NDArray[np.floa
     for start in range(0, d, _COLUMNS):
         columns = torch.zeros(d, min(_COLUMNS, d - start), dtype=matrix.dtype, device=matrix.device)
         columns[start : start + columns.shape[1]].fill_diagonal_(1.0)
-        blocks.append(matrix.hessian_product(columns).double().cpu())
+        blocks.append(_curved(matrix, columns).double().cpu())
     hessian = torch.cat(blocks, dim=1)
-    if not hessian.isfinite().all():
-        raise ValueError("the Hessian is not finite: has training diverged?")
     values, vectors = torch.linalg.eigh((hessian + hessian.t()) / 2)
     return values.numpy(), vectors.numpy()
 
 
 def _lanczos(matrix: GradientMatrix, k: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     d = matrix.shape[0]
-    operator = numpy_operator((d, d), matrix, matrix.hessian_product, matrix.hessian_product)
-    start = generator(0, 0).standard_normal(d).astype(operator.dtype)
+    start = generator(0, 0).standard_normal(d)
+    if not _curved(matrix, torch.from_numpy(start).to(matrix.device, matrix.dtype)).any():  # which ARPACK does not take
+        return np.zeros(k), np.eye(d, k)
+
+    def product(v: Tensor) -> Tensor:
+        return _curved(matrix, v)
+
+    operator = numpy_operator((d, d), matrix, product, product)
     try:
-        values, vectors = eigsh(operator, k, which="LA", v0=start)
+        values, vectors = eigsh(operator, k, which="LA", v0=start.astype(operator.dtype))
     except ArpackNoConvergence as error:
         raise RuntimeError(
             f"Lanczos found {len(error.eigenvalues)} of {k} eigenvalues: use a smaller k, or a model in float64"
