@@ -105,7 +105,8 @@ def measure(
 ) -> None:
     """Measure the noise of finished runs: covariance, noise scale, tails, sharpness.
 
-    Writes measurements.json and the report. What is measured already is skipped when the same command is given again.
+    By default of the first seed of each method, at every step that is kept. Writes measurements.json and the report.
+    What is measured already is skipped when the same command is given again.
     """
     with _clear_errors():
         _measure(target, at, what, cost, methods, seeds, jobs, device, data_dir)
