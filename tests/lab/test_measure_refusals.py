@@ -132,9 +132,9 @@ def test_bad_input_is_one_line(copy, other, fashion_mnist, tmp_path, capsys, nam
     assert len(errors.splitlines()) == 1
     assert errors.startswith("msgd: ")
     after = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
-    assert {path for path in after if after[path] != before.get(path)} <= {copy / measurements.FILE, copy / ".lock"}
-    assert (copy / measurements.FILE).is_dir() or name == "damaged measurements" or entries_of(copy) <= {("sgd", 0)}
-
-
-def entries_of(out):
-    return {(m["method"], m["step"]) for m in entries(out)} if (out / measurements.FILE).exists() else set()
+    changed = {path for path in after if after[path] != before.get(path)} - {copy / ".lock"}
+    if name == "another recipe's checkpoint":  # only its loss gives it away, when it is its turn
+        assert changed == {copy / measurements.FILE}
+        assert {m["step"] for m in entries(copy)} == {0, 10}
+    else:
+        assert changed == set()

@@ -63,13 +63,13 @@ def measure(
     wanted = find_points(results, out, folder, request)
     with runs.locked(out):
         loaded = _load(wanted, data_dir, results)
-        first = wanted[0]
-        d = sum(p.numel() for p in network(first, loaded[first.run.data_seed], "cpu").parameters())
+        # Every file is checked before anything is measured, so that a damaged one costs no work.
+        d = {sum(p.numel() for p in network(each, loaded[each.run.data_seed], "cpu").parameters()) for each in wanted}
         before = measurements.read(out)
         finished = [done.run for done in results.finished]
         kept = measurements.kept(before, finished) if before else []
         about = environment.describe(device)
-        measured = Measurements(recipe=results.name, n=first.run.n, d=d, environment=about, measurements=kept)
+        measured = Measurements(recipe=results.name, n=wanted[0].run.n, d=d.pop(), environment=about, measurements=kept)
         jobs = [(point, todo) for point in wanted if (todo := _missing(point, request, kept))]
         console.print(
             f"{plural(len(wanted), 'checkpoint')} of {plural(len({p.run.method for p in wanted}), 'method')}, "
