@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ def in_parallel(calls: list[Any], ended: Callable[[Any], None], *, workers: int)
         except KeyboardInterrupt:
             # joblib's thread may find its work gone, and would print a traceback that tells the user nothing.
             threading.excepthook = lambda _: None
+            warnings.filterwarnings("ignore", message=".*tasks have been successfully executed")
             raise
         finally:  # also at the end: idle workers would be waited for when the process exits
             if workers > 1:
