@@ -12,7 +12,11 @@ from torch.nn import functional as F
 from msgd import noise
 
 ROOT = Path(__file__).parents[1]
-SHOWS = {"large_batch.py": "accuracy", "least_squares.py": "expected loss"}  # what each example prints
+SHOWS = {
+    "large_batch.py": "accuracy",
+    "least_squares.py": "expected loss",
+    "probe.py": "noise scale",
+}  # what each example prints
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 

@@ -78,7 +78,7 @@ def run(
         changes |= {key: value for key, value in (("seeds", seeds), ("steps", steps)) if value is not None}
         if tune is not None:
             changes["tune.lr"] = _rates(tune)
-        names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
+        names = None if methods is None else _names(methods)
         _run(recipe, out, names, changes, jobs, device, data_dir)
 
 
@@ -87,6 +87,31 @@ def report(folder: FolderArgument) -> None:
     """Write report.html and results.json anew from the finished runs in a folder."""
     with _clear_errors():
         _conclude(folder, _console())
+
+
+@app.command()
+def measure(
+    target: Annotated[
+        Path, typer.Argument(help="A folder that msgd run wrote, a run in it, or one of its checkpoints.")
+    ],
+    at: Annotated[str | None, typer.Option(help="Only these steps, as 0,300.", show_default="all kept")] = None,
+    what: Annotated[
+        str | None, typer.Option(help="Some of covariance,noise-scale,tails,sharpness.", show_default="all")
+    ] = None,
+    cost: Annotated[str, typer.Option(help="How much of each: cheap, medium or full.")] = "cheap",
+    methods: Annotated[str | None, typer.Option(help="Only these methods, as a,b.", show_default="all")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="The first so many seeds of each method.")] = 1,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="the cores")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+) -> None:
+    """Measure the noise of finished runs: covariance, noise scale, tails, sharpness.
+
+    By default of the first seed of each method, at every step that is kept. Writes measurements.json and the report.
+    What is measured already is skipped when the same command is given again.
+    """
+    with _clear_errors():
+        _measure(target, at, what, cost, methods, seeds, jobs, device, data_dir)
 
 
 @app.command()
@@ -161,6 +186,10 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             table[key] = value  # a string without quotes
     return table
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _rates(text: str) -> list[float]:
@@ -240,6 +269,46 @@ def _simulate(
     conduct(name, recipe, out, workers=workers or joblib.cpu_count(), console=console)
 
 
+def _measure(
+    target: Path,
+    at: str | None,
+    what: str | None,
+    cost: str,
+    methods: str | None,
+    seeds: int,
+    workers: int | None,
+    device: str,
+    data_dir: Path | None,
+) -> None:
+    import joblib
+
+    from msgd.lab import results
+    from msgd.lab.measure import measure as run_measurements
+    from msgd.lab.noise_tables import noise_notes, noise_rows, shape_rows
+    from msgd.lab.points import locate, request_of
+    from msgd.lab.report import write_report
+
+    request = request_of(at, what, cost, None if methods is None else _names(methods), seeds)
+    out, folder, step = locate(target)
+    gathered, console = results.gather(out), _console()
+    measured = run_measurements(
+        gathered,
+        out,
+        folder,
+        request if step is None else request.only(step),
+        data_dir=data_dir,
+        workers=workers or joblib.cpu_count(),
+        device=_device(device),
+        console=console,
+    )
+    for table in (noise_rows(measured), shape_rows(measured)):
+        _print_table(console, *table)
+    console.print()
+    for sentence in noise_notes(measured):
+        console.print(sentence)
+    console.print(f"\nReport: {write_report(gathered, out)}")
+
+
 def _device(name: str) -> str:
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device: {name!r} is none of auto, cpu, cuda")
@@ -281,19 +350,9 @@ def _conclude(out: Path, console: Console) -> None:
 
 
 def _print_verdicts(gathered: Results | LeastSquaresResults, console: Console) -> None:
-    from rich.table import Table
-
-    from msgd.lab.verdict import LEFT
-
     tables, sentences = _spelled_out(gathered)
     for title, heads, body in tables:
-        table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
-        for head in heads:
-            table.add_column(head, justify="left" if head in LEFT else "right")
-        for row in body:
-            table.add_row(*row)
-        console.print()
-        console.print(table)
+        _print_table(console, heads, body, title=title)
     console.print()
     for sentence in sentences:
         console.print(sentence)
@@ -316,3 +375,19 @@ def _spelled_out(gathered: Results | LeastSquaresResults) -> tuple[list[Shown], 
         planes = [(phase.method, *phase_rows(phase)) for phase in phases(gathered)]
         return [*planes], [*phase_notes(gathered), *notes(gathered)]
     return [(None, columns(gathered), rows(gathered))], [*answers(gathered), *notes(gathered)]
+
+
+def _print_table(
+    console: Console, heads: Sequence[str], body: Sequence[Sequence[str]], title: str | None = None
+) -> None:
+    from rich.table import Table
+
+    from msgd.lab.verdict import LEFT
+
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, justify="left" if head in LEFT else "right")
+    for row in body:
+        table.add_row(*row)
+    console.print()
+    console.print(table)

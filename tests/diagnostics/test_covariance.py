@@ -80,6 +80,11 @@ def test_eigenpairs(kind, method, dense):
     found = ours.eigenpairs(K, method=method)
     assert close(found[0], values)
     assert close(ours.eigenvalues(K, method=method), values)
+    few = ours.eigenpairs(K, method=method, vectors=1)
+    assert torch.equal(few[0], found[0])
+    assert close(few[1], found[1][:, :1])
+    with pytest.raises(ValueError, match="use a larger k"):
+        ours.eigenpairs(K, method=method, vectors=K + 1)
     assert close(found[1] * (found[1] * vectors).sum(0).sign(), vectors, 1e-8)
     assert ours.stable_rank(method=method) == pytest.approx(float(expected.trace() / values[0]), rel=1e-10)
 

@@ -4,12 +4,14 @@
 alignment with the Hessian; `simple_noise_scale` is tr C/‖ḡ‖², and `NoiseScaleMeter` measures it inside a training loop.
 `noise_along` draws the noise of a law along directions; `gaussianity`, `excess_kurtosis`, `hill` and `block_index` say
 what class of noise it is. `hessian_eigenvalues`, `hessian_trace` and `loss_change` measure how sharp a minimum is.
+`Probe` looks at the noise every so many steps of any training loop.
 """
 
 from msgd.diagnostics.covariance import Covariance, mean_square, trace_estimate
 from msgd.diagnostics.estimate import Estimate
 from msgd.diagnostics.gaussianity import Gaussianity, gaussianity
 from msgd.diagnostics.noise_scale import NoiseScale, NoiseScaleMeter, curved_noise_scale, simple_noise_scale
+from msgd.diagnostics.probe import Probe, ProbeRecord
 from msgd.diagnostics.projections import gradients_along, noise_along, random_directions
 from msgd.diagnostics.sharpness import hessian_eigenpairs, hessian_eigenvalues, hessian_trace, loss_change
 from msgd.diagnostics.subspaces import subspace_cosines
@@ -21,6 +23,8 @@ __all__ = [
     "Gaussianity",
     "NoiseScale",
     "NoiseScaleMeter",
+    "Probe",
+    "ProbeRecord",
     "block_index",
     "curved_noise_scale",
     "excess_kurtosis",

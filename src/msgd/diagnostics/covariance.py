@@ -137,7 +137,7 @@ class Covariance:
         """
         return torch.from_numpy(self._leading(k, method)[0])
 
-    def eigenpairs(self, k: int, *, method: Method = "auto") -> tuple[Tensor, Tensor]:
+    def eigenpairs(self, k: int, *, method: Method = "auto", vectors: int | None = None) -> tuple[Tensor, Tensor]:
         """The k largest eigenvalues and their eigenvectors.
 
         Both methods work on the n×n matrix AᵀA, so that until the vectors are formed memory grows with n, not with d.
@@ -147,18 +147,21 @@ class Covariance:
             method: "gram": from all n² products of the gradients, which takes memory for n² numbers. "lanczos": the
                 implicitly restarted Lanczos iteration (ARPACK), with a product with G and one with Gᵀ for each of its
                 steps; k < n. "auto": "gram" where n ≤ 500 or k = n.
+            vectors: number of eigenvectors that are formed, those of the largest eigenvalues; None: all k.
 
         Returns:
             Eigenvalues in decreasing order, shape (k,), float64, on the CPU, those beyond the numerical rank 0. Unit
-            eigenvectors as columns, shape (d, k), where the parameters are and in their dtype, 0 where the eigenvalue
-            is; the example with the largest share in one has a positive share.
+            eigenvectors as columns, shape (d, vectors), where the parameters are and in their dtype, 0 where the
+            eigenvalue is; the example with the largest share in one has a positive share.
 
         Raises:
-            TypeError: ``k`` is no integer.
-            ValueError: ``k`` or ``method`` is not possible.
+            TypeError: a number is no integer.
+            ValueError: ``k``, ``vectors`` or ``method`` is not possible.
         """
+        if vectors is not None and whole("vectors", vectors) > k:
+            raise ValueError(f"{k} eigenpairs have no {vectors} vectors: use a larger k")
         values, shares = self._leading(k, method)
-        return torch.from_numpy(values), self.matrix @ self._spread(self._tensor(shares))
+        return torch.from_numpy(values), self.matrix @ self._spread(self._tensor(shares[:, :vectors]))
 
     def stable_rank(self, *, method: Method = "auto") -> float:
         """Trace over largest eigenvalue: 1 for rank one, d for the identity; that of A is ‖A‖²_F/‖A‖²₂.

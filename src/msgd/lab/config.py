@@ -99,6 +99,7 @@ class Recipe(BaseModel):
     steps: Count
     eval_every: Count
     checkpoint_every: Count = 500
+    snapshots: list[Count] = []  #: after these steps the parameters are kept, for `msgd measure`
     lr_drops: list[Count] = []  #: after these steps the learning rate is multiplied by ``lr_drop``
     lr_drop: Annotated[float, Field(gt=0, lt=1)] = 0.1
     pixels: Pixels = "unit"

@@ -16,12 +16,20 @@ COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 
-def _colours(results: Results) -> dict[str, str]:
+def colours(results: Results) -> dict[str, str]:
+    """The colour of each method."""
     return {method: COLOURS[min(i, len(COLOURS) - 1)] for i, method in enumerate(results.by_method())}
 
 
-def layout(figure: Any, *, x: str, y: str, height: int) -> Any:
-    """Give a figure the report's fonts, margins and axes."""
+def layout(figure: Any, *, x: str, y: str, height: int) -> None:
+    """Give a figure the report's looks.
+
+    Args:
+        figure: is changed.
+        x: title of the axis.
+        y: likewise.
+        height: in pixels.
+    """
     figure.update_layout(
         template="simple_white",
         height=height,
@@ -32,12 +40,11 @@ def layout(figure: Any, *, x: str, y: str, height: int) -> Any:
     )
     figure.update_xaxes(title=x)
     figure.update_yaxes(title=y, gridcolor="#ececec", showgrid=True)
-    return figure
 
 
 def curves(results: Results, metric: str) -> Any:
     """Draw a metric over steps: a line for each method, and a band for its 95% interval over seeds."""
-    figure, colours = go.Figure(), _colours(results)
+    figure, colour_of = go.Figure(), colours(results)
     percent = metric.endswith("accuracy")
     for method, done in results.by_method().items():
         steps, centre, low, high = _band(done, metric)
@@ -50,7 +57,7 @@ def curves(results: Results, metric: str) -> Any:
                 x=steps + steps[::-1],
                 y=high + low[::-1],
                 fill="toself",
-                fillcolor=colours[method],
+                fillcolor=colour_of[method],
                 opacity=0.12,
                 line={"width": 0},
                 mode="lines",
@@ -63,7 +70,7 @@ def curves(results: Results, metric: str) -> Any:
             y=centre,
             name=method,
             mode="lines",
-            line={"color": colours[method], "width": 2},
+            line={"color": colour_of[method], "width": 2},
             legendgroup=method,
             hovertemplate=method + ": %{y:.4g} at step %{x}<extra></extra>",
         )
@@ -89,7 +96,7 @@ def _band(done: list[FinishedRun], metric: str) -> tuple[list[int], list[float],
 
 def endpoints(results: Results) -> Any:
     """Draw a point for each run's endpoint, beside the method's mean and its 95% interval."""
-    figure, colours = go.Figure(), _colours(results)
+    figure, colour_of = go.Figure(), colours(results)
     for place, (method, by_seed) in enumerate(results.scores().items()):
         values = [100 * value for value in by_seed.values()]
         spots = [place - 0.12 + 0.2 * (i / max(1, len(values) - 1) - 0.5) for i in range(len(values))]
@@ -97,7 +104,7 @@ def endpoints(results: Results) -> Any:
             x=spots,
             y=values,
             mode="markers",
-            marker={"color": colours[method], "size": 7, "opacity": 0.65},
+            marker={"color": colour_of[method], "size": 7, "opacity": 0.65},
             text=[f"seed {seed}" for seed in by_seed],
             hovertemplate=method + ", %{text}: %{y:.2f}<extra></extra>",
             showlegend=False,
@@ -108,7 +115,7 @@ def endpoints(results: Results) -> Any:
             y=[mean],
             error_y={"type": "data", "array": [high - mean], "thickness": 2, "width": 6},
             mode="markers",
-            marker={"color": colours[method], "size": 11, "symbol": "diamond"},
+            marker={"color": colour_of[method], "size": 11, "symbol": "diamond"},
             hovertemplate=method + ": mean %{y:.2f}<extra></extra>",
             showlegend=False,
         )
@@ -120,7 +127,7 @@ def endpoints(results: Results) -> Any:
 
 def differences(results: Results) -> Any:
     """Draw each method's difference from the reference with its 95% interval, over the margin."""
-    figure, colours = go.Figure(), _colours(results)
+    figure, colour_of = go.Figure(), colours(results)
     shown = [c for c in results.comparisons if c.ci_low is not None and c.ci_high is not None]
     margin = 100 * results.recipe.margin
     reach = 1.1 * max([margin, *(abs(100 * end) for c in shown for end in (c.ci_low or 0, c.ci_high or 0))])
@@ -137,7 +144,7 @@ def differences(results: Results) -> Any:
                 "width": 6 - width,
             },
             mode="markers",
-            marker={"color": colours[c.method], "size": 11},
+            marker={"color": colour_of[c.method], "size": 11},
             hovertemplate=f"{c.method}: " + "%{x:+.2f} points<extra></extra>",
             showlegend=False,
         )

@@ -46,6 +46,7 @@ class Run:
     noise: ParameterNoise | None = None
     penalty: Penalty | None = None
     checkpoint_every: int = dataclasses.field(default=500, compare=False)
+    snapshots: tuple[int, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def stream(self) -> int:
@@ -122,12 +123,13 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
         }
     runs = []
     for name, run in first.items():
-        # A longer run is evaluated as often, and drops its rate at the same fractions.
+        # A longer run is evaluated and kept as often, and drops its rate at the same fractions.
         stretch = run.steps / recipe.steps
         spaced = dataclasses.replace(
             run,
             eval_every=recipe.methods[name].eval_every or max(1, round(recipe.eval_every * stretch)),
             lr_drops=tuple(round(drop * stretch) for drop in recipe.lr_drops),
+            snapshots=tuple(sorted({max(1, round(step * stretch)) for step in recipe.snapshots})),
         )
         runs += [
             dataclasses.replace(spaced, seed=seed, data_digest=digests[(seed - first_seed) % len(digests)])

@@ -11,8 +11,11 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel
 
-from msgd.lab import runs
+from msgd.lab import measurements, runs
 from msgd.lab.figures import FONT, curves, differences, endpoints, heat_map
+from msgd.lab.measurements import Measurement
+from msgd.lab.noise_page import noise_plots
+from msgd.lab.noise_tables import noise_notes, noise_rows, shape_rows
 from msgd.lab.phase import phase_notes, phase_rows, phases
 from msgd.lab.results import Results
 from msgd.lab.verdict import LEFT, answers, columns, endpoint_text, notes, plural, rows
@@ -25,8 +28,9 @@ noise the law has.</p>"""
 STYLE = """
 body { font: 16px/1.5 FONT; color: #222; background: #fff; max-width: 1180px; margin: 2rem auto; padding: 0 1.5rem }
 h1 { font-size: 1.6rem; margin-bottom: .3rem } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem }
+h3 { font-size: 1rem; margin: 1.6rem 0 .4rem }
 p { max-width: 50rem; margin: .5rem 0 } .answer { font-size: 1.05rem } .note { color: #555; font-size: .92rem }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
+table { border-collapse: collapse; margin: .6rem 0; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .75rem .3rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e4e4 }
 th { border-bottom: 1px solid #888; font-weight: 600 }
 .left { text-align: left } .law { white-space: normal; max-width: 22rem }
@@ -49,17 +53,23 @@ def write_report(results: Results, out: Path) -> Path:
 
     Returns:
         The file.
+
+    Raises:
+        UserError: ``measurements.json`` is there and damaged.
     """
     path = out / "report.html"
-    runs.write_atomically(path, page(results).encode())
+    measured = measurements.read(out)
+    current = measurements.current(measured, [done.run for done in results.finished]) if measured else []
+    runs.write_atomically(path, page(results, current).encode())
     return path
 
 
-def page(results: Results) -> str:
+def page(results: Results, measured: Sequence[Measurement] = ()) -> str:
     """Compose the report.
 
     Args:
         results: an experiment's, with at least one finished run.
+        measured: what was measured of its noise.
 
     Returns:
         A complete HTML page that needs nothing else.
@@ -89,6 +99,7 @@ Accuracies in percent, differences in points.</p>
 {legend}
 {_tuning(results)}
 {body}
+{_noise(results, measured)}
 {made(results.recipe, results.environment)}
 </body></html>
 """
@@ -149,6 +160,21 @@ def _tuning(results: Results) -> str:
     )
 
 
+def _noise(results: Results, measured: Sequence[Measurement]) -> str:
+    if not measured:
+        return ""
+    tables = "".join(
+        f"<div class=wide>{html_table(*table)}</div>" for table in (noise_rows(measured), shape_rows(measured))
+    )
+    said = "".join(f"<p class=note>{escape(note)}</p>" for note in noise_notes(measured))
+    plots = "".join(_plot("h3", *plot, first=False) for plot in noise_plots(results, measured))
+    return f"<h2>The noise, measured</h2>{tables}{said}{plots}"
+
+
+def _plot(head: str, name: str, caption: str, figure: Any, *, first: bool) -> str:
+    return f"<{head}>{escape(name)}</{head}><p class=note>{escape(caption)}</p>{_html(figure, first=first)}"
+
+
 def _table(results: Results) -> str:
     heads = columns(results)
     return html_table(heads, rows(results))
@@ -184,10 +210,7 @@ def figures_html(plots: Sequence[tuple[str, str, Any]]) -> str:
     Returns:
         HTML; the first figure brings the script that all need.
     """
-    return "".join(
-        f"<h2>{escape(name)}</h2><p class=note>{escape(caption)}</p>{_html(figure, first=number == 0)}"
-        for number, (name, caption, figure) in enumerate(plots)
-    )
+    return "".join(_plot("h2", *plot, first=number == 0) for number, plot in enumerate(plots))
 
 
 def _html(figure: Any, *, first: bool) -> str:

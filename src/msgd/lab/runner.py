@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,38 +86,39 @@ def execute(
         KeyboardInterrupt: at Ctrl-C, once the workers are gone; what they checkpointed stays.
         UserError: from a worker.
     """
-    # glibc gives the memory of a step back to the system and takes it again at the next one; workers inherit this.
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
     calls = [
         joblib.delayed(_work)(number, job.run, data[job.run.data_seed], job.folder, device, environment, os.getpid())
         for number, job in enumerate(jobs)
     ]
     with _progress(jobs, console, measured) as finished:
-        in_processes(calls, workers=workers, finished=lambda number: finished(jobs[number]))
+        in_parallel(calls, lambda number: finished(jobs[number]), workers=workers)
 
 
-def in_processes(calls: list[Any], *, workers: int, finished: Callable[[Any], None]) -> None:
-    """Carry out calls in processes of their own, on one thread each.
+def in_parallel(calls: list[Any], ended: Callable[[Any], None], *, workers: int) -> None:
+    """Make delayed calls in processes of one thread each.
 
     Args:
-        calls: of `joblib.delayed`.
-        workers: processes at a time; 1 works in this process.
-        finished: called with what a call returned, as soon as it has.
+        calls: from `joblib.delayed`.
+        ended: is called with what each call returns, in the order in which they end.
+        workers: processes at a time; 1 makes the calls in this process.
 
     Raises:
         KeyboardInterrupt: at Ctrl-C, once the workers are gone.
     """
+    # glibc gives the memory of a step back to the system and takes it again at the next one; workers inherit this.
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
     workers = min(workers, len(calls))
     with joblib.parallel_config("loky", inner_max_num_threads=1, initializer=_ignore_ctrl_c):
         parallel = joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
         results = parallel(calls)
         try:
             for result in results:
-                finished(result)
+                ended(result)
         except KeyboardInterrupt:
             # joblib's thread may find its work gone, and would print a traceback that tells the user nothing.
             threading.excepthook = lambda _: None
+            warnings.filterwarnings("ignore", message=".*tasks have been successfully executed")
             raise
         finally:  # also at the end: idle workers would be waited for when the process exits
             if workers > 1:

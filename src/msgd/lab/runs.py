@@ -1,8 +1,9 @@
 """The folder of one run: what it holds, how it is written so that a kill at any moment loses nothing.
 
 ``config.toml`` says which run it is; ``environment.json`` where it ran; ``metrics.jsonl`` has a line for each
-evaluation; ``checkpoint.safetensors`` the parameters and momenta at the last checkpoint. The metrics are on disk before
-the checkpoint that follows them, and a checkpoint replaces the one before in one step. No pickle is ever loaded.
+evaluation; ``checkpoint.safetensors`` the parameters and momenta at the last checkpoint; ``snapshots/STEP.safetensors``
+the parameters after the steps that the recipe keeps. Metrics and snapshots are on disk before the checkpoint that
+follows them, and a checkpoint replaces the one before in one step. No pickle is ever loaded.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     metadata = {
         "step": str(checkpoint.step),
         "seconds": repr(checkpoint.seconds),
-        "crc32": _crc32(checkpoint.tensors),
+        "crc32": crc32(checkpoint.tensors),
     }
     write_atomically(folder / "checkpoint.safetensors", safetensors.torch.save(checkpoint.tensors, metadata))
 
@@ -156,20 +157,86 @@ def read_checkpoint(folder: Path, *, tensors: bool = True) -> Checkpoint | None:
     path = folder / "checkpoint.safetensors"
     if not path.exists():
         return None
+    metadata, loaded = _read_tensors(path, folder, tensors=tensors)
+    try:
+        return Checkpoint(int(metadata["step"]), float(metadata["seconds"]), loaded)
+    except (KeyError, ValueError) as error:
+        raise UserError(_damage(path, folder, error)) from error
+
+
+def write_snapshot(run: Run, folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
+    """Keep the parameters after a step; a step that is trained again writes the same again.
+
+    Args:
+        run: whose they are.
+        folder: its folder.
+        step: after which they are.
+        tensors: the state of training, of which momenta and noise are left out.
+    """
+    model = {name: value for name, value in tensors.items() if name.startswith("model.")}
+    metadata = {"step": str(step), "run": fingerprint(run), "crc32": crc32(model)}
+    path = folder / "snapshots" / f"{step}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, safetensors.torch.save(model, metadata))
+
+
+def snapshot_steps(folder: Path) -> list[int]:
+    """The steps whose parameters a run's folder keeps as snapshots, in order."""
+    names = (path.stem for path in (folder / "snapshots").glob("*.safetensors"))
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def read_snapshot(run: Run, folder: Path, step: int) -> dict[str, Tensor]:
+    """Read a snapshot.
+
+    Args:
+        run: whose it must be.
+        folder: its folder.
+        step: after which it was taken.
+
+    Returns:
+        The tensors of the model, by name.
+
+    Raises:
+        UserError: it is missing, damaged, or of another run.
+    """
+    path = folder / "snapshots" / f"{step}.safetensors"
+    metadata, loaded = _read_tensors(path, folder)
+    if metadata.get("step") != str(step) or metadata.get("run") != fingerprint(run):
+        raise UserError(f"{path} is of another run or step: delete it, or {folder} to train this run again")
+    return loaded
+
+
+def fingerprint(run: Run) -> str:
+    """A checksum of all that decides a run's result."""
+    return f"{zlib.crc32(tomli_w.dumps(run.identity()).encode()):08x}"
+
+
+def _read_tensors(path: Path, folder: Path, *, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata: dict[str, str] = file.metadata() or {}
             loaded = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
-        checkpoint = Checkpoint(int(metadata["step"]), float(metadata["seconds"]), loaded)
-        damage = "wrong checksum" if tensors and metadata["crc32"] != _crc32(loaded) else None
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        damage = str(error)
-    if damage is not None:
-        raise UserError(f"{path} is damaged ({damage}): delete {folder} to train this run again")
-    return checkpoint
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(_damage(path, folder, error)) from error
+    if tensors and metadata.get("crc32") != crc32(loaded):
+        raise UserError(_damage(path, folder, "wrong checksum"))
+    return metadata, loaded
 
 
-def _crc32(tensors: dict[str, Tensor]) -> str:
+def _damage(path: Path, folder: Path, what: object) -> str:
+    return f"{path} is damaged ({what}): delete {folder} to train this run again"
+
+
+def crc32(tensors: dict[str, Tensor]) -> str:
+    """A checksum of tensors and their names.
+
+    Args:
+        tensors: by name.
+
+    Returns:
+        Eight hexadecimal digits.
+    """
     crc = 0
     for name in sorted(tensors):
         crc = zlib.crc32(name.encode(), crc)

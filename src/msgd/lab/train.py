@@ -244,6 +244,8 @@ def train(
             done = stop
             if done in run.evaluations:
                 runs.append_record(folder, _record(done, model, train_set, test_set))
+            if done in run.snapshots and done < run.steps:  # at the end the checkpoint has them
+                runs.write_snapshot(run, folder, done, trainer.state())
             if done % run.checkpoint_every == 0 or done == run.steps:
                 runs.write_checkpoint(folder, runs.Checkpoint(done, seconds, trainer.state()))
             if not go_on():
@@ -279,7 +281,7 @@ def _stops(run: Run, done: int) -> list[int]:
     """The steps at which training pauses: to evaluate, to save, and at least every `STRETCH` steps."""
     often = range(done - done % STRETCH + STRETCH, run.steps, STRETCH)
     saves = range(0, run.steps, run.checkpoint_every)
-    return sorted(stop for stop in {*run.evaluations, *saves, *often} if stop > done)
+    return sorted(stop for stop in {*run.evaluations, *saves, *run.snapshots, *often} if done < stop <= run.steps)
 
 
 def _record(

@@ -93,7 +93,7 @@ def tuning_runs(recipe: Recipe, data: Mapping[int, Data], out: Path) -> list[tup
     planned = []
     for lr in sorted(set(recipe.tune.lr)):
         methods = {name: method.model_copy(update={"lr": lr}) for name, method in tuned.items()}
-        at_rate = recipe.model_copy(update={"methods": methods, "seeds": recipe.tune.seeds})
+        at_rate = recipe.model_copy(update={"methods": methods, "seeds": recipe.tune.seeds, "snapshots": []})
         digests = [part.digest() for part in data.values()]
         trials = resolve(at_rate, n=next(iter(data.values())).n, digests=digests, first_seed=FIRST_SEED)
         planned += [(run, runs.folder_of(run, out / "tuning" / f"lr-{lr:g}")) for run in trials]

@@ -20,7 +20,7 @@ from msgd.lab.least_squares.recipe import LeastSquaresRecipe
 from msgd.lab.least_squares.simulate import Array, Simulation, data, losses, planned
 from msgd.lab.reading import check_kind
 from msgd.lab.results import describe_experiment
-from msgd.lab.runner import in_processes
+from msgd.lab.runner import in_parallel
 from msgd.lab.verdict import plural
 from msgd.theory import LeastSquares
 
@@ -138,7 +138,7 @@ def _execute(
         for simulation, part in jobs
     ]
     with bar:
-        in_processes(calls, workers=workers, finished=finished)
+        in_parallel(calls, finished, workers=workers)
 
 
 def _work(simulation: Simulation, recorded: list[int], part: range, path: Path, parent: int) -> str:

@@ -1,0 +1,139 @@
+"""The noise of the gradient, looked at every so many steps of anybody's training loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from msgd.checks import whole
+from msgd.diagnostics.covariance import Covariance, mean_square
+from msgd.gradient_matrix import GradientMatrix
+from msgd.per_example import LossFunction
+
+
+@dataclass(frozen=True)
+class ProbeRecord:
+    """What a `Probe` found at one step; all numbers but the step are nan where the loss is not finite.
+
+    Args:
+        step: of training.
+        loss: mean loss of the probe's examples.
+        trace: tr C, the total variance of one example's gradient.
+        mean_square: ‖ḡ‖²; with a population it is an estimate, which may be negative.
+        noise_scale: tr C/‖ḡ‖², in examples; infinite where ‖ḡ‖² is not positive.
+        eigenvalue: the largest eigenvalue of C of the probe's examples.
+    """
+
+    step: int
+    loss: float
+    trace: float
+    mean_square: float
+    noise_scale: float
+    eigenvalue: float
+
+
+class Probe:
+    """Measures the noise of the gradient on fixed examples every so many steps, and leaves the training alone.
+
+    With C and ḡ of the m examples given, a record has ``tr C``, ``‖ḡ‖²``, their ratio, the noise scale, and λ₁(C). If
+    the examples were drawn at random without replacement from N, ``population=N`` makes it a statement on those: of all
+    subsets of m, ``S = tr C_m·m(N − 1)/((m − 1)N)`` and ``Q = ‖ḡ_m‖² − S·(N − m)/(m(N − 1))`` have the means tr C and
+    ‖ḡ‖² of the N, since m/(m − 1)·C_m is unbiased for N/(N − 1)·C, and ḡ_m has the variance
+    ``tr C·(N − m)/(m(N − 1))``. Without it the noise scale of a sample can hardly exceed m.
+
+    A measurement costs as much as about six gradients of the mean loss of the m examples (the loss 1/3, tr C two, ‖ḡ‖²
+    one, λ₁ two to three; 45 where m > 500, which takes Lanczos). Beside steps of b examples it slows training by a
+    share of ``6·m/(b·every)``, and by more on small networks, where single gradients are slow.
+
+    The model is measured in eval mode, without dropout and with BatchNorm's running statistics, and each module's mode
+    is put back. Parameters, their ``.grad``, buffers and random generators are left as they were.
+
+    Args:
+        model: in float32 or float64, as in `msgd.GradientMatrix`.
+        loss_fn: from the model's outputs and the targets to one loss for each example, shape (m,).
+        inputs: of the m ≥ 2 examples, along the first dimension.
+        targets: of the examples.
+        every: measure at steps that are multiples of it, ≥ 1.
+        population: N ≥ m, the number of examples that the m were drawn from; None: the m are all there are.
+
+    Raises:
+        TypeError: a number is no integer, or inputs and targets are no tensors.
+        ValueError: ``every`` < 1, or there are fewer than two examples or more than the population.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.zeros_(model.weight)
+        >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
+        >>> probe = Probe(model, squares, torch.ones(2, 1), torch.tensor([[1.0], [3.0]]), every=10)
+        >>> for step in range(20):
+        ...     _ = probe(step)  # and here a step of training
+        >>> [(record.step, record.trace, record.mean_square) for record in probe.records]
+        [(0, 1.0, 4.0), (10, 1.0, 4.0)]
+
+    References:
+        McCandlish, Kaplan, Amodei et al. 2018, arXiv 1812.06162, for the noise scale; Cochran 1977, "Sampling
+        techniques", chapter 2, for finite populations.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFunction,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        every: int,
+        population: int | None = None,
+    ) -> None:
+        self.every = whole("every", every)
+        self.records: list[ProbeRecord] = []
+        self._model, self._loss_fn, self._inputs, self._targets = model, loss_fn, inputs, targets
+        with _eval_mode(model):
+            m = GradientMatrix(model, loss_fn, inputs, targets).shape[1]  # refuses what has no gradients of its own
+        self.population = m if population is None else whole("population", population)
+        if not 2 <= m <= self.population:
+            raise ValueError(f"{m} examples of {self.population}: give at least 2, and no more than the population has")
+
+    def __call__(self, step: int) -> ProbeRecord | None:
+        """Measure if the step is due, and keep the record.
+
+        Args:
+            step: of training, from 0.
+
+        Returns:
+            The record; None where the step is not due.
+        """
+        if step % self.every:
+            return None
+        with _eval_mode(self._model):
+            record = self._measured(step)
+        self.records.append(record)
+        return record
+
+    def _measured(self, step: int) -> ProbeRecord:
+        matrix = GradientMatrix(self._model, self._loss_fn, self._inputs, self._targets)
+        loss = matrix.mean_loss()
+        if not math.isfinite(loss):
+            return ProbeRecord(step, loss, *[math.nan] * 4)
+        covariance, m, n = Covariance(matrix), matrix.shape[1], self.population
+        eigenvalue = float(covariance.eigenvalues(1)[0])
+        trace = covariance.trace() * m * (n - 1) / ((m - 1) * n)
+        square = mean_square(matrix) - trace * (n - m) / (m * (n - 1))
+        noise_scale = trace / square if square > 0 else math.inf
+        return ProbeRecord(step, loss, trace, square, noise_scale, eigenvalue)
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,52 @@
+"""The gradient matrix with the cost of its products."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from msgd.gradient_matrix import GradientMatrix
+
+
+class CountedMatrix(GradientMatrix):
+    """G with the cost of its products, ``gradients``: in passes, each that of the mean gradient of all n examples.
+
+    G·w and Gᵀ·u count one for each column, H·v three (it differentiates twice), a pass over the per-example gradients
+    one and one more where they are centred, the products of all of them (c + 1)/2 for c chunks, the loss a third. These
+    are numbers of operations: on a small network single gradients take longer than that.
+    """
+
+    gradients: float = 0.0
+
+    def __matmul__(self, w: Tensor) -> Tensor:
+        """G·w."""
+        self.gradients += w.numel() / len(w)
+        return super().__matmul__(w)
+
+    def mean(self) -> Tensor:
+        """ḡ."""
+        self.gradients += 1
+        return super().mean()
+
+    def mean_loss(self, shift: Tensor | None = None) -> float:
+        """The mean loss."""
+        self.gradients += 1 / 3
+        return super().mean_loss(shift)
+
+    def column_norms(self, *, centred: bool = False) -> Tensor:
+        """‖g_i‖."""
+        self.gradients += 1 + centred
+        return super().column_norms(centred=centred)
+
+    def gram(self, *, centred: bool = False) -> Tensor:
+        """GᵀG."""
+        self.gradients += (len(self._held.data.parts) + 1) / 2 + centred
+        return super().gram(centred=centred)
+
+    def hessian_product(self, v: Tensor) -> Tensor:
+        """H·v."""
+        self.gradients += 3 * v.numel() / len(v)
+        return super().hessian_product(v)
+
+    def _adjoint(self, u: Tensor) -> Tensor:
+        self.gradients += u.numel() / len(u)
+        return super()._adjoint(u)

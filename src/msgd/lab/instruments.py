@@ -1,0 +1,297 @@
+"""What `msgd measure` measures of one run after one step, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from msgd.diagnostics import (
+    Covariance,
+    Estimate,
+    block_index,
+    excess_kurtosis,
+    gaussianity,
+    hessian_eigenvalues,
+    hessian_trace,
+    hill,
+    loss_change,
+    mean_square,
+    noise_along,
+    random_directions,
+)
+from msgd.lab.counted import CountedMatrix
+from msgd.lab.measurements import (
+    Cost,
+    CovarianceFound,
+    Direction,
+    Interval,
+    NoiseScaleFound,
+    SharpnessFound,
+    TailsFound,
+)
+from msgd.lab.plan import Run
+from msgd.langevin import SGLD, GLDConst, GLDDiag, GLDDynamic, GLDLeading
+
+SHARE = 0.05  #: of ‖θ‖ that a random perturbation has, for the loss change
+#: probabilities of the quantiles that are kept: equally spaced where normal quantiles are
+SCORES = np.linspace(-3, 3, 41)
+
+
+@dataclass(frozen=True)
+class Level:
+    """How much is measured.
+
+    Args:
+        k: eigenvalues of C.
+        alignment: draws for Tr(H·C); 0: it is left out; None: it is exact, at n Hessian-vector products.
+        hessian: eigenvalues of H.
+        trace: draws for Tr H.
+        change: draws for the loss change.
+        directions: random ones, beside the leading eigenvector of C.
+        draws: of the noise along them.
+    """
+
+    k: int
+    alignment: int | None
+    hessian: int
+    trace: int
+    change: int
+    directions: int
+    draws: int
+
+
+LEVELS: dict[Cost, Level] = {
+    "cheap": Level(k=10, alignment=0, hessian=1, trace=12, change=8, directions=3, draws=1000),
+    "medium": Level(k=20, alignment=64, hessian=5, trace=48, change=32, directions=8, draws=4000),
+    "full": Level(k=20, alignment=None, hessian=20, trace=192, change=128, directions=16, draws=16_000),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A run after one of its steps, laid out to be measured; what two things need is computed once.
+
+    Args:
+        matrix: G of all training examples at the run's parameters.
+        run: whose law it is.
+        step: after which the parameters are.
+        level: how much to measure.
+    """
+
+    matrix: CountedMatrix
+    run: Run
+    step: int
+    level: Level
+
+    @cached_property
+    def covariance(self) -> Covariance:
+        """C."""
+        return Covariance(self.matrix)
+
+    @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Leading eigenvalues of C, and the eigenvector of the first, of shape (d, 1)."""
+        return self.covariance.eigenpairs(min(self.level.k, *self.matrix.shape), vectors=1)
+
+    @cached_property
+    def trace(self) -> float:
+        """Tr C."""
+        return self.covariance.trace()
+
+    @cached_property
+    def mean_square(self) -> float:
+        """‖ḡ‖²."""
+        return mean_square(self.matrix)
+
+    @cached_property
+    def alignment(self) -> Estimate:
+        """Tr(H·C), estimated or exact as the level says."""
+        return self.covariance.hessian_alignment(draws=self.level.alignment)
+
+    @cached_property
+    def curvature(self) -> float:
+        """ḡᵀHḡ."""
+        mean = self.matrix.mean()
+        return float(mean.double() @ self.matrix.hessian_product(mean).double())
+
+
+def measure_covariance(subject: Subject) -> tuple[CovarianceFound, list[str]]:
+    """Measure C, and the noise that a run's method makes of it.
+
+    Args:
+        subject: the run after one of its steps.
+
+    Returns:
+        What was found, and notes.
+    """
+    matrix, run, level = subject.matrix, subject.run, subject.level
+    values = subject.pairs[0].tolist()
+    noise, notes = noise_trace(run, subject.step, subject.trace, subject.mean_square, matrix.shape[0])
+    found = CovarianceFound(
+        eigenvalues=values,
+        trace=subject.trace,
+        mean_square=subject.mean_square,
+        stable_rank=subject.trace / values[0] if values[0] > 0 else None,
+        noise_trace=noise,
+    )
+    if level.alignment != 0:
+        alignment = subject.alignment
+        found.alignment = interval(alignment)
+        moments = run.law.moments(run.n)
+        if math.isfinite(moments.alpha) and run.noise is None and run.penalty is None:
+            scale, shift = moments.alpha / run.n, moments.mean_gradient_coefficient(run.n) * subject.curvature
+            ends = {end: scale * getattr(alignment, end) + shift for end in ("value", "low", "high")}
+            found.noise_alignment = interval(replace(alignment, **ends))
+    return found, notes
+
+
+def noise_trace(run: Run, step: int, trace: float, square: float, d: int) -> tuple[float | None, list[str]]:
+    """The total variance of the noise of a run's gradient: ``(α/n)·tr C + (α/n + β)·‖ḡ‖²``, and what is added to it.
+
+    Args:
+        run: its law, noise and penalty.
+        step: after which the parameters are.
+        trace: tr C there.
+        square: ‖ḡ‖² there.
+        d: number of parameters.
+
+    Returns:
+        The variance, None where there is none or it is not known, and notes on what it is of.
+    """
+    if run.penalty is not None:
+        return 0.0, ["a penalty stands in the noise's place: there is none"]
+    moments = run.law.moments(run.n)
+    if math.isinf(moments.alpha):
+        return None, ["the law has no variance"]
+    notes = ["the law ties steps together: moments are those of one step on its own"] if run.law.correlated else []
+    total = moments.alpha / run.n * trace + moments.mean_gradient_coefficient(run.n) * square
+    if run.noise is None:
+        return max(total, 0.0), notes
+    notes.append("Gaussian noise in parameter space is added: the law of the weights is not all of the noise")
+    if isinstance(run.noise, SGLD):
+        return total + 2 * run.noise.temperature / run.lr_at(step) * d, notes
+    if isinstance(run.noise, GLDConst) and step > 0:
+        return None, [*notes, "its variance is that of step 0"]
+    assert isinstance(run.noise, GLDConst | GLDDynamic | GLDDiag | GLDLeading)
+    return total + trace / run.noise.b, notes
+
+
+def measure_noise_scale(subject: Subject) -> tuple[NoiseScaleFound, list[str]]:
+    """Measure the gradient noise scale, as `simple_noise_scale` and, at full cost, `curved_noise_scale` do.
+
+    Args:
+        subject: as in `measure_covariance`.
+
+    Returns:
+        What was found, and notes.
+    """
+    run, notes = subject.run, []
+    moments = run.law.moments(run.n)
+    alone = run.noise is None and run.penalty is None and 0 < moments.alpha < math.inf
+    found = NoiseScaleFound(
+        trace=subject.trace,
+        mean_square=subject.mean_square,
+        noise_scale=subject.trace / subject.mean_square if subject.mean_square > 0 else None,
+        b_eff=moments.effective_batch_size(run.n) if alone else None,
+    )
+    if subject.level.alignment is None:
+        if subject.alignment.value > 0 and subject.curvature > 0:
+            found.curved = subject.alignment.value / subject.curvature
+        else:
+            notes.append("Tr(H·C) or ḡᵀHḡ is not positive: the quadratic model has no noise scale")
+    return found, notes
+
+
+def measure_tails(subject: Subject) -> tuple[TailsFound | None, list[str]]:
+    """Measure how far the noise of a run's law is from a normal, along the leading eigenvector of C and at random.
+
+    Args:
+        subject: as in `measure_covariance`.
+
+    Returns:
+        What was found, None where the law has no noise, and notes.
+    """
+    matrix, run, level = subject.matrix, subject.run, subject.level
+    if run.penalty is not None or run.law.moments(run.n).alpha == 0:
+        gaussian = ", and that in parameter space is Gaussian" if run.noise is not None else ""
+        return None, [f"the weights have no noise{gaussian}"]
+    directions = torch.cat([subject.pairs[1], random_directions(matrix, level.directions)], dim=1)
+    samples = noise_along(matrix, directions, run.law, draws=level.draws)
+    names = ["leading", *(f"random {number + 1}" for number in range(level.directions))]
+    normal = gaussianity(samples)
+    found = [
+        Direction(
+            name=name,
+            excess_kurtosis=interval(excess_kurtosis(column)),
+            hill=tried(hill, column),
+            block_index=tried(block_index, column),
+            p_normal=p,
+            quantiles=standard_quantiles(column),
+        )
+        for name, column, p in zip(names, samples.t(), normal.adjusted, strict=True)
+    ]
+    notes = ["the law ties steps together: draws are not independent, and intervals are too short"]
+    return TailsFound(draws=level.draws, directions=found), notes if run.law.correlated else []
+
+
+def standard_quantiles(samples: Tensor) -> list[float]:
+    """Quantiles where a normal has `SCORES`, of samples moved and scaled to the median and quartiles of a normal.
+
+    Args:
+        samples: shape (m,).
+
+    Returns:
+        One for each of `SCORES`.
+    """
+    values = samples.numpy()
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    scale = (high - low) / (2 * stats.norm.ppf(0.75)) or 1.0
+    return [float(q) for q in (np.quantile(values, stats.norm.cdf(SCORES)) - median) / scale]
+
+
+def measure_sharpness(subject: Subject, norm: float) -> tuple[SharpnessFound, list[str]]:
+    """Measure how sharp the mean training loss is.
+
+    Args:
+        subject: as in `measure_covariance`.
+        norm: ‖θ‖, of which a random perturbation has `SHARE`.
+
+    Returns:
+        What was found, and notes.
+    """
+    matrix, level, d = subject.matrix, subject.level, subject.matrix.shape[0]
+    size = SHARE * norm / math.sqrt(d)
+    found = SharpnessFound(
+        eigenvalues=hessian_eigenvalues(matrix, min(level.hessian, d)).tolist(),
+        trace=interval(hessian_trace(matrix, draws=level.trace)),
+        size=size,
+        loss_change=interval(loss_change(matrix, size, draws=level.change)),
+    )
+    return found, []
+
+
+def tried(estimator: Callable[[Tensor], Estimate], samples: Tensor) -> Interval | None:
+    """An estimate; None where the samples have none, such as an index of tails that are bounded."""
+    try:
+        found = estimator(samples)
+    except ValueError:
+        return None
+    return interval(found) if math.isfinite(found.value) else None
+
+
+def finite(value: float) -> float | None:
+    """The value; None for what JSON has no number for."""
+    return value if math.isfinite(value) else None
+
+
+def interval(estimate: Estimate) -> Interval:
+    """An estimate as the file has it."""
+    table = asdict(estimate)
+    return Interval(**table | {end: finite(table[end]) for end in ("low", "high")})

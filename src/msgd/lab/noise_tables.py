@@ -1,0 +1,158 @@
+"""The measured noise in rows and sentences, for the terminal and the report alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import TypeVar
+
+from msgd.lab.measurements import (
+    CovarianceFound,
+    Direction,
+    Interval,
+    Measurement,
+    NoiseScaleFound,
+    SharpnessFound,
+    TailsFound,
+)
+
+F = TypeVar("F", CovarianceFound, NoiseScaleFound, TailsFound, SharpnessFound)
+Number = Callable[[F], float | None]
+Rows = tuple[list[str], list[list[str]]]  #: heads, and a row of texts for each method
+
+
+def found_of(measured: Sequence[Measurement], kind: type[F]) -> dict[str, dict[int, list[F]]]:
+    """Sort out what was found of one kind.
+
+    Args:
+        measured: in the order of the runs.
+        kind: such as `CovarianceFound`.
+
+    Returns:
+        Method → step → one for each seed.
+    """
+    table: dict[str, dict[int, list[F]]] = {}
+    for m in measured:
+        if isinstance(m.found, kind):
+            table.setdefault(m.method, {}).setdefault(m.step, []).append(m.found)
+    return {method: dict(sorted(by_step.items())) for method, by_step in table.items()}
+
+
+def mean_over(found: Sequence[F], number: Number[F]) -> float | None:
+    """Mean of a number over seeds; None where one of them has none."""
+    values = [number(each) for each in found]
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
+
+
+def noise_rows(measured: Sequence[Measurement]) -> Rows:
+    """Spell out C, the noise scale and the noise of each method after its last measured step.
+
+    Args:
+        measured: in the order of the runs.
+
+    Returns:
+        Heads, and rows of means over seeds.
+    """
+    columns: list[tuple[str, dict[str, str]]] = [
+        ("tr C", _last(measured, CovarianceFound, lambda f: f.trace)),
+        ("‖ḡ‖²", _last(measured, CovarianceFound, lambda f: f.mean_square)),
+        ("tr C/‖ḡ‖²", _last(measured, NoiseScaleFound, lambda f: f.noise_scale)),
+        ("b_eff", _last(measured, NoiseScaleFound, lambda f: f.b_eff)),
+        ("tr Cov(noise)", _last(measured, CovarianceFound, lambda f: f.noise_trace)),
+        ("λ₁(C)", _last(measured, CovarianceFound, lambda f: f.eigenvalues[0])),
+        ("stable rank", _last(measured, CovarianceFound, lambda f: f.stable_rank)),
+        ("Tr(H·C)", _last(measured, CovarianceFound, lambda f: _value(f.alignment))),
+        (
+            "Tr(H·Cov)",
+            _last(measured, CovarianceFound, lambda f: f.noise_alignment.value if f.noise_alignment else None),
+        ),
+    ]
+    return _rows(measured, columns)
+
+
+def shape_rows(measured: Sequence[Measurement]) -> Rows:
+    """Spell out sharpness and tails of each method after its last measured step; of the tails, the first seed's.
+
+    Args:
+        measured: in the order of the runs.
+
+    Returns:
+        Heads, and rows.
+    """
+    columns = [
+        ("λ₁(H)", _last(measured, SharpnessFound, lambda f: f.eigenvalues[0])),
+        ("Tr H", _last(measured, SharpnessFound, lambda f: f.trace.value)),
+        ("loss change", _last(measured, SharpnessFound, lambda f: f.loss_change.value)),
+        ("excess kurtosis", _leading(measured, lambda d: _interval_text(d.excess_kurtosis))),
+        ("p normal", _leading(measured, lambda d: "<0.0001" if d.p_normal < 1e-4 else f"{d.p_normal:.4f}")),
+        ("Hill", _leading(measured, lambda d: _interval_text(d.hill))),
+        ("stable index", _leading(measured, lambda d: _interval_text(d.block_index))),
+    ]
+    return _rows(measured, columns)
+
+
+def noise_notes(measured: Sequence[Measurement]) -> list[str]:
+    """Say what was measured, and what could not be.
+
+    Args:
+        measured: in the order of the runs.
+
+    Returns:
+        Sentences.
+    """
+    costs = " and ".join(dict.fromkeys(m.cost for m in measured))
+    seeds = sorted({m.seed for m in measured})
+    gradients: dict[tuple[str, int, int], float] = {}
+    for m in measured:
+        place = (m.method, m.seed, m.step)
+        gradients[place] = gradients.get(place, 0.0) + m.gradients
+    alone = f"Seed {seeds[0]} alone: differences between the methods may be chance; --seeds 4 measures more of them."
+    said = [
+        f"Measured on all training examples, without augmentation or weight decay, at {costs} cost: "
+        f"up to {max(gradients.values()):,.0f} gradient equivalents a checkpoint. "
+        + (f"Means over the seeds {', '.join(map(str, seeds))}." if len(seeds) > 1 else alone)
+    ]
+    if any(m.what == "tails" and m.found for m in measured):
+        said.append(
+            "Kurtosis, p and the two indexes are of the noise along the leading eigenvector of C. Hill's index assumes "
+            "tails of a power, and the stable index a stable law: the noise of finitely many examples has neither, and "
+            "where p is small and a few examples make the tail, they are no index of anything."
+        )
+    notes: dict[str, list[str]] = {}
+    for m in measured:
+        for note in m.notes:
+            methods = notes.setdefault(f"{m.what}: {note}", [])
+            if m.method not in methods:
+                methods.append(m.method)
+    return said + [f"{', '.join(methods)}, {note}." for note, methods in notes.items()]
+
+
+def _last(measured: Sequence[Measurement], kind: type[F], number: Number[F]) -> dict[str, str]:
+    table = found_of(measured, kind)
+    values = {method: mean_over(by_step[max(by_step)], number) for method, by_step in table.items()}
+    form = {method: ",.0f" if value and value >= 1000 else ".3g" for method, value in values.items()}
+    return {method: format(value, form[method]) for method, value in values.items() if value is not None}
+
+
+def _leading(measured: Sequence[Measurement], text: Callable[[Direction], str]) -> dict[str, str]:
+    table = found_of(measured, TailsFound)
+    return {method: text(by_step[max(by_step)][0].directions[0]) for method, by_step in table.items()}
+
+
+def _value(estimate: Interval | None) -> float | None:
+    return estimate.value if estimate else None
+
+
+def _interval_text(estimate: Interval | None) -> str:
+    if estimate is None:
+        return "–"
+    low, high = ("∞" if end is None else f"{end:.2f}" for end in (estimate.low, estimate.high))
+    return f"{estimate.value:.2f} ({low} … {high})"
+
+
+def _rows(measured: Sequence[Measurement], columns: list[tuple[str, dict[str, str]]]) -> Rows:
+    last = {m.method: max(other.step for other in measured if other.method == m.method) for m in measured}
+    columns = [("step", {method: str(step) for method, step in last.items()}), *(c for c in columns if c[1])]
+    body = [[method, *(texts.get(method, "–") for _, texts in columns)] for method in last]
+    return ["method", *(head for head, _ in columns)], body

@@ -1,0 +1,223 @@
+"""The points that `msgd measure` measures at: runs after those of their steps whose parameters were kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from msgd.errors import UserError
+from msgd.lab import models, runs
+from msgd.lab.data import Data
+from msgd.lab.measurements import COSTS, WHATS, Cost, What
+from msgd.lab.plan import Run
+from msgd.lab.results import Results
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run after one of its steps."""
+
+    run: Run
+    folder: Path
+    step: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured.
+
+    Args:
+        at: steps; None: all that are kept.
+        what: things to measure.
+        cost: how much of each.
+        methods: names; None: all.
+        seeds: the first so many.
+    """
+
+    at: tuple[int, ...] | None
+    what: tuple[What, ...]
+    cost: Cost
+    methods: tuple[str, ...] | None
+    seeds: int
+
+    def only(self, step: int) -> Request:
+        """The same of one step."""
+        if self.at is not None and self.at != (step,):
+            raise UserError(f"--at: that is the checkpoint of step {step}; leave --at out")
+        return replace(self, at=(step,))
+
+
+def request_of(at: str | None, what: str | None, cost: str, methods: list[str] | None, seeds: int) -> Request:
+    """Read a request from the options of the command.
+
+    Args:
+        at: steps, separated by commas; None: all that are kept.
+        what: things, separated by commas; None: all.
+        cost: how much of each.
+        methods: names; None: all.
+        seeds: the first so many.
+
+    Returns:
+        The request.
+
+    Raises:
+        UserError: an option is not possible.
+    """
+    try:
+        steps = None if at is None else tuple(sorted({int(step) for step in at.split(",")}))
+    except ValueError:
+        raise UserError(f"--at {at}: write steps, as --at 0,300") from None
+    if cost not in COSTS:
+        raise UserError(f"--cost: {cost!r} is none of {', '.join(COSTS)}")
+    named = list(WHATS) if what is None else [name.strip() for name in what.split(",")]
+    for name in named:
+        if name not in WHATS:
+            raise UserError(f"--what: {name!r} is none of {', '.join(WHATS)}")
+    things = tuple(thing for thing in WHATS if thing in named)
+    return Request(steps, things, cost, None if methods is None else tuple(methods), seeds)
+
+
+def locate(target: Path) -> tuple[Path, Path | None, int | None]:
+    """Find the experiment that a folder or a checkpoint belongs to.
+
+    Args:
+        target: an experiment's folder, a run's, or a checkpoint or snapshot in that.
+
+    Returns:
+        The experiment's folder; the run's, if it is one; the step, if it is a snapshot or a checkpoint.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if (target / "experiment.json").exists():
+        return target, None, None
+    step, folder = None, target
+    if target.is_file():
+        kept = target.parent.name == "snapshots"
+        folder = target.parent.parent if kept else target.parent
+        if target.suffix != ".safetensors":
+            raise UserError(f"{target} is no checkpoint: give a folder that msgd run wrote, or a .safetensors in it")
+        checkpoint = None if kept else runs.read_checkpoint(folder)
+        if kept and not target.stem.isdigit():
+            raise UserError(f"{target} is no snapshot of a run: its name is not a step")
+        step = int(target.stem) if kept else checkpoint.step if checkpoint else None
+    out = folder.resolve().parent.parent
+    if (out / "experiment.json").exists() and (folder / "config.toml").exists():
+        return out, folder.resolve(), step
+    raise UserError(f"{target} holds no experiment: give the folder that msgd run wrote, such as runs/mnist1d")
+
+
+def find_points(results: Results, out: Path, folder: Path | None, request: Request) -> list[Point]:
+    """List what is to be measured.
+
+    Args:
+        results: the experiment's finished runs.
+        out: its folder.
+        folder: of the one run that is wanted; None: of all.
+        request: which methods, seeds and steps.
+
+    Returns:
+        The points, steps within seeds within methods.
+
+    Raises:
+        UserError: a method, a step or the run is not there.
+    """
+    finished = [done.run for done in results.finished]
+    known = dict.fromkeys(run.method for run in finished)
+    for name in request.methods or ():
+        if name not in known:
+            raise UserError(f"--methods: no run of {name!r} is finished; take some of {', '.join(known)}")
+    if folder is None:
+        first = sorted({run.seed for run in finished})[: request.seeds]
+        wanted = [r for r in finished if r.seed in first and (request.methods is None or r.method in request.methods)]
+    else:
+        wanted = [run for run in finished if runs.folder_of(run, out).resolve() == folder]
+        if not wanted:
+            raise UserError(f"{folder} is no finished run of this experiment: let msgd run end first")
+    kept = {run: [0, *runs.snapshot_steps(runs.folder_of(run, out)), run.steps] for run in wanted}
+    there = sorted({step for steps in kept.values() for step in steps})
+    for step in request.at or ():
+        if step not in there:
+            raise UserError(f"--at: no parameters are kept of step {step}; there are {', '.join(map(str, there))}")
+    return [
+        Point(run, runs.folder_of(run, out), step)
+        for run, steps in kept.items()
+        for step in sorted(set(steps))
+        if request.at is None or step in request.at
+    ]
+
+
+def network(point: Point, examples: Data, device: str) -> nn.Module:
+    """Build a run's network with its parameters at a step.
+
+    Args:
+        point: the run and the step.
+        examples: for the shapes of inputs and outputs.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The network; at step 0 as it is initialised.
+
+    Raises:
+        UserError: the file is damaged or of another run, or its tensors are not those of the network.
+    """
+    run = point.run
+    model = models.build(
+        run.model,
+        input_shape=examples.input_shape,
+        classes=examples.classes,
+        seed=run.init_seed,
+        norm=run.norm,
+        ghost=run.ghost,
+    )
+    if point.step > 0:
+        _fill(model, point)
+    return model.to(device)
+
+
+def _fill(model: nn.Module, point: Point) -> None:
+    """Copy the tensors of a checkpoint into a network, once they are known to fit."""
+    if point.step == point.run.steps:
+        checkpoint = runs.read_checkpoint(point.folder)
+        tensors: dict[str, Tensor] = checkpoint.tensors if checkpoint else {}
+        path = point.folder / "checkpoint.safetensors"
+    else:
+        tensors = runs.read_snapshot(point.run, point.folder, point.step)
+        path = point.folder / "snapshots" / f"{point.step}.safetensors"
+    given = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    expected = model.state_dict()
+    for name in [*expected, *given]:
+        mine, theirs = (
+            f"{tuple(table[name].shape)} in {table[name].dtype}" if name in table else "no such tensor"
+            for table in (expected, given)
+        )
+        if mine != theirs:
+            raise UserError(
+                f"{path} is not of this run's network {point.run.model}: {name} is {theirs}, and should be {mine}"
+            )
+    model.load_state_dict(given)
+
+
+def check_loss(point: Point, loss: float) -> None:
+    """Compare with what the run wrote down: a checkpoint of another recipe may fit, but has another loss.
+
+    Args:
+        point: the run and the step.
+        loss: mean training loss of the parameters.
+
+    Raises:
+        UserError: the run had another one, or its metrics are damaged.
+    """
+    if point.step not in point.run.evaluations:
+        return
+    recorded = runs.read_records(point.run, point.folder, step=point.step)[-1]["train_loss"]
+    same = not math.isfinite(loss) if recorded is None else abs(loss - recorded) <= 1e-3 * abs(recorded) + 1e-6
+    if not same:
+        raise UserError(
+            f"{point.folder}: the parameters of step {point.step} have a training loss of {loss:.6g}, and the run "
+            f"wrote down {json.dumps(recorded)}: they are of another run, or of another version; train it again"
+        )

@@ -1,0 +1,309 @@
+"""`msgd measure`: the values of the instruments, resumption, and input that is refused in a line."""
+
+import json
+import math
+import shutil
+
+import pytest
+import safetensors.torch
+import torch
+
+from measuring import RECIPE, call, entries, trained
+from msgd import GradientMatrix, diagnostics
+from msgd.lab import instruments, measure, measurements, models, results, runs
+from msgd.lab.counted import CountedMatrix
+from msgd.lab.instruments import LEVELS, Level, Subject, noise_trace
+from msgd.lab.points import Point, Request, find_points
+from msgd.lab.train import losses_of
+from msgd.langevin import SGLD, FullBatchPenalty, GLDConst, GLDDiag, GLDLeading
+from msgd.noise import (
+    Anticorrelated,
+    BayesianBootstrap,
+    Bernoulli,
+    Cov,
+    Fisher,
+    FullBatch,
+    Injected,
+    MiniBatch,
+    StudentT,
+)
+from training import make
+
+
+@pytest.fixture(scope="module")
+def measured(experiment, tmp_path_factory, fashion_mnist):
+    """The same, measured."""
+    out = tmp_path_factory.mktemp("measured") / "out"
+    shutil.copytree(experiment, out)
+    assert call("measure", out, "--data-dir", fashion_mnist, "--jobs", 1) == 0
+    return out
+
+
+def matrix_at(out, data, method, seed, step):
+    """G and the network at a step, put together by hand."""
+    model = models.build("conv-small", input_shape=(1, 28, 28), classes=10, seed=seed)
+    name = {10: "snapshots/10.safetensors", 20: "checkpoint.safetensors"}.get(step)
+    if name:
+        tensors = safetensors.torch.load_file(out / method / f"seed-{seed}" / name)
+        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    x = torch.tensor(data.train_inputs).float() / 255
+    x = x.contiguous(memory_format=torch.channels_last)
+    return GradientMatrix(model, losses_of, x, torch.tensor(data.train_targets)), model
+
+
+@pytest.mark.parametrize("step", [0, 10, 20])
+def test_values_are_those_of_the_instruments(measured, data, step):
+    matrix, model = matrix_at(measured, data, "sgd", 0, step)
+    law, level = MiniBatch(8), LEVELS["cheap"]
+    found = {m["what"]: m["found"] for m in entries(measured) if (m["method"], m["step"]) == ("sgd", step)}
+    assert list(found) == ["covariance", "noise-scale", "tails", "sharpness"]
+    C = diagnostics.Covariance(matrix)
+    covariance, scale = found["covariance"], found["noise-scale"]
+    values, vectors = C.eigenpairs(10)
+    assert covariance["eigenvalues"] == pytest.approx(values.tolist(), rel=1e-5)
+    assert covariance["trace"] == scale["trace"] == pytest.approx(C.trace(), rel=1e-5)
+    assert covariance["stable_rank"] == pytest.approx(C.stable_rank(), rel=1e-5)
+    assert covariance["noise_trace"] == pytest.approx(diagnostics.Covariance.of_law(matrix, law).trace(), rel=1e-5)
+    assert scale["noise_scale"] == pytest.approx(diagnostics.simple_noise_scale(matrix), rel=1e-5)
+    assert scale["b_eff"] == law.moments(40).effective_batch_size(40)
+    sharp = found["sharpness"]
+    assert sharp["eigenvalues"] == pytest.approx(diagnostics.hessian_eigenvalues(matrix, 1).tolist(), rel=1e-4)
+    trace = diagnostics.hessian_trace(matrix, draws=level.trace)
+    assert sharp["trace"]["value"] == pytest.approx(trace.value, rel=1e-3)
+    norm = torch.cat([p.detach().reshape(-1) for p in model.parameters()]).norm().item()
+    assert sharp["size"] == pytest.approx(0.05 * norm / math.sqrt(matrix.shape[0]), rel=1e-6)
+    change = diagnostics.loss_change(matrix, sharp["size"], draws=level.change)
+    assert sharp["loss_change"]["value"] == pytest.approx(change.value, rel=1e-2, abs=1e-6)
+    directions = torch.cat([vectors[:, :1], diagnostics.random_directions(matrix, 3)], dim=1)
+    samples = diagnostics.noise_along(matrix, directions, law, draws=level.draws)
+    p = diagnostics.gaussianity(samples).adjusted
+    for number, direction in enumerate(found["tails"]["directions"]):
+        kurtosis = diagnostics.excess_kurtosis(samples[:, number])
+        assert direction["excess_kurtosis"]["value"] == pytest.approx(kurtosis.value, rel=1e-3, abs=1e-3)
+        assert direction["hill"]["value"] == pytest.approx(diagnostics.hill(samples[:, number]).value, rel=1e-3)
+        assert direction["p_normal"] == pytest.approx(p[number], rel=1e-2, abs=1e-6)
+        assert direction["quantiles"][20] == pytest.approx(0.0, abs=1e-9)  # the median
+
+
+def test_what_medium_and_full_cost_add(experiment, data):
+    gathered = results.gather(experiment)
+    (point,) = find_points(gathered, experiment, None, Request((10,), (), "full", ("bernoulli",), 1))
+    matrix, _ = matrix_at(experiment, data, "bernoulli", 0, 10)
+    C, of_law = diagnostics.Covariance(matrix), diagnostics.Covariance.of_law(matrix, Bernoulli(8))
+    full = {m.what: m.found for m in measure.measure_point(point, data, ["covariance", "noise-scale"], "full", "cpu")}
+    assert full["covariance"].alignment.value == pytest.approx(C.hessian_alignment().value, rel=1e-4)
+    assert full["covariance"].noise_alignment.value == pytest.approx(of_law.hessian_alignment().value, rel=1e-4)
+    mean = matrix.mean()
+    curvature = float(mean @ matrix.hessian_product(mean))
+    if min(curvature, C.hessian_alignment().value) > 0:
+        assert full["noise-scale"].curved == pytest.approx(diagnostics.curved_noise_scale(matrix), rel=1e-4)
+    else:
+        assert full["noise-scale"].curved is None
+    (medium,) = measure.measure_point(point, data, ["covariance"], "medium", "cpu")
+    found, expected = medium.found.alignment, C.hessian_alignment(draws=64)
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (expected.value, expected.low, expected.high), rel=1e-3
+    )
+    assert len(medium.found.eigenvalues) == 20
+    assert medium.gradients > 64  # a product with H and one with G for each draw
+
+
+def test_quantiles_of_a_normal_are_its_scores():
+    draws = torch.randn(200_001, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inner = slice(7, 34)  # from −2 to 2, where 2·10⁵ draws have quantiles to 0.02 (five standard errors)
+    quantiles = instruments.standard_quantiles(3 + 5 * draws)
+    assert quantiles[inner] == pytest.approx(instruments.SCORES[inner].tolist(), abs=0.03)
+    heavy = instruments.standard_quantiles(draws.sign() * draws.abs() ** 2)
+    assert heavy[-1] > 5
+
+
+def test_the_cost_is_counted(data):
+    model = models.build("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
+    x, y = torch.rand(40, 1, 28, 28), torch.tensor(data.train_targets)
+    matrix = CountedMatrix(model, losses_of, x, y, chunk=10)
+    d = matrix.shape[0]
+    for product, cost in (
+        (lambda: matrix @ torch.ones(40), 1),
+        (lambda: matrix @ torch.ones(40, 3), 3),
+        (lambda: matrix.T @ torch.ones(d, 2), 2),
+        (lambda: matrix.mean(), 1),
+        (lambda: matrix.mean_loss(), 1 / 3),
+        (lambda: matrix.hessian_product(torch.ones(d)), 3),
+        (lambda: matrix.column_norms(), 1),
+        (lambda: matrix.column_norms(centred=True), 2),
+        (lambda: matrix.gram(centred=True), 3.5),
+    ):
+        matrix.gradients = 0.0
+        product()
+        assert matrix.gradients == pytest.approx(cost)
+
+
+@pytest.mark.parametrize(
+    "law", [MiniBatch(8), Fisher(8), Cov(8), Bernoulli(8), BayesianBootstrap(8), FullBatch()], ids=repr
+)
+def test_the_variance_of_the_noise_of_a_law(law):
+    model = torch.nn.Linear(3, 4).double()
+    x, y = torch.randn(40, 3, dtype=torch.float64), torch.randint(4, (40,))
+    matrix = GradientMatrix(model, losses_of, x, y)
+    C = diagnostics.Covariance(matrix)
+    found, notes = noise_trace(make(law), 5, C.trace(), diagnostics.mean_square(matrix), 16)
+    assert found == pytest.approx(diagnostics.Covariance.of_law(matrix, law).trace(), rel=1e-10, abs=1e-15)
+    assert notes == []
+
+
+def test_the_variance_of_other_noise():
+    def of(step=5, **changes):
+        return noise_trace(make(**changes), step, 8.0, 2.0, 10)
+
+    assert of(law=Injected(StudentT(1.5, scale="iqr"), 8)) == (None, ["the law has no variance"])
+    assert of(law=FullBatch(), penalty=FullBatchPenalty(0.1))[0] == 0.0
+    assert of(law=FullBatch(), noise=GLDDiag(4))[0] == 2.0  # tr C/b
+    assert of(law=FullBatch(), noise=GLDLeading(4))[0] == 2.0
+    assert of(law=FullBatch(), noise=GLDConst(4), step=0)[0] == 2.0
+    value, notes = of(law=FullBatch(), noise=GLDConst(4))
+    assert value is None
+    assert "step 0" in notes[-1]
+    law = MiniBatch(8, replacement=True)
+    value, notes = of(law=law, noise=SGLD(temperature=0.005, lr=0.05))
+    assert value == pytest.approx(8.0 / 8 + 10 * 2 * 0.005 / 0.05)
+    assert "parameter space" in notes[0]
+    value, notes = of(law=Anticorrelated(law))
+    assert value > 0
+    assert "ties steps together" in notes[0]
+
+
+def test_tails_of_laws_without_a_variance_or_without_noise(data):
+    model = models.build("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
+    x, y = torch.rand(40, 1, 28, 28), torch.tensor(data.train_targets)
+    level = Level(k=1, alignment=0, hessian=1, trace=4, change=2, directions=1, draws=400)
+
+    def tails(**changes):
+        return instruments.measure_tails(Subject(CountedMatrix(model, losses_of, x, y), make(**changes), 0, level))
+
+    heavy, _ = tails(law=Injected(StudentT(1.2, scale="iqr"), 8))
+    normal, _ = tails(law=Fisher(8))
+    assert heavy.directions[0].p_normal < 1e-6 < normal.directions[0].p_normal
+    assert heavy.directions[0].hill.high < 2 < normal.directions[0].hill.low
+    assert tails(law=FullBatch()) == (None, ["the weights have no noise"])
+    assert "Gaussian" in tails(law=FullBatch(), noise=GLDDiag(4))[1][0]
+    assert tails(law=FullBatch(), penalty=FullBatchPenalty(0.1))[0] is None
+
+
+def test_resumed_is_uninterrupted(measured, copy, fashion_mnist, monkeypatch, capsys):
+    whole, write = entries(measured), measurements.write
+    for stop in (1, 4):
+        count = 0
+
+        def interrupted(*arguments, stop=stop):
+            nonlocal count
+            count += 1
+            if count > stop:
+                raise KeyboardInterrupt
+            write(*arguments)
+
+        monkeypatch.setattr(measurements, "write", interrupted)
+        assert call("measure", copy, "--data-dir", fashion_mnist, "--jobs", 1) == 130
+        assert "the same command continues" in capsys.readouterr().err
+        assert len(entries(copy)) < len(whole)
+    monkeypatch.setattr(measurements, "write", write)
+    assert call("measure", copy, "--data-dir", fashion_mnist, "--jobs", 2) == 0
+    assert "3 are measured already" in capsys.readouterr().out
+    assert entries(copy) == whole
+    before = (copy / measurements.FILE).read_bytes()
+    assert call("measure", copy, "--data-dir", fashion_mnist, "--jobs", 1) == 0
+    assert (copy / measurements.FILE).read_bytes() == before
+
+
+def test_one_thing_at_a_time_finds_the_same(measured, copy, fashion_mnist):
+    for what in ("tails", "sharpness,covariance"):
+        options = ["--what", what, "--methods", "sgd", "--at", "10,20"]
+        assert call("measure", copy, "--data-dir", fashion_mnist, "--jobs", 1, *options) == 0
+    apart = {(m["step"], m["what"]): m["found"] for m in entries(copy)}
+    whole = {(m["step"], m["what"]): m["found"] for m in entries(measured) if m["method"] == "sgd"}
+    assert sorted(apart) == [(step, what) for step in (10, 20) for what in ("covariance", "sharpness", "tails")]
+    assert all(whole[place] == found for place, found in apart.items())
+
+
+def test_a_run_or_a_checkpoint_alone(copy, fashion_mnist):
+    options = ["--data-dir", fashion_mnist, "--jobs", 1, "--what", "noise-scale"]
+    assert call("measure", copy / "sgd" / "seed-1" / "snapshots" / "10.safetensors", *options) == 0
+    assert [(m["method"], m["seed"], m["step"]) for m in entries(copy)] == [("sgd", 1, 10)]
+    assert call("measure", copy / "gd" / "seed-0", *options) == 0
+    assert call("measure", copy / "sgd" / "seed-0" / "checkpoint.safetensors", *options) == 0
+    places = [(m["method"], m["seed"], m["step"]) for m in entries(copy)]
+    assert places == [("gd", 0, 0), ("gd", 0, 10), ("gd", 0, 20), ("sgd", 0, 20), ("sgd", 1, 10)]
+
+
+def test_a_folder_without_snapshots_is_measured_at_its_ends(copy, fashion_mnist):
+    for folder in copy.glob("*/seed-*/snapshots"):
+        shutil.rmtree(folder)
+    options = ["--what", "noise-scale", "--seeds", 2, "--methods", "sgd,bernoulli"]
+    assert call("measure", copy, "--data-dir", fashion_mnist, "--jobs", 1, *options) == 0
+    assert [(m["method"], m["seed"], m["step"]) for m in entries(copy)] == [
+        (method, seed, step) for method in ("sgd", "bernoulli") for seed in (0, 1) for step in (0, 20)
+    ]
+
+
+def test_what_was_measured_of_other_methods_stays_and_of_other_runs_goes(copy, fashion_mnist, tmp_path):
+    options = ["--data-dir", fashion_mnist, "--jobs", 1, "--what", "noise-scale", "--at", 20]
+    assert call("measure", copy, *options) == 0
+    shutil.rmtree(copy / "sgd")
+    (tmp_path / "again").mkdir()
+    (tmp_path / "small.toml").write_text(RECIPE)
+    run = ["run", tmp_path / "small.toml", "--out", copy, "--data-dir", fashion_mnist, "--jobs", 1]
+    assert call(*run, "--methods", "sgd", "--set", "lr=0.06") == 0
+    kept = measurements.read(copy)
+    assert measurements.current(kept, [done.run for done in results.gather(copy).finished]) == []
+    assert call("measure", copy, *options) == 0
+    assert [m["method"] for m in entries(copy)] == ["sgd", "gd", "bernoulli"]
+    assert entries(copy)[0]["run"] != kept.measurements[1].run
+
+
+def test_a_run_that_diverged(tmp_path, fashion_mnist, capsys):
+    out = trained(tmp_path, RECIPE, fashion_mnist, "--set", "lr=1e9", "--methods", "sgd", "--seeds", 1)
+    assert call("measure", out, "--data-dir", fashion_mnist, "--jobs", 1) == 0
+    assert "sgd, covariance: the run diverged" in capsys.readouterr().out
+    assert [m["found"] is None for m in entries(out)] == [m["step"] > 0 for m in entries(out)]
+
+
+def test_a_grid(tmp_path, fashion_mnist):
+    recipe = RECIPE + "[grid]\nlr = [0.01, 0.05]\nb = [8]\n"
+    out = trained(tmp_path, recipe, fashion_mnist, "--methods", "sgd", "--seeds", 1)
+    assert call("measure", out, "--data-dir", fashion_mnist, "--jobs", 1, "--at", 20, "--what", "noise-scale") == 0
+    assert [m["method"] for m in entries(out)] == ["sgd+lr0p01+b8", "sgd+lr0p05+b8"]
+    assert "The noise, measured" in (out / "report.html").read_text()
+
+
+def test_the_report_has_the_section_and_escapes(measured, tmp_path):
+    out = shutil.copytree(measured, tmp_path / "out")
+    page = (out / "report.html").read_text()
+    for name in ("The noise, measured", "Spectrum of C", "Noise scale over steps", "Is the noise normal?", "tr C/‖ḡ‖²"):
+        assert name in page
+    assert "gd, tails: the weights have no noise." in page
+    table = json.loads((out / measurements.FILE).read_text())
+    table["measurements"][0]["notes"] = ["<script>alert(1)</script>"]
+    (out / measurements.FILE).write_text(json.dumps(table))
+    assert call("report", out) == 0
+    page = (out / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    (out / measurements.FILE).unlink()
+    assert call("report", out) == 0
+    assert "The noise, measured" not in (out / "report.html").read_text()
+
+
+def test_batch_norm_is_refused_with_the_reason(data):
+    run = make(model="resnet18", norm="batch", snapshots=(), n=40)
+    images = data.train_inputs.repeat(3, axis=1)[:, :, :, :]
+    small = type(data)(
+        images.repeat(2, axis=2)[:, :, :32].repeat(2, axis=3)[:, :, :, :32],
+        data.train_targets,
+        images[:2],
+        data.test_targets[:2],
+        classes=10,
+    )
+    point = Point(run, None, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "check_loss", lambda *_: None)  # there is no folder
+        with pytest.raises(runs.UserError, match=r"resnet18: .* normalises over the batch"):
+            measure.measure_point(point, small, ["noise-scale"], "cheap", "cpu")

@@ -1,0 +1,32 @@
+"""A small experiment to be measured, and what measuring it leaves behind."""
+
+import pytest
+
+from msgd.cli import app
+from msgd.lab import measurements
+from small import SMALL
+
+RECIPE = SMALL.replace("steps = 60", "steps = 20\nsnapshots = [10]").replace('model = "mlp"', 'model = "conv-small"')
+
+
+def call(*arguments):
+    """Run the command in this process; its exit code."""
+    with pytest.raises(SystemExit) as caught:
+        app([str(argument) for argument in arguments])
+    return caught.value.code
+
+
+def trained(folder, recipe, data_dir, *options):
+    folder.mkdir(exist_ok=True)
+    (folder / "small.toml").write_text(recipe)
+    assert (
+        call("run", folder / "small.toml", "--out", folder / "out", "--data-dir", data_dir, "--jobs", 1, *options) == 0
+    )
+    return folder / "out"
+
+
+def entries(out):
+    """All that must not depend on how the measuring was interrupted or shared out."""
+    found = measurements.read(out)
+    assert found is not None
+    return [m.model_dump(exclude={"seconds"}) for m in found.measurements]
