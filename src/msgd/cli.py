@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +16,6 @@ from msgd.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from msgd.lab.least_squares.results import Results as LeastSquaresResults
-    from msgd.lab.results import Results
 
 app = typer.Typer(
     name="msgd",
@@ -86,7 +83,9 @@ def run(
 def report(folder: FolderArgument) -> None:
     """Write report.html and results.json anew from the finished runs in a folder."""
     with _clear_errors():
-        _conclude(folder, _console())
+        from msgd.lab.said import conclude
+
+        conclude(folder, _console())
 
 
 @app.command()
@@ -118,7 +117,9 @@ def measure(
 def compare(folder: FolderArgument) -> None:
     """Print the verdicts of the finished runs in a folder; writes nothing."""
     with _clear_errors():
-        _print_verdicts(_gather(folder), _console())
+        from msgd.lab.said import gather, print_verdicts
+
+        print_verdicts(gather(folder), _console())
 
 
 @app.command()
@@ -212,6 +213,7 @@ def _run(
     data_dir: Path | None,
 ) -> None:
     from msgd.lab.reading import kind_of, read_table, recipe_names, recipe_text
+    from msgd.lab.said import conclude
 
     source = f"recipe {name}" if name in recipe_names() else name
     table = read_table(recipe_text(name), source=source, settings=changes)
@@ -224,7 +226,7 @@ def _run(
         _simulate(name, table, source, methods, out, workers, console)
     else:
         _train(name, table, source, methods, out, workers, _device(device), data_dir, console)
-    _conclude(out, console)
+    conclude(out, console)
 
 
 def _train(
@@ -286,10 +288,14 @@ def _measure(
     from msgd.lab.measure import measure as run_measurements
     from msgd.lab.noise_tables import noise_notes, noise_rows, shape_rows
     from msgd.lab.points import locate, request_of
+    from msgd.lab.reading import kind_in
     from msgd.lab.report import write_report
+    from msgd.lab.said import print_table
 
     request = request_of(at, what, cost, None if methods is None else _names(methods), seeds)
     out, folder, step = locate(target)
+    if kind_in(out) == "least-squares":
+        raise UserError(f"{out}: simulated least squares keep no checkpoints; what they are is known exactly (theory)")
     gathered, console = results.gather(out), _console()
     measured = run_measurements(
         gathered,
@@ -302,7 +308,7 @@ def _measure(
         console=console,
     )
     for table in (noise_rows(measured), shape_rows(measured)):
-        _print_table(console, *table)
+        print_table(console, *table)
     console.print()
     for sentence in noise_notes(measured):
         console.print(sentence)
@@ -321,73 +327,3 @@ def _device(name: str) -> str:
     if name == "cuda":
         raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
     return "cpu"
-
-
-def _gather(out: Path) -> Results | LeastSquaresResults:
-    from msgd.lab import results
-    from msgd.lab.reading import kind_in
-
-    if kind_in(out) == "least-squares":
-        from msgd.lab.least_squares.results import gather
-
-        return gather(out)
-    return results.gather(out)
-
-
-def _conclude(out: Path, console: Console) -> None:
-    from msgd.lab import results
-    from msgd.lab.least_squares import report as least_squares
-    from msgd.lab.report import write_report
-
-    gathered = _gather(out)
-    results.write(gathered, out)
-    if isinstance(gathered, results.Results):
-        page = write_report(gathered, out)
-    else:
-        page = least_squares.write_report(gathered, out)
-    _print_verdicts(gathered, console)
-    console.print(f"\nReport: {page}")
-
-
-def _print_verdicts(gathered: Results | LeastSquaresResults, console: Console) -> None:
-    tables, sentences = _spelled_out(gathered)
-    for title, heads, body in tables:
-        _print_table(console, heads, body, title=title)
-    console.print()
-    for sentence in sentences:
-        console.print(sentence)
-
-
-#: title, heads and rows
-Shown = tuple[str | None, Sequence[str], Sequence[Sequence[str]]]
-
-
-def _spelled_out(gathered: Results | LeastSquaresResults) -> tuple[list[Shown], list[str]]:
-    from msgd.lab.least_squares import verdict as least_squares
-    from msgd.lab.phase import phase_notes, phase_rows, phases
-    from msgd.lab.results import Results
-    from msgd.lab.verdict import answers, columns, notes, rows
-
-    if not isinstance(gathered, Results):
-        table = (None, least_squares.columns(gathered), least_squares.rows(gathered))
-        return [table], [*least_squares.answers(gathered), *least_squares.notes(gathered)]
-    if gathered.recipe.grid:
-        planes = [(phase.method, *phase_rows(phase)) for phase in phases(gathered)]
-        return [*planes], [*phase_notes(gathered), *notes(gathered)]
-    return [(None, columns(gathered), rows(gathered))], [*answers(gathered), *notes(gathered)]
-
-
-def _print_table(
-    console: Console, heads: Sequence[str], body: Sequence[Sequence[str]], title: str | None = None
-) -> None:
-    from rich.table import Table
-
-    from msgd.lab.verdict import LEFT
-
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
-    for head in heads:
-        table.add_column(head, justify="left" if head in LEFT else "right")
-    for row in body:
-        table.add_row(*row)
-    console.print()
-    console.print(table)

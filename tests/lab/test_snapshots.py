@@ -5,8 +5,9 @@ import torch
 
 from msgd.errors import UserError
 from msgd.lab import runs
-from msgd.lab.config import parse_recipe, recipe_text
+from msgd.lab.config import parse_recipe
 from msgd.lab.plan import resolve
+from msgd.lab.reading import recipe_text
 from small import SMALL
 from training import contents, go, make, same
 
