@@ -389,6 +389,13 @@ def test_a_folder_of_another_experiment(done, recipe_file, fashion_mnist, capsys
     assert "holds another experiment (training, and this is least-squares)" in errors
 
 
+def test_a_simulation_has_nothing_to_measure(done, capsys):
+    code, _, said = here(capsys, "measure", done[1])
+    assert code == 2
+    assert "keep no checkpoints" in said
+    assert len(said.splitlines()) == 1
+
+
 def test_a_reference_needs_a_curve():
     with pytest.raises(UserError, match="reference: heavy has no exact curve"):
         recipe(reference="heavy")
