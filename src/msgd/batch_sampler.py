@@ -8,7 +8,7 @@ from typing import Any, TypedDict, TypeVar
 import torch
 from torch.utils.data import Sampler
 
-from msgd.checks import whole
+from msgd.checks import check_state, whole
 from msgd.noise.law import Law, Weights
 from msgd.noise.streams import generator
 from msgd.parallel import Layout, Ranks, ranks
@@ -134,15 +134,7 @@ class WeightedBatchSampler(Sampler[list[int]]):
         Raises:
             ValueError: it is of another seed, law or data set, or is no such state.
         """
-        mine = self.state_dict()
-        if not isinstance(state, dict) or set(state) != set(mine):
-            raise ValueError(f"not the state of a WeightedBatchSampler: it needs the keys {', '.join(mine)}")
-        for key in ("seed", "law", "n"):
-            if state[key] != mine[key]:
-                raise ValueError(
-                    f"this state is of {key} {state[key]}, and this sampler has {mine[key]}: "
-                    "build the sampler as it was when the state was saved"
-                )
+        check_state("WeightedBatchSampler", state, self.state_dict(), ("seed", "law", "n"))
         generator(self.seed, state["step"])
         self._step = state["step"]
         self._ranks = None  # to be compared again

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
@@ -56,6 +57,28 @@ def positive(name: str, value: float) -> float:
     if not 0 < number < math.inf:
         raise ValueError(f"{name} must be positive and finite, not {value!r}")
     return number
+
+
+def check_state(owner: str, state: object, mine: Mapping[str, object], same: Iterable[str]) -> None:
+    """Refuse a state to resume from that is another one's.
+
+    Args:
+        owner: what resumes, for the message.
+        state: what was given.
+        mine: its state now.
+        same: keys that have to agree.
+
+    Raises:
+        ValueError: it is no such state, or of another seed, law and so on.
+    """
+    if not isinstance(state, dict) or set(state) != set(mine):
+        raise ValueError(f"not the state of a {owner}: it needs the keys {', '.join(mine)}")
+    for key in same:
+        if state[key] != mine[key]:
+            raise ValueError(
+                f"this state is of {key} {state[key]}, and this {owner} has {mine[key]}: "
+                f"build the {owner} as it was when the state was saved"
+            )
 
 
 def check_uncoupled(model: nn.Module) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from msgd.checks import whole
+from msgd.checks import check_state, whole
 from msgd.noise.law import Law, Weights
 from msgd.noise.streams import generator
 from msgd.parallel import Layout, Ranks, ranks
@@ -289,15 +289,7 @@ class Reweighter:
         Raises:
             ValueError: it is of another seed, law or logical batch, or is no such state.
         """
-        mine = self.state_dict()
-        if not isinstance(state, dict) or set(state) != set(mine):
-            raise ValueError(f"not the state of a Reweighter: it needs the keys {', '.join(mine)}")
-        for key in ("seed", "law", "logical_batch"):
-            if state[key] != mine[key]:
-                raise ValueError(
-                    f"this state is of {key} {state[key]}, and this Reweighter has {mine[key]}: "
-                    "build the Reweighter as it was when the state was saved"
-                )
+        check_state("Reweighter", state, self.state_dict(), ("seed", "law", "logical_batch"))
         generator(self.seed, state["step"])
         if not 0 <= state["offset"] < (self.logical_batch or 1):
             raise ValueError(f"offset {state['offset']} lies outside the logical batch of {self.logical_batch or 1}")
