@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def whole(name: str, value: int) -> int:
@@ -79,6 +79,26 @@ def check_state(owner: str, state: object, mine: Mapping[str, object], same: Ite
                 f"this state is of {key} {state[key]}, and this {owner} has {mine[key]}: "
                 f"build the {owner} as it was when the state was saved"
             )
+
+
+def check_sample_weight(sample_weight: Tensor, losses: Tensor) -> None:
+    """Refuse weights of the examples that do not belong to the losses.
+
+    Args:
+        sample_weight: what was given.
+        losses: one for each example.
+
+    Raises:
+        TypeError: it is no floating-point tensor.
+        ValueError: its shape is not that of the losses.
+    """
+    if not isinstance(sample_weight, Tensor) or not sample_weight.is_floating_point():
+        raise TypeError("sample_weight must be a floating-point tensor of one weight for each example")
+    if sample_weight.shape != losses.shape:
+        raise ValueError(
+            f"sample_weight has shape {tuple(sample_weight.shape)} for losses of shape {tuple(losses.shape)}: "
+            "give one weight for each loss"
+        )
 
 
 def check_uncoupled(model: nn.Module) -> None:

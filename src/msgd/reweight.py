@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from msgd.checks import check_state, whole
+from msgd.checks import check_sample_weight, check_state, whole
 from msgd.noise.law import Law, Weights
 from msgd.noise.streams import generator
 from msgd.parallel import Layout, Ranks, ranks
@@ -171,32 +171,22 @@ class Reweighter:
         check_losses(losses)
         if total is not None and sample_weight is None:
             raise ValueError("total goes with sample_weight: it is the sum of these over the logical batch")
-        if sample_weight is not None:
-            total = self._total(losses, sample_weight, total)
         wide = torch.promote_types(losses.dtype, torch.float32)
-        weights = self.weights(len(losses), device=losses.device, dtype=wide, step=step, offset=offset)
-        if sample_weight is None or total is None:
+        if sample_weight is None:
+            weights = self.weights(len(losses), device=losses.device, dtype=wide, step=step, offset=offset)
             return weighted_mean(losses, weights)
-        return weighted_mean(losses.to(wide) * sample_weight, weights) * (weights.n / total)
-
-    def _total(self, losses: Tensor, sample_weight: Tensor, total: float | Tensor | None) -> float | Tensor:
-        """Σ c_i over the logical batch."""
-        if not isinstance(sample_weight, Tensor) or not sample_weight.is_floating_point():
-            raise TypeError("sample_weight must be a floating-point tensor of one weight for each example")
-        if sample_weight.shape != losses.shape:
-            raise ValueError(
-                f"sample_weight has shape {tuple(sample_weight.shape)} for losses of shape {tuple(losses.shape)}: "
-                "give one weight for each loss"
-            )
+        check_sample_weight(sample_weight, losses)
         own = sample_weight.sum(dtype=torch.promote_types(sample_weight.dtype, torch.float32))
+        weighted = losses.to(wide) * sample_weight
         if not torch.is_grad_enabled():
-            return own
-        if total is not None:
-            return total
-        if self.logical_batch is not None:
+            return weighted.sum() / own
+        if total is None and self.logical_batch is not None:
             raise ValueError("a micro-batch does not know the others' sample_weight: give total=, their sum over all")
-        everyone = self._everyone()
-        return own if everyone.size == 1 else sum(value for (value,) in everyone.gathered([float(own)]))
+        if total is None and self._everyone().size == 1:
+            total = own
+        counts, sums = self._exchanged(len(losses), given=1 if total is None else 2, own=own if total is None else None)
+        drawn = self._next(counts, step, offset, losses.device, wide)
+        return weighted_mean(weighted, drawn) * (drawn.n / (sum(sums) if total is None else total))
 
     def weights(
         self,
@@ -224,21 +214,8 @@ class Reweighter:
         """
         if whole("the number of losses", n) and not torch.is_grad_enabled():
             return Weights(None, torch.ones(n, device=device, dtype=dtype), n)
-        if step is None and offset is not None:
-            raise ValueError("offset goes with step; without step the position is kept here")
-        counts = [int(count) for (count,) in self._everyone().gathered([float(n)])]
-        together = sum(counts)
-        if step is None:
-            part = self._part(counts, self._step, self._offset)
-            self._advance(together)
-        else:
-            if offset is None and together != (self.logical_batch or together):
-                raise ValueError(
-                    f"{together} of {self.logical_batch} losses with step={step}: say with offset= which ones they are"
-                )
-            part = self._part(counts, step, offset or 0)
-        part, factor = part.to(device, dtype), self.divided_by * self._everyone().size
-        return part if factor == 1 else replace(part, value=part.value * factor)
+        counts, _ = self._exchanged(n, given=0)
+        return self._next(counts, step, offset, device, dtype)
 
     def flush(self) -> float:
         """End a logical batch that came out short, and advance.
@@ -303,6 +280,37 @@ class Reweighter:
             found.check_alike({**self.state_dict(), "divided_by": self.divided_by, "layout": self.layout})
             self._ranks = found
         return self._ranks
+
+    def _exchanged(self, n: int, *, given: int, own: Tensor | None = None) -> tuple[list[int], list[float]]:
+        """Numbers of examples of all ranks and sums of their own weights, in one exchange that is the same for all."""
+        shared = self._everyone().gathered([float(n), float(given), 0.0 if own is None else float(own)])
+        if len({flag for _, flag, _ in shared}) > 1:
+            raise ValueError("some ranks gave sample_weight, or total, and others did not: give it on all or on none")
+        return [int(count) for count, _, _ in shared], [part for _, _, part in shared]
+
+    def _next(
+        self,
+        counts: list[int],
+        step: int | None,
+        offset: int | None,
+        device: torch.device | str,
+        dtype: torch.dtype,
+    ) -> Weights:
+        """Weights of this rank's part of a micro-batch, with the factor; advances where no step is given."""
+        together = sum(counts)
+        if step is None and offset is not None:
+            raise ValueError("offset goes with step; without step the position is kept here")
+        if step is None:
+            part = self._part(counts, self._step, self._offset)
+            self._advance(together)
+        else:
+            if offset is None and together != (self.logical_batch or together):
+                raise ValueError(
+                    f"{together} of {self.logical_batch} losses with step={step}: say with offset= which ones they are"
+                )
+            part = self._part(counts, step, offset or 0)
+        part, factor = part.to(device, dtype), self.divided_by * self._everyone().size
+        return part if factor == 1 else replace(part, value=part.value * factor)
 
     def _part(self, counts: list[int], step: int, offset: int) -> Weights:
         """Weights of this rank's examples of a micro-batch, of which each rank has so many, from position offset on."""

@@ -140,6 +140,12 @@ def refused():
         rows["step"] = ""
     except ValueError as error:
         rows["step"] = str(error)
+    some = Reweighter(Fisher(5), seed=0)
+    try:
+        some(torch.ones(4, requires_grad=True), sample_weight=torch.ones(4) if rank == 0 else None)
+        rows["sample_weight"] = ""
+    except ValueError as error:
+        rows["sample_weight"] = str(error)
     alone = Reweighter(Fisher(5), seed=rank, group=None)  # each for itself is allowed where it is said
     rows["alone"] = float(alone(torch.ones(4, requires_grad=True)).detach())
     return rows

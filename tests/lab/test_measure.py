@@ -234,6 +234,23 @@ def test_a_run_or_a_checkpoint_alone(copy, fashion_mnist):
     assert places == [("gd", 0, 0), ("gd", 0, 10), ("gd", 0, 20), ("sgd", 0, 20), ("sgd", 1, 10)]
 
 
+def test_what_was_measured_at_a_higher_cost_is_kept(copy, fashion_mnist):
+    options = ["--data-dir", fashion_mnist, "--jobs", 1, "--what", "noise-scale", "--at", 20, "--methods", "sgd"]
+    assert call("measure", copy, *options, "--cost", "medium") == 0
+    before = entries(copy)
+    assert call("measure", copy, *options) == 0
+    assert entries(copy) == before
+    assert call("measure", copy, *options, "--cost", "full") == 0
+    assert [m["cost"] for m in entries(copy)] == ["full"]
+
+
+def test_a_method_whose_first_seed_is_missing(copy, fashion_mnist):
+    shutil.rmtree(copy / "gd" / "seed-0")
+    options = ["--data-dir", fashion_mnist, "--jobs", 1, "--what", "noise-scale", "--at", 20, "--methods", "gd"]
+    assert call("measure", copy, *options) == 0
+    assert [(m["method"], m["seed"]) for m in entries(copy)] == [("gd", 1)]
+
+
 def test_a_folder_without_snapshots_is_measured_at_its_ends(copy, fashion_mnist):
     for folder in copy.glob("*/seed-*/snapshots"):
         shutil.rmtree(folder)

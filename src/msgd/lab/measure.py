@@ -20,7 +20,7 @@ from msgd.lab import data, environment, instruments, measurements, runner, runs
 from msgd.lab.counted import CountedMatrix
 from msgd.lab.data import Data, on_device, pixel_statistics
 from msgd.lab.instruments import LEVELS, Subject
-from msgd.lab.measurements import Cost, Found, Measurement, Measurements, What
+from msgd.lab.measurements import COSTS, Cost, Found, Measurement, Measurements, What
 from msgd.lab.points import Point, Request, check_loss, find_points, network
 from msgd.lab.results import Results
 from msgd.lab.train import evaluate, losses_of
@@ -93,8 +93,9 @@ def measure(
 
 def _missing(point: Point, request: Request, kept: Sequence[Measurement]) -> tuple[What, ...]:
     run = point.run
+    enough = COSTS[COSTS.index(request.cost) :]  # what was measured at a higher cost is not thrown away
     done = {
-        m.what for m in kept if (m.method, m.seed, m.step, m.cost) == (run.method, run.seed, point.step, request.cost)
+        m.what for m in kept if (m.method, m.seed, m.step) == (run.method, run.seed, point.step) and m.cost in enough
     }
     return tuple(what for what in request.what if what not in done)
 

@@ -107,11 +107,13 @@ def noise_notes(measured: Sequence[Measurement]) -> list[str]:
     for m in measured:
         place = (m.method, m.seed, m.step)
         gradients[place] = gradients.get(place, 0.0) + m.gradients
+    spelled = ", ".join(map(str, seeds))
+    several = f"Means over the seeds that were measured of a method ({spelled} in all), tails of the first."
     alone = f"Seed {seeds[0]} alone: differences between the methods may be chance; --seeds 4 measures more of them."
     said = [
         f"Measured on all training examples, without augmentation or weight decay, at {costs} cost: "
         f"up to {max(gradients.values()):,.0f} gradient equivalents a checkpoint. "
-        + (f"Means over the seeds {', '.join(map(str, seeds))}." if len(seeds) > 1 else alone)
+        + (several if len(seeds) > 1 else alone)
     ]
     if any(m.what == "tails" and m.found for m in measured):
         said.append(

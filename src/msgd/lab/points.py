@@ -132,8 +132,9 @@ def find_points(results: Results, out: Path, folder: Path | None, request: Reque
         if name not in known:
             raise UserError(f"--methods: no run of {name!r} is finished; take some of {', '.join(known)}")
     if folder is None:
-        first = sorted({run.seed for run in finished})[: request.seeds]
-        wanted = [r for r in finished if r.seed in first and (request.methods is None or r.method in request.methods)]
+        chosen = [run for run in finished if request.methods is None or run.method in request.methods]
+        first = sorted({run.seed for run in chosen})[: request.seeds]
+        wanted = [run for run in chosen if run.seed in first]
     else:
         wanted = [run for run in finished if runs.folder_of(run, out).resolve() == folder]
         if not wanted:
