@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
+_TO_ONE = {True: "squeeze(1)", False: "flatten(1).mean(1)"}
+
 
 def whole(name: str, value: int) -> int:
     """Check a whole number ≥ 1.
@@ -79,6 +81,26 @@ def check_state(owner: str, state: object, mine: Mapping[str, object], same: Ite
                 f"this state is of {key} {state[key]}, and this {owner} has {mine[key]}: "
                 f"build the {owner} as it was when the state was saved"
             )
+
+
+def check_losses(losses: Tensor) -> None:
+    """Refuse what is not one loss for each example.
+
+    Args:
+        losses: what a loss function returned.
+
+    Raises:
+        TypeError: it is no floating-point tensor.
+        ValueError: its shape is not (batch,).
+    """
+    if not isinstance(losses, Tensor) or not losses.is_floating_point():
+        raise TypeError("losses must be a floating-point tensor of one loss for each example")
+    if losses.ndim != 1:
+        raise ValueError(
+            f"losses have shape {tuple(losses.shape)}, and one loss for each example is needed, shape (batch,): "
+            'use reduction="none" in the loss'
+            + ("" if losses.ndim == 0 else ", then losses." + _TO_ONE[losses.ndim == 2 and losses.shape[1] == 1])
+        )
 
 
 def check_sample_weight(sample_weight: Tensor, losses: Tensor) -> None:

@@ -173,7 +173,8 @@ def _console() -> Console:
     from rich.console import Console
 
     # No markup: a recipe's title may hold brackets.
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+    terminal = sys.stdout.isatty()  # elsewhere lines are not folded: they are searched, and may hold a long path
+    return Console(highlight=False, markup=False, width=None if terminal else 140, soft_wrap=not terminal)
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
@@ -244,12 +245,10 @@ def _train(
 
     recipe = select_methods(validated_recipe(table, source=source), methods)
 
-    import joblib
-
     from msgd.lab.experiment import Experiment
 
     console.print(recipe.title, style="bold")
-    Experiment(name, recipe, out, data_dir, workers or joblib.cpu_count(), device, console).conduct()
+    Experiment(name, recipe, out, data_dir, _processes(workers), device, console).conduct()
 
 
 def _simulate(
@@ -261,14 +260,12 @@ def _simulate(
     workers: int | None,
     console: Console,
 ) -> None:
-    import joblib
-
     from msgd.lab.least_squares.conduct import conduct
     from msgd.lab.least_squares.recipe import parse, select
 
     recipe = select(parse(table, source=source), methods)
     console.print(recipe.title, style="bold")
-    conduct(name, recipe, out, workers=workers or joblib.cpu_count(), console=console)
+    conduct(name, recipe, out, workers=_processes(workers), console=console)
 
 
 def _measure(
@@ -282,8 +279,6 @@ def _measure(
     device: str,
     data_dir: Path | None,
 ) -> None:
-    import joblib
-
     from msgd.lab import results
     from msgd.lab.measure import measure as run_measurements
     from msgd.lab.noise_tables import noise_notes, noise_rows, shape_rows
@@ -303,7 +298,7 @@ def _measure(
         folder,
         request if step is None else request.only(step),
         data_dir=data_dir,
-        workers=workers or joblib.cpu_count(),
+        workers=_processes(workers),
         device=_device(device),
         console=console,
     )
@@ -313,6 +308,12 @@ def _measure(
     for sentence in noise_notes(measured):
         console.print(sentence)
     console.print(f"\nReport: {write_report(gathered, out)}")
+
+
+def _processes(jobs: int | None) -> int:
+    import joblib
+
+    return jobs or int(joblib.cpu_count())
 
 
 def _device(name: str) -> str:

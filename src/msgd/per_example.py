@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from msgd.checks import check_losses
 from msgd.noise import Weights
-from msgd.reweight import check_losses, weighted_mean
+from msgd.reweight import weighted_mean
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]  #: (outputs, targets) to one loss for each example, shape (batch,)
 

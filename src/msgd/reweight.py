@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from msgd.checks import check_sample_weight, check_state, whole
+from msgd.checks import check_losses, check_sample_weight, check_state, whole
 from msgd.noise.law import Law, Weights
 from msgd.noise.streams import generator
 from msgd.parallel import Layout, Ranks, ranks
@@ -334,26 +334,3 @@ class Reweighter:
         self._offset += together
         if self._offset >= (self.logical_batch or together):
             self._step, self._offset = self._step + 1, 0
-
-
-_TO_ONE = {True: "squeeze(1)", False: "flatten(1).mean(1)"}
-
-
-def check_losses(losses: Tensor) -> None:
-    """Refuse what is not one loss for each example.
-
-    Args:
-        losses: what a loss function returned.
-
-    Raises:
-        TypeError: it is no floating-point tensor.
-        ValueError: its shape is not (batch,).
-    """
-    if not isinstance(losses, Tensor) or not losses.is_floating_point():
-        raise TypeError("losses must be a floating-point tensor of one loss for each example")
-    if losses.ndim != 1:
-        raise ValueError(
-            f"losses have shape {tuple(losses.shape)}, and one loss for each example is needed, shape (batch,): "
-            'use reduction="none" in the loss'
-            + ("" if losses.ndim == 0 else ", then losses." + _TO_ONE[losses.ndim == 2 and losses.shape[1] == 1])
-        )

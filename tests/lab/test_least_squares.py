@@ -267,6 +267,17 @@ def test_running_again_simulates_nothing_and_report_makes_it_anew(done, capsys):
     assert (out / "report.html").exists()
 
 
+def test_no_line_that_is_not_for_a_terminal_is_folded(done, tmp_path, capsys):
+    _, out, _ = done
+    far = tmp_path / "a-folder-with-a-long-name" / ("x" * 120)
+    shutil.copytree(out, far)
+    (tmp_path / "small.toml").write_text(SMALL)
+    code, said, _ = here(capsys, "run", tmp_path / "small.toml", "--out", far, "--jobs", 1)
+    assert code == 0
+    assert f"in {far}; 3 methods finished already\n" in said
+    assert f"Report: {far}/report.html\n" in said
+
+
 def test_more_trajectories_and_fewer_methods(done, tmp_path, capsys):
     small, out, _ = done
     stamp = (out / "cov" / "losses-0-250.safetensors").stat().st_mtime_ns

@@ -10,11 +10,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from msgd.errors import UserError
-from msgd.lab import models, runs
+from msgd.lab import runs
 from msgd.lab.data import Data
 from msgd.lab.measurements import COSTS, WHATS, Cost, What
 from msgd.lab.plan import Run
 from msgd.lab.results import Results
+from msgd.lab.train import initial_network
 
 
 @dataclass(frozen=True)
@@ -166,15 +167,7 @@ def network(point: Point, examples: Data, device: str) -> nn.Module:
     Raises:
         UserError: the file is damaged or of another run, or its tensors are not those of the network.
     """
-    run = point.run
-    model = models.build(
-        run.model,
-        input_shape=examples.input_shape,
-        classes=examples.classes,
-        seed=run.init_seed,
-        norm=run.norm,
-        ghost=run.ghost,
-    )
+    model = initial_network(point.run, examples)
     if point.step > 0:
         _fill(model, point)
     return model.to(device)

@@ -173,6 +173,26 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, 
     return correct.item() / len(targets), total.item() / len(targets)
 
 
+def initial_network(run: Run, data: Data) -> nn.Module:
+    """Build a run's network with the parameters it starts from.
+
+    Args:
+        run: its network and seed.
+        data: the data set, for the shapes of inputs and outputs.
+
+    Returns:
+        The network, on the CPU.
+    """
+    return models.build(
+        run.model,
+        input_shape=data.input_shape,
+        classes=data.classes,
+        seed=run.init_seed,
+        norm=run.norm,
+        ghost=run.ghost,
+    )
+
+
 def train(
     run: Run,
     data: Data,
@@ -202,14 +222,7 @@ def train(
         if not checkpoint:
             runs.write_identity(run, folder, environment)
 
-        model = models.build(
-            run.model,
-            input_shape=data.input_shape,
-            classes=data.classes,
-            seed=run.init_seed,
-            norm=run.norm,
-            ghost=run.ghost,
-        ).to(place)
+        model = initial_network(run, data).to(place)
         trainer = Trainer(model, run.lr, run.momentum, run.weight_decay, run.micro_batch)
         statistics = pixel_statistics(data.train_inputs) if run.pixels == "standard" else None
         train_set, test_set = (
