@@ -22,6 +22,7 @@ __all__ = [
     "diagnostics",
     "langevin",
     "noise",
+    "per_sequence",
     "theory",
     "weighted_mean",
 ]
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from msgd.gradient_matrix import GradientMatrix
     from msgd.noise import Weights
     from msgd.reweight import Reweighter, weighted_mean
+    from msgd.sequences import per_sequence
 
 _HOME = {
     "GradientMatrix": "msgd.gradient_matrix",
@@ -42,6 +44,7 @@ _HOME = {
     "Weights": "msgd.noise",
     "WeightedBatchSampler": "msgd.batch_sampler",
     "Reweighter": "msgd.reweight",
+    "per_sequence": "msgd.sequences",
     "weighted_mean": "msgd.reweight",
 }
 

@@ -1,7 +1,8 @@
 """What can be measured of the noise of a gradient: its covariance, its scale and its tails; and sharpness.
 
 `Covariance` is C, the empirical Fisher matrix or the noise of a law, as an operator with trace, eigenpairs and
-alignment with the Hessian; `simple_noise_scale` is tr C/‖ḡ‖², and `NoiseScaleMeter` measures it inside a training loop.
+alignment with the Hessian; `simple_noise_scale` is tr C/‖ḡ‖², and `NoiseScaleMeter` measures it inside a training loop;
+`suggest_batch_size` turns it into the b of a law.
 `noise_along` draws the noise of a law along directions; `gaussianity`, `excess_kurtosis`, `hill` and `block_index` say
 what class of noise it is. `hessian_eigenvalues`, `hessian_trace` and `loss_change` measure how sharp a minimum is.
 `Probe` looks at the noise every so many steps of any training loop.
@@ -15,6 +16,7 @@ from msgd.diagnostics.probe import Probe, ProbeRecord
 from msgd.diagnostics.projections import gradients_along, noise_along, random_directions
 from msgd.diagnostics.sharpness import hessian_eigenpairs, hessian_eigenvalues, hessian_trace, loss_change
 from msgd.diagnostics.subspaces import subspace_cosines
+from msgd.diagnostics.suggest import Suggestion, suggest_batch_size
 from msgd.diagnostics.tails import block_index, excess_kurtosis, hill, hill_curve
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "NoiseScaleMeter",
     "Probe",
     "ProbeRecord",
+    "Suggestion",
     "block_index",
     "curved_noise_scale",
     "excess_kurtosis",
@@ -41,5 +44,6 @@ __all__ = [
     "random_directions",
     "simple_noise_scale",
     "subspace_cosines",
+    "suggest_batch_size",
     "trace_estimate",
 ]

@@ -11,6 +11,7 @@ from msgd.noise.law import Law, Sample, Weights
 from msgd.noise.laws import Gamma, Laplace, Normal, Rademacher, ScalarLaw, StudentT, Uniform
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import Bernoulli, FullBatch, MiniBatch, Poisson
+from msgd.noise.schedule import hold_ratio, learning_rates
 from msgd.noise.streams import INIT, NOISE, ORDER, generator
 
 LAWS: dict[str, type[Law]] = {
@@ -77,6 +78,8 @@ __all__ = [
     "Uniform",
     "Weights",
     "generator",
+    "hold_ratio",
+    "learning_rates",
     "noise_enhancement",
     "svag",
 ]

@@ -1,0 +1,73 @@
+"""From a measured noise scale to the batch size whose noise to ask for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from msgd.checks import positive, whole
+from msgd.diagnostics.noise_scale import NoiseScale
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A batch size for `msgd.noise.Emulate`.
+
+    Args:
+        b: the batch size; infinite where the gradient was not told from 0.
+        low: from the lower end of the noise scale's interval; equal to b where a number was given.
+        high: from its upper end.
+        efficiency: of a step of b examples, what was asked for.
+        missing: variance that a batch of ``batch`` lacks, in units of tr C: 1/b − 1/batch, at least 0; 1/b where no
+            batch was given.
+    """
+
+    b: float
+    low: float
+    high: float
+    efficiency: float
+    missing: float
+
+
+def suggest_batch_size(
+    noise_scale: NoiseScale | float, *, efficiency: float = 0.5, batch: int | None = None
+) -> Suggestion:
+    """The batch size at which a step makes a given share of the progress of one without noise.
+
+    With the noise scale B_noise that share is ``e = 1/(1 + B_noise/b)``, so ``b = B_noise·e/(1 − e)``. At e = 1/2 b is
+    the noise scale itself: the noise is as large as the gradient. It is a place to start a search, not a law of
+    generalization: the noise scale grows, often tenfold and more, while a network learns, so measure where it trains
+    most of its time; and what helps generalization is known from trying (``msgd run … --tune``, ``[grid]``).
+
+    Args:
+        noise_scale: tr C/‖ḡ‖², in examples: what `NoiseScaleMeter` estimated, or a number from `Probe`,
+            `simple_noise_scale` or a measurements.json.
+        efficiency: e, between 0 and 1: lower is noisier.
+        batch: B, the batch that the noise will be added to.
+
+    Returns:
+        The batch size, not below 1, with the interval that the estimate carries.
+
+    Raises:
+        TypeError: a number is none, or ``batch`` no integer.
+        ValueError: ``noise_scale`` is not positive, or ``efficiency`` not between 0 and 1.
+
+    Example:
+        >>> suggest_batch_size(120.0, batch=1000)
+        Suggestion(b=120.0, low=120.0, high=120.0, efficiency=0.5, missing=0.007333333333333333)
+        >>> suggest_batch_size(120.0, efficiency=0.2).b
+        30.0
+
+    References:
+        McCandlish, Kaplan, Amodei et al. 2018, arXiv 1812.06162, equation 2.6.
+    """
+    share = positive("efficiency", efficiency)
+    if share >= 1:
+        raise ValueError(f"efficiency must lie between 0 and 1, not {efficiency!r}: 1 would take an infinite batch")
+    if isinstance(noise_scale, NoiseScale):
+        scales = (noise_scale.value, noise_scale.low, noise_scale.high)
+    else:
+        scales = (noise_scale if noise_scale == math.inf else positive("noise_scale", noise_scale),) * 3
+    b, low, high = (max(1.0, scale * share / (1 - share)) for scale in scales)
+    missing = max(0.0, 1 / b - (0.0 if batch is None else 1 / whole("batch", batch)))
+    return Suggestion(b, low, high, share, missing)

@@ -1,0 +1,82 @@
+"""A batch size that follows the learning rate."""
+
+import math
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, SequentialLR
+
+from msgd import Reweighter
+from msgd.noise import Emulate, Fisher, Scheduled, hold_ratio, learning_rates
+
+
+def warm_then_cosine(optimizer):
+    warm = LambdaLR(optimizer, lambda step: (step + 1) / 5)
+    return SequentialLR(optimizer, [warm, CosineAnnealingLR(optimizer, 20)], milestones=[5])
+
+
+@pytest.mark.parametrize(
+    "scheduler", [warm_then_cosine, lambda optimizer: OneCycleLR(optimizer, 0.3, total_steps=25)], ids=["warm", "one"]
+)
+def test_rates_are_those_that_training_sees(scheduler):
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    follower, seen = scheduler(optimizer), []
+    for _ in range(24):
+        model(torch.ones(1, 2)).sum().backward()
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        follower.step()
+    assert learning_rates(scheduler, lr=0.3, steps=24) == seen
+
+
+def test_the_ratio_is_held():
+    rates = learning_rates(warm_then_cosine, lr=0.3, steps=26)
+    law = hold_ratio(rates, b=64, lr=0.3)
+    assert isinstance(law, Scheduled)
+    for step, rate in enumerate(rates):
+        b = law.law_of_step.b_of_step(step)
+        assert b == max(1.0, 64 * rate / 0.3)
+        if b > 1:
+            assert rate / b == pytest.approx(0.3 / 64, rel=1e-12)
+        theirs = Emulate(b).draw(256, seed=4, step=step).value
+        assert torch.equal(law.draw(256, seed=4, step=step).value, theirs)
+    assert min(law.law_of_step.b_of_step(step) for step in range(26)) == 1.0  # the end of the cosine
+
+
+def test_another_law_and_what_it_is_called():
+    law = hold_ratio(lambda step: 0.5**step, b=32, lr=1, law=Fisher)
+    assert law.law_of_step(3) == Fisher(4)
+    assert repr(law) == "Scheduled(msgd.noise.schedule.HeldRatio(b=32, lr=1, law=Fisher))"
+
+
+def test_resumed_training_has_the_noise_of_its_step():
+    def draws(reweight, count):
+        return [reweight.weights(64).value for _ in range(count)]
+
+    law = hold_ratio([0.4] * 3 + [0.1] * 3, b=16, lr=0.4)
+    first = Reweighter(law, seed=0)
+    whole = draws(Reweighter(law, seed=0), 6)
+    head = draws(first, 2)
+    second = Reweighter(law, seed=0)
+    second.load_state_dict(first.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(head + draws(second, 4), whole, strict=True))
+    with pytest.raises(ValueError, match="this state is of law Scheduled"):
+        Reweighter(hold_ratio([0.4] * 6, b=8, lr=0.4), seed=0).load_state_dict(first.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: hold_ratio([0.1], b=0, lr=0.1), ValueError, "b must be positive"),
+        (lambda: hold_ratio([0.1], b=4, lr=-1), ValueError, "lr must be positive"),
+        (lambda: hold_ratio([0.1], b="4", lr=1), TypeError, "b must be a number"),
+        (lambda: hold_ratio([0.1], b=4, lr=1).draw(8, seed=0, step=1), ValueError, "step 1 lies beyond the 1 learning"),
+        (lambda: hold_ratio([math.nan], b=4, lr=1), ValueError, "the learning rate of step 0 is nan"),
+        (lambda: hold_ratio(lambda _: -0.1, b=4, lr=1), ValueError, "the learning rate of step 0 is -0.1"),
+        (lambda: learning_rates(warm_then_cosine, lr=0.1, steps=0), ValueError, "steps must be at least 1"),
+    ],
+)
+def test_bad_input_names_the_remedy(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
