@@ -36,7 +36,7 @@ def suggest_batch_size(
 
     With the noise scale B_noise that share is ``e = 1/(1 + B_noise/b)``, so ``b = B_noise·e/(1 − e)``. At e = 1/2 b is
     the noise scale itself: the noise is as large as the gradient. It is a place to start a search, not a law of
-    generalization: the noise scale grows, often tenfold and more, while a network learns, so measure where it trains
+    generalization: the noise scale grows while a network learns, so measure where it trains
     most of its time; and what helps generalization is known from trying (``msgd run … --tune``, ``[grid]``).
 
     Args:

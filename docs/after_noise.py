@@ -1,0 +1,163 @@
+"""Writes the tables of scaling.md: what clipping, Adam and float16 do to a step after the noise. `make docs`.
+
+MNIST-1D, a perceptron of 40-100-100-10 after 300 steps of gradient descent at lr 0.1; all of the n = 1000 examples are
+the batch, and Cov(b) is its noise. Draws are made at these parameters, which stay.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import torch
+from mnist1d.data import make_dataset
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from msgd import GradientMatrix, noise
+
+PAGE = Path(__file__).with_name("scaling.md")
+PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+N, STEPS = 1000, 300
+SIZES = (None, 200, 50, 20, 5)  #: b; None: no noise
+
+
+def losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    """One loss for each example."""
+    return F.cross_entropy(outputs, targets, reduction="none")
+
+
+def trained() -> tuple[nn.Module, Tensor, Tensor]:
+    """The network after 300 steps, the inputs and the classes."""
+    made = make_dataset()
+    x, y = torch.tensor(made["x"][:N]).float(), torch.tensor(made["y"][:N])
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        losses(model(x), y).mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return model, x, y
+
+
+def drawn(G: Tensor, b: int | None, draws: int) -> Tensor:
+    """Noisy gradients of some draws, shape (d, draws); the mean gradient where there is no noise."""
+    if b is None:
+        return G.mean(1, keepdim=True)
+    w = torch.stack([noise.Cov(b).draw(N, seed=0, step=step).dense() for step in range(draws)], dim=1)
+    return G @ w / N
+
+
+def clipping(G: Tensor, draws: int = 1000) -> list[list[str]]:
+    """Length and direction of steps clipped to twice the length of the mean gradient."""
+    mean = G.mean(1)
+    length, rows = float(mean.norm()), []
+    for b in SIZES:
+        noisy = drawn(G, b, draws)
+        norms = noisy.norm(dim=0)
+        clipped = noisy * (2 * length / norms).clamp(max=1)
+        along = float((mean @ clipped).mean()) / length**2
+        kept = variance(clipped) / variance(noisy) if b else math.nan
+        share = float((norms > 2 * length).float().mean())
+        rows.append(
+            [
+                "none" if b is None else str(b),
+                f"{float(norms.square().mean().sqrt()) / length:.1f}",
+                f"{100 * share:.0f}%",
+                f"{along:.2f}",
+                f"{100 * kept:.0f}%" if b else "–",
+            ]
+        )
+    return rows
+
+
+def adam(G: Tensor, draws: int = 2000) -> list[list[str]]:
+    """Mean and spread of Adam's update, in units of the learning rate, once its averages have settled."""
+    rows = []
+    for b in SIZES:
+        noisy = drawn(G, b, draws)
+        first, second = torch.zeros(len(G)), torch.zeros(len(G))
+        total, squares, counted = torch.zeros(len(G)), torch.zeros(len(G)), 0
+        for step in range(1, draws + 1):
+            gradient = noisy[:, step % noisy.shape[1]]
+            first = 0.9 * first + 0.1 * gradient
+            second = 0.999 * second + 0.001 * gradient**2
+            if step > draws // 2:
+                update = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+                total, squares, counted = total + update, squares + update**2, counted + 1
+        live = second > 0  # weights behind units that no example switches on have no gradient
+        mean = (total / counted)[live]
+        spread = ((squares / counted)[live] - mean**2).clamp(min=0).mean().sqrt()
+        rows.append(
+            ["none" if b is None else str(b), f"{float(mean.square().mean().sqrt()):.2f}", f"{float(spread):.2f}"]
+        )
+    return rows
+
+
+def variance(vectors: Tensor) -> float:
+    """Trace of the covariance of columns."""
+    return float(vectors.var(1).sum())
+
+
+def float16(model: nn.Module, x: Tensor, y: Tensor, draws: int = 5) -> list[list[str]]:
+    """The largest weight, and the highest loss scale at which no gradient of float16 overflows."""
+    rows = []
+    for b in SIZES:
+        weights = [(noise.Cov(b) if b else noise.FullBatch()).draw(N, seed=0, step=step) for step in range(draws)]
+        w = torch.stack([weight.dense() for weight in weights])
+        lowest = 24
+        for one in w:
+            lowest = highest_scale(model, x, y, one, lowest)
+        rows.append(
+            [
+                "none" if b is None else str(b),
+                f"{math.sqrt(noise.Cov(b).moments(N).alpha) if b else 0:.1f}",
+                f"{100 * float((w < 0).float().mean()):.0f}%",
+                f"{float(w.abs().max()):.0f}",
+                f"2^{lowest}",
+            ]
+        )
+    return rows
+
+
+def highest_scale(model: nn.Module, x: Tensor, y: Tensor, w: Tensor, start: int) -> int:
+    """Base-2 logarithm of the largest loss scale, from a start down, with finite gradients: as GradScaler halves it."""
+    with torch.autocast("cpu", torch.float16):
+        loss = (w * losses(model(x), y)).mean()
+    for exponent in range(start, 0, -1):
+        found = torch.autograd.grad(loss * 2.0**exponent, list(model.parameters()), retain_graph=True)
+        if all(bool(gradient.isfinite().all()) for gradient in found):
+            return exponent
+    return 0
+
+
+HEADS = {
+    "clipping": ["b", "‖g̃‖ / ‖ḡ‖", "clipped", "step along ḡ", "noise that is left"],
+    "adam": ["b", "mean update / η", "spread / η"],
+    "float16": ["b", "standard deviation of w", "negative", "largest |w|", "highest loss scale"],
+}
+
+
+def tables() -> dict[str, list[list[str]]]:
+    """All three."""
+    model, x, y = trained()
+    G = GradientMatrix(model, losses, x, y).to_dense().detach()
+    return {"clipping": clipping(G), "adam": adam(G), "float16": float16(model, x, y)}
+
+
+def markdown(heads: list[str], body: list[list[str]]) -> str:
+    """A table of numbers."""
+    return "".join(f"| {' | '.join(line)} |\n" for line in [heads, ["--:"] * len(heads), *body])
+
+
+def main() -> None:
+    """Fill the page."""
+    found = tables()
+    text = PAGE.read_text()
+    PAGE.write_text(PLACE.sub(lambda m: f"{m[1]}{markdown(HEADS[m[2]], found[m[2]])}{m[3]}", text))
+
+
+if __name__ == "__main__":
+    main()
