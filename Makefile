@@ -26,14 +26,17 @@ test: $(READY)  ## run the tests
 test-slow: $(READY)  ## run the long checks as well
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
-check: $(READY)  ## lint and type-check
+check: $(READY)  ## lint, type-check, and build the site
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-docs: $(READY)  ## write the page of the laws, its pictures, and the tables of the results
+docs: $(READY)  ## write the pages that are made by code, and the site (build/site/index.html)
 	$(BIN)/python docs/laws.py
 	$(BIN)/python docs/results.py
+	$(BIN)/python docs/after_noise.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)  ## measure the cost of a step
 	$(BIN)/python benchmarks/step_cost.py

@@ -136,7 +136,7 @@ def highest_scale(model: nn.Module, x: Tensor, y: Tensor, w: Tensor, start: int)
 HEADS = {
     "clipping": ["b", "‖g̃‖ / ‖ḡ‖", "clipped", "step along ḡ", "noise that is left"],
     "adam": ["b", "mean update / η", "spread / η"],
-    "float16": ["b", "standard deviation of w", "negative", "largest |w|", "highest loss scale"],
+    "float16": ["b", "standard deviation of w", "negative", "largest size of a w", "highest loss scale"],
 }
 
 
