@@ -14,6 +14,7 @@ from msgd import noise
 ROOT = Path(__file__).parents[1]
 SHOWS = {
     "data_parallel.py": "1 processes, ",
+    "language_model.py": "bits a character",
     "large_batch.py": "accuracy",
     "least_squares.py": "expected loss",
     "probe.py": "noise scale",

@@ -1,0 +1,127 @@
+"""Every code block of the pages runs, and every command on them can be given."""
+
+import re
+import shlex
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from typer.main import get_command
+
+from msgd.cli import app
+from msgd.lab.config import validated_recipe
+from msgd.lab.reading import read_table, recipe_names
+from test_docs import script
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(
+    r"^(?:    |> )?(?:[A-Z_0-9]+=\S+ )?(?:torchrun .*?(?:-m |--no-python )|torchrun .*? )?(msgd .*?)(?: *#.*)?$",
+    re.MULTILINE,
+)
+
+
+def blocks(page, language):
+    return [text for found, text in FENCED.findall(page.read_text()) if found == language]
+
+
+def tiny():
+    """What the pages suppose the reader to have."""
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(96, 40), torch.randint(10, (96,))
+    model = nn.Sequential(nn.Linear(40, 16), nn.ReLU(), nn.Linear(16, 10))
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, targets), batch_size=48)
+    return {
+        "torch": torch,
+        "nn": nn,
+        "F": F,
+        "model": model,
+        "inputs": inputs,
+        "targets": targets,
+        "loader": loader,
+        "dataset": loader.dataset,
+        "batches": [[(inputs[:32], targets[:32]), (inputs[32:64], targets[32:64])]] * 3,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "loss_fn": lambda outputs, targets: F.cross_entropy(outputs, targets, reduction="none"),
+        "__name__": "page",
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*adds no noise to a batch:UserWarning")  # the tiny batches are small
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope = tiny()
+    for text in blocks(page, "python"):
+        if "--8<--" in text:  # an example, which test_readme.py runs
+            assert (ROOT / re.search(r'"(.*?)"', text).group(1)).exists()
+        elif text.lstrip().startswith(">>>"):
+            text = "\n".join(line[4:] for line in text.splitlines() if line.startswith((">>>", "...")))
+            exec(compile(text, page.name, "exec"), scope)
+        else:
+            exec(compile(text, page.name, "exec"), scope)
+
+
+def test_every_example_is_on_the_page_of_examples():
+    shown = set(re.findall(r'--8<-- "examples/(.*?)"', (ROOT / "docs" / "examples.md").read_text()))
+    assert shown == {path.name for path in (ROOT / "examples").glob("*.py")}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")], ids=lambda page: page.name)
+def test_recipes_on_a_page_are_read(page):
+    for text in blocks(page, "toml"):
+        assert validated_recipe(read_table(text, source=page.name), source=page.name).methods
+
+
+def commands():
+    found = {(page.name, command.strip()) for page in PAGES for command in COMMAND.findall(page.read_text())}
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_a_command_on_a_page_can_be_given(page, command):
+    words = shlex.split(command.split(" > ")[0])[1:]
+    click = get_command(app)
+    if words[0].isupper():
+        return  # msgd COMMAND …
+    words = [word for word in words if word != "…"]
+    context = click.make_context("msgd", [words[0]], resilient_parsing=True)
+    subcommand = click.get_command(context, words[0])
+    assert subcommand is not None, f"{page}: {command}"
+    subcommand.make_context(words[0], words[1:], parent=context)
+    if words[0] in ("run", "show") and not words[1].isupper() and not words[1].endswith(".toml"):
+        assert words[1] in recipe_names()
+
+
+def test_the_commands_are_found():
+    found = [command for _, command in commands()]
+    assert len(found) > 25
+    assert "msgd run mnist1d-large-batch" in found
+
+
+def numbers(rows):
+    return [[float(re.sub(r"^2\^|%$", "", cell)) if cell not in ("none", "–") else 0.0 for cell in row] for row in rows]
+
+
+def test_the_numbers_of_the_page_on_scaling():
+    """Fewer draws than the page's, within a tenth or the last digit shown."""
+    module = script("after_noise")
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    found = {}
+    for _, name, _ in module.PLACE.findall(text):
+        table = text.split(f"<!-- table: {name} -->\n")[1].split("<!-- end -->")[0].splitlines()
+        assert table[0] == module.markdown(module.HEADS[name], []).splitlines()[0]
+        found[name] = numbers([cell.strip() for cell in line.strip("|").split("|")] for line in table[2:])
+    assert set(found) == set(module.HEADS)
+    model, x, y = module.trained()
+    G = module.GradientMatrix(model, module.losses, x, y).to_dense().detach()
+    for shown, again in zip(found["clipping"], numbers(module.clipping(G, draws=100)), strict=True):
+        assert again == pytest.approx(shown, rel=0.1, abs=0.6 if shown[4] < 10 else 2)
+    for shown, again in zip(found["adam"], numbers(module.adam(G)), strict=True):
+        assert again == pytest.approx(shown, rel=0.15, abs=0.02)
+    scales = [row[4] for row in found["float16"]]
+    assert all(quieter > louder for quieter, louder in pairwise(scales))
