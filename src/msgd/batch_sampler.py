@@ -51,7 +51,7 @@ class WeightedBatchSampler(Sampler[list[int]]):
         ValueError: a number is out of range, the law cannot be had at this n, or there is no such layout; from the
             first pass, the ranks differ in seed, step or law.
 
-    Example:
+    Examples:
         >>> from torch.utils.data import DataLoader, TensorDataset
         >>> from msgd import noise, weighted_mean
         >>> data = TensorDataset(torch.arange(100.0))

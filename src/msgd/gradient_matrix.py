@@ -61,7 +61,7 @@ class GradientMatrix:
     not. Recurrent layers on CUDA have neither forward mode nor a double backward pass inside cuDNN:
     ``torch.backends.cudnn.flags(enabled=False)`` around the product puts it aside.
 
-    Example:
+    Examples:
         >>> model = nn.Linear(2, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2

@@ -14,7 +14,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Returns:
         Adjusted p-values, in the given order.
 
-    Example:
+    Examples:
         >>> holm([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
     """

@@ -30,7 +30,7 @@ def weighted_mean(losses: Tensor, weights: Weights) -> Tensor:
         TypeError: ``losses`` is no floating-point tensor.
         ValueError: ``losses`` is not one loss for each weight.
 
-    Example:
+    Examples:
         >>> losses = torch.tensor([1.0, 2.0])
         >>> weighted_mean(losses, Weights(torch.tensor([1, 3]), torch.tensor([2.0, 2.0]), n=4))
         tensor(1.5000)
@@ -88,7 +88,7 @@ class Reweighter:
         ValueError: a number is out of range, ``divided_by`` is given without ``logical_batch``, or there is no such
             layout; from the first call, the ranks differ in seed, step or law.
 
-    Example:
+    Examples:
         >>> from msgd import noise
         >>> reweight = Reweighter(noise.Emulate(b=2), seed=0)
         >>> losses = torch.ones(8, requires_grad=True)

@@ -29,7 +29,7 @@ def per_sequence(
         TypeError: ``losses`` is no floating-point tensor, ``counted`` no boolean one or ``sequence`` no int64 one.
         ValueError: ``losses`` has not two dimensions, another argument has another shape, or a number is negative.
 
-    Example:
+    Examples:
         >>> tokens = torch.tensor([[1.0, 3.0, 9.0], [5.0, 0.0, 0.0]])
         >>> per_sequence(tokens, counted=torch.tensor([[True, True, False], [True, False, False]]))
         (tensor([2., 5.]), tensor([2., 1.]))

@@ -36,7 +36,7 @@ class Covariance:
     Raises:
         ValueError: a factor is negative or not finite.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> model = nn.Linear(2, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
@@ -290,7 +290,7 @@ def trace_estimate(
         TypeError: ``draws`` is no integer.
         ValueError: ``draws`` < 2, or the law has no noise or no variance.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> model = nn.Linear(2, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)

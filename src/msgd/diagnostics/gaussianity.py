@@ -51,7 +51,7 @@ def gaussianity(samples: ArrayLike | Tensor) -> Gaussianity:
     Raises:
         ValueError: the shape is wrong, there are too few samples, one is not finite, or a column is constant.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> gaussianity(rng.standard_normal((500, 3))).joint > 0.05
         True

@@ -29,7 +29,7 @@ def simple_noise_scale(matrix: GradientMatrix) -> float:
     Raises:
         ValueError: all gradients are 0.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
@@ -59,7 +59,7 @@ def curved_noise_scale(matrix: GradientMatrix) -> float:
     Raises:
         ValueError: ``ḡᵀHḡ`` or ``Tr(H·C)`` is not positive: the quadratic model has no best step.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
@@ -140,7 +140,7 @@ class NoiseScaleMeter:
         TypeError: a number is no integer.
         ValueError: a number is below 1.
 
-    Example:
+    Examples:
         >>> model = torch.nn.Linear(1, 1, bias=False)
         >>> meter = NoiseScaleMeter(b=1)
         >>> for x in torch.randn(50, 4, 1, 1, generator=torch.Generator().manual_seed(0)) + 2:

@@ -64,7 +64,7 @@ class Probe:
         TypeError: a number is no integer, or inputs and targets are no tensors.
         ValueError: ``every`` < 1, or there are fewer than two examples or more than the population.
 
-    Example:
+    Examples:
         >>> import torch
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)

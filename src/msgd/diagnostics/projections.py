@@ -28,7 +28,7 @@ def random_directions(matrix: GradientMatrix, k: int, *, seed: int = 0) -> Tenso
         TypeError: ``k`` is no integer.
         ValueError: ``k`` < 1.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> G = GradientMatrix(nn.Linear(3, 1), lambda out, y: (out - y)[:, 0] ** 2, torch.ones(2, 3), torch.ones(2, 1))
         >>> U = random_directions(G, 2)
@@ -54,7 +54,7 @@ def gradients_along(matrix: GradientMatrix, directions: Tensor) -> Tensor:
         TypeError: ``directions`` has not the dtype or the device of the parameters.
         ValueError: its shape is wrong.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
@@ -88,7 +88,7 @@ def noise_along(matrix: GradientMatrix, directions: Tensor, law: Law, *, draws: 
         TypeError: ``draws`` is no integer, or ``directions`` has not the dtype or the device of the parameters.
         ValueError: ``draws`` < 1, the shape of ``directions`` is wrong, or the law cannot be had at this n.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> from msgd.noise import MiniBatch
         >>> model = nn.Linear(1, 1, bias=False)

@@ -39,7 +39,7 @@ def hessian_eigenvalues(matrix: GradientMatrix, k: int = 1, *, method: Method = 
         ValueError: ``k`` or ``method`` is not possible, or the Hessian is not finite.
         RuntimeError: Lanczos did not converge.
 
-    Example:
+    Examples:
         >>> model = torch.nn.Linear(2, 1, bias=False)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
         >>> G = GradientMatrix(model, squares, torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.ones(2, 1))
@@ -71,7 +71,7 @@ def hessian_eigenpairs(matrix: GradientMatrix, k: int, *, method: Method = "auto
         ValueError: ``k`` or ``method`` is not possible, or the Hessian is not finite.
         RuntimeError: Lanczos did not converge.
 
-    Example:
+    Examples:
         >>> model = torch.nn.Linear(2, 1, bias=False)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
         >>> G = GradientMatrix(model, squares, torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.ones(2, 1))
@@ -119,7 +119,7 @@ def hessian_trace(matrix: GradientMatrix, *, draws: int, seed: int = 0, level: f
         TypeError: ``draws`` is no integer.
         ValueError: ``draws`` < 2, ``level`` is no probability, or the Hessian is not finite.
 
-    Example:
+    Examples:
         >>> model = torch.nn.Linear(2, 1, bias=False)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
         >>> G = GradientMatrix(model, squares, torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.ones(2, 1))
@@ -172,7 +172,7 @@ def loss_change(matrix: GradientMatrix, size: float, *, draws: int, seed: int = 
         TypeError: ``draws`` is no integer, or ``size`` no number.
         ValueError: ``draws`` < 2, ``size`` is not positive, ``level`` is no probability, or a loss is not finite.
 
-    Example:
+    Examples:
         >>> model = torch.nn.Linear(2, 1, bias=False)
         >>> _ = torch.nn.init.zeros_(model.weight)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2

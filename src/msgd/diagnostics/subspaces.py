@@ -19,7 +19,7 @@ def subspace_cosines(first: Tensor, second: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes do not fit, or the columns are linearly dependent.
 
-    Example:
+    Examples:
         >>> subspace_cosines(torch.eye(3)[:, :2], torch.tensor([[0.0], [3.0], [4.0]]))
         tensor([0.6000])
 

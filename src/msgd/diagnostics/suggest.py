@@ -52,7 +52,7 @@ def suggest_batch_size(
         TypeError: a number is none, or ``batch`` no integer.
         ValueError: ``noise_scale`` is not positive, or ``efficiency`` not between 0 and 1.
 
-    Example:
+    Examples:
         >>> suggest_batch_size(120.0, batch=1000)
         Suggestion(b=120.0, low=120.0, high=120.0, efficiency=0.5, missing=0.007333333333333333)
         >>> suggest_batch_size(120.0, efficiency=0.2).b

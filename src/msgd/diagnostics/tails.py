@@ -35,7 +35,7 @@ def excess_kurtosis(samples: ArrayLike | Tensor, *, level: float = 0.95) -> Esti
     Raises:
         ValueError: there are too few samples, all are equal, one is not finite, or ``level`` is no probability.
 
-    Example:
+    Examples:
         >>> found = excess_kurtosis(np.random.default_rng(0).laplace(size=10_000))
         >>> found.low < 3 < found.high
         True
@@ -86,7 +86,7 @@ def hill(samples: ArrayLike | Tensor, *, k: int | None = None, level: float = 0.
         ValueError: ``k`` is not possible, the k + 1 largest are equal or 0, a sample is not finite, or ``level`` is no
             probability.
 
-    Example:
+    Examples:
         >>> found = hill(np.random.default_rng(0).standard_t(2, size=10_000))
         >>> found.low < 2 < found.high
         True
@@ -119,7 +119,7 @@ def hill_curve(samples: ArrayLike | Tensor, *, most: int | None = None) -> Tenso
         TypeError: ``most`` is no integer.
         ValueError: ``most`` is not possible, too many samples are 0, or one is not finite.
 
-    Example:
+    Examples:
         >>> hill_curve([1.0, -2.0, 4.0, 8.0], most=2) * math.log(2)  # log 2 apart
         tensor([1.0000, 0.6667], dtype=torch.float64)
 
@@ -164,7 +164,7 @@ def block_index(samples: ArrayLike | Tensor, *, size: int | None = None, level: 
         TypeError: ``size`` is no integer.
         ValueError: ``size`` is not possible, a sample or a sum is 0 or not finite, or ``level`` is no probability.
 
-    Example:
+    Examples:
         >>> found = block_index(np.random.default_rng(0).standard_cauchy(10_000))
         >>> found.low < 1 < found.high
         True

@@ -25,7 +25,7 @@ def crop_and_flip(images: Tensor, pad: int, rng: Generator) -> Tensor:
     Raises:
         ValueError: these are no images, or pad is negative.
 
-    Example:
+    Examples:
         >>> image = torch.arange(1.0, 10).reshape(1, 1, 3, 3)
         >>> crop_and_flip(image, pad=1, rng=np.random.default_rng(0))[0, 0].tolist()
         [[6.0, 5.0, 4.0], [9.0, 8.0, 7.0], [0.0, 0.0, 0.0]]

@@ -139,7 +139,7 @@ class GLDConst(ParameterNoise):
         TypeError: ``b`` is not a number.
         ValueError: ``b`` < 1.
 
-    Example:
+    Examples:
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
@@ -200,7 +200,7 @@ class GLDDynamic(_Refreshed):
         TypeError: an argument is not a number.
         ValueError: an argument is below 1.
 
-    Example:
+    Examples:
         >>> noise = GLDDynamic(20, refresh=10)
         >>> [step for step in range(25) if noise.refresh_due(step)]
         [0, 10, 20]
@@ -238,7 +238,7 @@ class GLDDiag(_Refreshed):
         TypeError: an argument is not a number.
         ValueError: an argument is below 1.
 
-    Example:
+    Examples:
         >>> model = nn.Linear(2, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
@@ -275,7 +275,7 @@ class GLDLeading(_Refreshed):
         TypeError: an argument is not a number.
         ValueError: an argument is below 1; or, from ``measure``, k > n.
 
-    Example:
+    Examples:
         >>> model = nn.Linear(2, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
@@ -324,7 +324,7 @@ class SGLD(ParameterNoise):
         TypeError: an argument is not a number.
         ValueError: an argument is not positive or not finite.
 
-    Example:
+    Examples:
         >>> noise = SGLD(temperature=0.005, lr=0.1)  # standard deviation √(2·0.005/0.1) = 0.32 in the gradient
         >>> (added,) = noise.sample({}, [torch.zeros(10_000)], seed=0, step=0)
         >>> round(float(added.std()), 2)

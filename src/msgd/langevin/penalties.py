@@ -71,7 +71,7 @@ class MiniBatchPenalty(Penalty):
         TypeError: an argument is not a number.
         ValueError: ``strength`` is not positive, ``b`` < 1; or, from ``gradient``, b > n.
 
-    Example:
+    Examples:
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
@@ -132,7 +132,7 @@ class FullBatchPenalty(Penalty):
         ValueError: it is not positive; or, from ``gradient``, BatchNorm in train mode or active dropout, with which
             chunks of examples do not add up to L.
 
-    Example:
+    Examples:
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2

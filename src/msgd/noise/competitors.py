@@ -36,7 +36,7 @@ class TwoBatch(Law):
         TypeError: an argument is of another type.
         ValueError: ``b`` < 1, ``gamma`` < 0; or, from ``moments`` and ``sample``, too few examples.
 
-    Example:
+    Examples:
         >>> round(noise_enhancement(20, gamma=1).moments(1000).alpha / MiniBatch(20).moments(1000).alpha, 12)
         5.0
 
@@ -125,7 +125,7 @@ def svag(b: int, l: float) -> TwoBatch:  # noqa: E741 - the letter of the paper
     Raises:
         ValueError: ``l`` < 1.
 
-    Example:
+    Examples:
         >>> round(svag(20, l=8).moments(1000).alpha / MiniBatch(20).moments(1000).alpha, 12)
         8.0
 
@@ -151,7 +151,7 @@ class BayesianBootstrap(Law):
         TypeError: ``b`` is not a number.
         ValueError: ``b`` < 1.
 
-    Example:
+    Examples:
         >>> BayesianBootstrap(20).moments(1000)
         Moments(alpha=50.0, beta=-0.05)
 

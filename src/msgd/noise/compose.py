@@ -36,7 +36,7 @@ class Subsampled(Law):
         TypeError: ``B`` is not a whole number, or ``inner`` no law with independent steps.
         ValueError: ``B`` < 1; or, from ``moments`` and ``sample``, B > n.
 
-    Example:
+    Examples:
         >>> law = Subsampled(250, Emulate(20))
         >>> round(law.moments(1000).effective_batch_size(1000), 2)  # that of MiniBatch(20)
         20.39
@@ -96,7 +96,7 @@ class Grouped(Law):
         TypeError: ``size`` is not a whole number, or ``inner`` no law with independent steps.
         ValueError: ``size`` < 1; or, from ``moments`` and ``sample``, a size that does not divide n.
 
-    Example:
+    Examples:
         >>> from msgd.noise import Cov
         >>> law = Grouped(100, Cov(2))  # centred per group of 100, not over all 1000
         >>> round(law.moments(1000).effective_batch_size(1000), 2)
@@ -168,7 +168,7 @@ class Emulate(Law):
         TypeError: ``b`` or ``population`` is not a number.
         ValueError: ``b`` < 1, an unknown ``kind``, or, from ``moments`` and ``sample``, a batch above the population.
 
-    Example:
+    Examples:
         >>> Emulate(20).moments(250)
         Moments(alpha=11.546184738955823, beta=-0.04618473895582329)
 

@@ -41,7 +41,7 @@ class Reshuffled(Law):
         TypeError: ``b`` is not a whole number.
         ValueError: ``b`` < 1; or, from ``moments`` and ``draw``, b > n.
 
-    Example:
+    Examples:
         >>> epoch = [Reshuffled(2).draw(4, seed=0, step=t).index.tolist() for t in range(2)]
         >>> sorted(epoch[0] + epoch[1])
         [0, 1, 2, 3]
@@ -87,7 +87,7 @@ class Anticorrelated(Law):
     Raises:
         TypeError: ``inner`` is no law, or one whose steps are correlated.
 
-    Example:
+    Examples:
         >>> from msgd.noise import Fisher
         >>> Anticorrelated(Fisher(20)).moments(1000)
         Moments(alpha=50.0, beta=0.0)
@@ -137,7 +137,7 @@ class Scheduled(Law):
     Raises:
         TypeError: ``law_of_step`` is no function, or does not return a law.
 
-    Example:
+    Examples:
         >>> from msgd.noise import Fisher
         >>> law = Scheduled(lambda step: Fisher(20 if step < 1000 else 80))
         >>> [law.law_of_step(step).moments(1000).alpha for step in (0, 5000)]

@@ -52,7 +52,7 @@ class Injected(Law):
         TypeError: an argument is of another type.
         ValueError: ``b`` < 1; ``support`` < 1, or < 2 if centred; or, from ``moments`` and ``sample``, above n.
 
-    Example:
+    Examples:
         >>> from msgd.noise import Laplace
         >>> Injected(Laplace(), 20, centred=True).moments(1000)
         Moments(alpha=50.0, beta=-0.05)
@@ -151,7 +151,7 @@ class Fisher(_Named):
         TypeError: ``b`` is not a number.
         ValueError: ``b`` < 1.
 
-    Example:
+    Examples:
         >>> Fisher(20).moments(1000).effective_batch_size(1000)
         20.0
 
@@ -181,7 +181,7 @@ class Cov(_Named):
         TypeError: ``b`` is not a number.
         ValueError: ``b`` < 1.
 
-    Example:
+    Examples:
         >>> Cov(20).moments(1000)
         Moments(alpha=50.0, beta=-0.05)
 
@@ -211,7 +211,7 @@ class SparseFisher(_Named):
         TypeError: an argument is not a number.
         ValueError: ``b`` < 1, ``support`` < 1; or, from ``moments`` and ``sample``, above n.
 
-    Example:
+    Examples:
         >>> SparseFisher(20, support=100).moments(1000)
         Moments(alpha=50.0, beta=0.0)
 
@@ -242,7 +242,7 @@ class SparseCov(_Named):
         TypeError: an argument is not a number.
         ValueError: ``b`` < 1, ``support`` < 2; or, from ``moments`` and ``sample``, above n.
 
-    Example:
+    Examples:
         >>> SparseCov(20, support=100).moments(1000)
         Moments(alpha=50.0, beta=-0.05)
 

@@ -42,7 +42,7 @@ class Weights:
         value: float32 weights, shape (k,), or (n,) where ``index`` is None.
         n: size of the logical batch, by which sums are divided.
 
-    Example:
+    Examples:
         >>> Weights(torch.tensor([1, 3]), torch.tensor([2.0, 2.0]), n=4).dense()
         tensor([0., 2., 0., 2.])
     """
@@ -149,7 +149,7 @@ class Law(ABC):
         Returns:
             The weights, on the CPU.
 
-        Example:
+        Examples:
             >>> from msgd import noise
             >>> noise.MiniBatch(2).draw(6, seed=0, step=0)
             Weights(index=tensor([0, 5]), value=tensor([3., 3.]), n=6)

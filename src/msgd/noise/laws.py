@@ -110,7 +110,7 @@ class StudentT(ScalarLaw):
     Raises:
         ValueError: df ≤ 1; df ≤ 2 with ``scale="variance"``; another ``scale``.
 
-    Example:
+    Examples:
         >>> StudentT(1.5, scale="iqr").variance
         inf
     """

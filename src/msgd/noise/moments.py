@@ -18,7 +18,7 @@ class Moments:
         alpha: coefficient of the identity, ≥ 0; infinite for a law without a variance.
         beta: coefficient of 11ᵀ: the covariance of two different weights.
 
-    Example:
+    Examples:
         >>> sgd = Moments(alpha=50.0, beta=-0.05)  # 20 of 1000 with replacement
         >>> sgd.effective_batch_size(1000)
         20.0

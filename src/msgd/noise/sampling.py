@@ -46,7 +46,7 @@ def keep_each(n: int, probability: float, rng: Generator) -> Sample:
 class FullBatch(Law):
     """Gradient descent: ``w = 1``, so α = β = 0.
 
-    Example:
+    Examples:
         >>> FullBatch().moments(1000)
         Moments(alpha=0.0, beta=0.0)
     """
@@ -85,7 +85,7 @@ class MiniBatch(Law):
         TypeError: ``b`` or ``replacement`` is of another type.
         ValueError: ``b`` < 1; or, from ``moments`` and ``sample``, b > n without replacement.
 
-    Example:
+    Examples:
         >>> round(MiniBatch(20).moments(1000).effective_batch_size(1000), 2)
         20.39
 
@@ -138,7 +138,7 @@ class Bernoulli(Law):
         TypeError: ``b`` is not a number.
         ValueError: ``b`` < 1; or, from ``moments`` and ``sample``, b > n.
 
-    Example:
+    Examples:
         >>> Bernoulli(20).moments(1000)
         Moments(alpha=49.0, beta=0.0)
 
@@ -186,7 +186,7 @@ class Poisson(Law):
         TypeError: ``b`` is not a number.
         ValueError: ``b`` < 1.
 
-    Example:
+    Examples:
         >>> Poisson(20).moments(1000)
         Moments(alpha=50.0, beta=0.0)
     """

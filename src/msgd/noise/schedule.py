@@ -79,7 +79,7 @@ def hold_ratio(
         TypeError: a number is none.
         ValueError: ``b`` or ``lr`` is not positive; from a draw, a rate is negative, or the step lies beyond the rates.
 
-    Example:
+    Examples:
         >>> schedule = hold_ratio(lambda step: 0.4 if step < 1000 else 0.1, b=64, lr=0.4)
         >>> [schedule.law_of_step(step) for step in (0, 1000)]
         [Emulate(b=64, kind='cov', population=None), Emulate(b=16, kind='cov', population=None)]
@@ -110,7 +110,7 @@ def learning_rates(scheduler: Callable[[Optimizer], LRScheduler], *, lr: float, 
         TypeError: a number is none.
         ValueError: ``lr`` is not positive, or ``steps`` < 1.
 
-    Example:
+    Examples:
         >>> from torch.optim.lr_scheduler import StepLR
         >>> learning_rates(lambda optimizer: StepLR(optimizer, 2, gamma=0.5), lr=0.4, steps=5)
         [0.4, 0.4, 0.2, 0.2, 0.1]

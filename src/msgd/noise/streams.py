@@ -32,7 +32,7 @@ def generator(seed: int, step: int, stream: int = NOISE) -> Generator:
         TypeError: an argument is not an integer.
         ValueError: an argument is outside [0, 2⁶⁴).
 
-    Example:
+    Examples:
         >>> generator(seed=0, step=5).integers(100, size=3).tolist()
         [72, 93, 44]
 

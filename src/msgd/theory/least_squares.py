@@ -23,7 +23,7 @@ class ParameterMoments:
         mean: E θ_k, shape (steps + 1, d).
         covariance: Cov(θ_k), shape (steps + 1, d, d).
 
-    Example:
+    Examples:
         >>> ParameterMoments(np.array([[2.0]]), np.array([[[1.0]]])).second_moment
         array([[[5.]]])
     """
@@ -72,7 +72,7 @@ class LeastSquares:
     Raises:
         ValueError: the shapes do not fit, a number is not finite, or X is zero.
 
-    Example:
+    Examples:
         >>> from msgd.noise import Cov, MiniBatch
         >>> problem = LeastSquares([[1.0], [1.0], [2.0]], [0.0, 3.0, 2.0])
         >>> sgd = problem.expected_loss(MiniBatch(1, replacement=True), lr=0.2, steps=2, start=[0.0])
@@ -130,7 +130,7 @@ class LeastSquares:
             TypeError: an argument is of another type, or the law ties steps together.
             ValueError: an argument is out of range, or the law has no variance.
 
-        Example:
+        Examples:
             >>> from msgd.noise import MiniBatch
             >>> problem = LeastSquares([[1.0], [1.0]], [0.0, 2.0])  # a step of 1 jumps to 0 or to 2
             >>> moments = problem.moments_of_parameters(MiniBatch(1), lr=1.0, steps=1, start=[5.0])
@@ -165,7 +165,7 @@ class LeastSquares:
             TypeError: as `moments_of_parameters`.
             ValueError: as `moments_of_parameters`.
 
-        Example:
+        Examples:
             >>> from msgd.noise import Bernoulli
             >>> problem = LeastSquares([[1.0], [1.0]], [0.0, 2.0])
             >>> problem.expected_loss(Bernoulli(1), lr=1.0, steps=2, start=[1.0]).round(12)
@@ -203,7 +203,7 @@ class LeastSquares:
             TypeError: as `moments_of_parameters`.
             ValueError: as `moments_of_parameters`, or M is of another shape.
 
-        Example:
+        Examples:
             >>> from msgd.noise import FullBatch
             >>> problem = LeastSquares([[1.0, 0.0]], [1.0])  # says nothing of the second parameter
             >>> at = {"lr": 0.5, "steps": 2, "start": [0.0, 3.0], "truth": [1.0, 1.0]}
@@ -256,7 +256,7 @@ class LeastSquares:
             TypeError: an argument is of another type, or the law changes with the step or ties steps together.
             ValueError: an argument is out of range, or the law has no variance.
 
-        Example:
+        Examples:
             >>> from msgd.noise import FullBatch, MiniBatch
             >>> problem = LeastSquares([[1.0], [3.0]], [0.0, 2.0])  # h = 5, mean(x⁴) = 41
             >>> round(problem.stable_lr(FullBatch()), 12), round(problem.stable_lr(MiniBatch(1)) * 4.1, 12)
@@ -287,7 +287,7 @@ class LeastSquares:
             TypeError: as `stable_lr`.
             ValueError: as `stable_lr`, or there is no stationary state.
 
-        Example:
+        Examples:
             >>> from msgd.noise import MiniBatch
             >>> problem = LeastSquares([[1.0], [1.0]], [0.0, 2.0])
             >>> problem.stationary_covariance(MiniBatch(1), lr=1.0).round(12)  # 0 or 2

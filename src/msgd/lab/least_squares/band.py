@@ -51,7 +51,7 @@ def critical(false_alarms: float, *, methods: int, steps: int) -> float:
     Returns:
         The half-width.
 
-    Example:
+    Examples:
         >>> round(critical(0.01, methods=1, steps=1), 3)
         2.576
     """
