@@ -7,7 +7,18 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, SequentialLR
 
 from msgd import Reweighter
-from msgd.noise import Emulate, Fisher, Scheduled, hold_ratio, learning_rates
+from msgd.noise import (
+    Bernoulli,
+    Emulate,
+    Fisher,
+    Injected,
+    MiniBatch,
+    Scheduled,
+    StudentT,
+    Subsampled,
+    hold_ratio,
+    learning_rates,
+)
 
 
 def warm_then_cosine(optimizer):
@@ -32,7 +43,7 @@ def test_rates_are_those_that_training_sees(scheduler):
 
 def test_the_ratio_is_held():
     rates = learning_rates(warm_then_cosine, lr=0.3, steps=26)
-    law = hold_ratio(rates, b=64, lr=0.3)
+    law = hold_ratio(Emulate(64), rates, lr=0.3)
     assert isinstance(law, Scheduled)
     for step, rate in enumerate(rates):
         b = law.law_of_step.b_of_step(step)
@@ -44,17 +55,30 @@ def test_the_ratio_is_held():
     assert min(law.law_of_step.b_of_step(step) for step in range(26)) == 1.0  # the end of the cosine
 
 
-def test_another_law_and_what_it_is_called():
-    law = hold_ratio(lambda step: 0.5**step, b=32, lr=1, law=Fisher)
-    assert law.law_of_step(3) == Fisher(4)
-    assert repr(law) == "Scheduled(msgd.noise.schedule.HeldRatio(b=32, lr=1, law=Fisher))"
+@pytest.mark.parametrize(
+    ("law", "later"),
+    [
+        (Fisher(32), Fisher(4)),
+        (Bernoulli(32), Bernoulli(4)),
+        (Subsampled(64, Emulate(32)), Subsampled(64, Emulate(4))),
+        (Injected(StudentT(5), 32, centred=True), Injected(StudentT(5), 4, centred=True)),
+    ],
+    ids=repr,
+)
+def test_other_laws(law, later):
+    schedule = hold_ratio(law, lambda step: 0.5**step, lr=1)
+    assert schedule.law_of_step(0) == law
+    assert schedule.law_of_step(3) == later
+    assert schedule.law_of_step.b_of_step(3) == 4
+    assert repr(schedule) == f"Scheduled(msgd.noise.schedule.HeldRatio({law!r}, lr=1))"
+    assert torch.equal(schedule.draw(64, seed=0, step=3).value, later.draw(64, seed=0, step=3).value)
 
 
 def test_resumed_training_has_the_noise_of_its_step():
     def draws(reweight, count):
         return [reweight.weights(64).value for _ in range(count)]
 
-    law = hold_ratio([0.4] * 3 + [0.1] * 3, b=16, lr=0.4)
+    law = hold_ratio(Emulate(16), [0.4] * 3 + [0.1] * 3, lr=0.4)
     first = Reweighter(law, seed=0)
     whole = draws(Reweighter(law, seed=0), 6)
     head = draws(first, 2)
@@ -62,18 +86,19 @@ def test_resumed_training_has_the_noise_of_its_step():
     second.load_state_dict(first.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(head + draws(second, 4), whole, strict=True))
     with pytest.raises(ValueError, match="this state is of law Scheduled"):
-        Reweighter(hold_ratio([0.4] * 6, b=8, lr=0.4), seed=0).load_state_dict(first.state_dict())
+        Reweighter(hold_ratio(Emulate(8), [0.4] * 6, lr=0.4), seed=0).load_state_dict(first.state_dict())
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: hold_ratio([0.1], b=0, lr=0.1), ValueError, "b must be positive"),
-        (lambda: hold_ratio([0.1], b=4, lr=-1), ValueError, "lr must be positive"),
-        (lambda: hold_ratio([0.1], b="4", lr=1), TypeError, "b must be a number"),
-        (lambda: hold_ratio([0.1], b=4, lr=1).draw(8, seed=0, step=1), ValueError, "step 1 lies beyond the 1 learning"),
-        (lambda: hold_ratio([math.nan], b=4, lr=1), ValueError, "the learning rate of step 0 is nan"),
-        (lambda: hold_ratio(lambda _: -0.1, b=4, lr=1), ValueError, "the learning rate of step 0 is -0.1"),
+        (lambda: hold_ratio(8, [0.1], lr=0.1), TypeError, "law must be a law"),
+        (lambda: hold_ratio(MiniBatch(8), [0.1], lr=0.1), TypeError, "has no b that may be any number"),
+        (lambda: hold_ratio(Emulate(4), [0.1], lr=-1), ValueError, "lr must be positive"),
+        (lambda: hold_ratio(Emulate(4), [], lr=1), ValueError, "step 0 lies beyond the 0 learning"),
+        (lambda: hold_ratio(Emulate(4), [1], lr=1).draw(8, seed=0, step=1), ValueError, "step 1 lies beyond the 1 le"),
+        (lambda: hold_ratio(Emulate(4), [math.nan], lr=1), ValueError, "the learning rate of step 0 is nan"),
+        (lambda: hold_ratio(Emulate(4), lambda _: -0.1, lr=1), ValueError, "the learning rate of step 0 is -0.1"),
         (lambda: learning_rates(warm_then_cosine, lr=0.1, steps=0), ValueError, "steps must be at least 1"),
     ],
 )

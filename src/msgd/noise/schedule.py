@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from msgd.checks import positive, whole
-from msgd.noise.compose import Emulate
+from msgd.noise.compose import Emulate, Grouped, Subsampled
 from msgd.noise.correlated import Scheduled
+from msgd.noise.injected import Cov, Fisher, Injected, SparseCov, SparseFisher
 from msgd.noise.law import Law
+from msgd.noise.sampling import Bernoulli, Poisson
+
+ANY_B = (Emulate, Fisher, Cov, SparseFisher, SparseCov, Injected, Bernoulli, Poisson)  #: laws whose b is a real number
 
 
 @dataclass(frozen=True)
@@ -22,22 +27,23 @@ class HeldRatio:
 
     Args:
         lr_of_step: η_t.
-        b: batch size whose noise is wanted at the rate ``lr``.
+        law: that of steps with the rate ``lr``.
         lr: that rate.
-        law: from a batch size to a law.
     """
 
     lr_of_step: Callable[[int], float]
-    b: float
+    law: Law
     lr: float
-    law: Callable[[float], Law]
 
     def __repr__(self) -> str:
-        return f"HeldRatio(b={self.b:g}, lr={self.lr:g}, law={getattr(self.law, '__name__', self.law)})"
+        return f"HeldRatio({self.law!r}, lr={self.lr:g})"
 
     def __call__(self, step: int) -> Law:
-        """The law of a step, whose b is at least 1."""
-        return self.law(self.b_of_step(step))
+        """The law of a step."""
+        rate = float(self.lr_of_step(step))
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"the learning rate of step {step} is {rate}: it must be a number of 0 or more")
+        return _scaled(self.law, rate / self.lr)
 
     def b_of_step(self, step: int) -> float:
         """Batch size whose noise a step has, to be logged.
@@ -46,20 +52,18 @@ class HeldRatio:
             step: of training, from 0.
 
         Returns:
-            ``max(1, b·η_t/lr)``.
+            ``b_t = max(1, b·η_t/lr)``.
 
         Raises:
             ValueError: the rate of that step is negative or not finite.
         """
-        rate = float(self.lr_of_step(step))
-        if not 0 <= rate < math.inf:
-            raise ValueError(f"the learning rate of step {step} is {rate}: it must be a number of 0 or more")
-        return max(1.0, self.b * rate / self.lr)
+        law: Any = self(step)
+        while not hasattr(law, "b"):
+            law = law.inner
+        return float(law.b)
 
 
-def hold_ratio(
-    lr_of_step: Callable[[int], float] | Sequence[float], *, b: float, lr: float, law: Callable[[float], Law] = Emulate
-) -> Scheduled:
+def hold_ratio(law: Law, lr_of_step: Callable[[int], float] | Sequence[float], *, lr: float) -> Scheduled:
     """Noise whose temperature stays: ``b_t = b·η_t/lr``, so that η_t/b_t is the same at every step.
 
     To first order in η the noise of a step acts through η/b alone: where the learning rate decays and b does not, it
@@ -67,31 +71,45 @@ def hold_ratio(
     the start of a warm-up, b_t is 1.
 
     Args:
+        law: that of steps with the rate ``lr``: one whose b may be any number, such as ``Emulate(b)``, or a law over
+            such a one, as ``Subsampled(B, Emulate(b))``.
         lr_of_step: η_t, a pure function of the step; or the rates of all steps, such as `learning_rates` gives.
-        b: batch size whose noise is wanted at the rate ``lr``.
-        lr: that rate, such as the peak of the schedule.
-        law: from a batch size to a law.
+        lr: the rate at which the law is what was given, such as the peak of the schedule.
 
     Returns:
-        The law; the b of a step is ``law_of_step.b_of_step(step)``.
+        The law of all steps; ``law_of_step(t)`` is that of step t, ``law_of_step.b_of_step(t)`` its b.
 
     Raises:
-        TypeError: a number is none.
-        ValueError: ``b`` or ``lr`` is not positive; from a draw, a rate is negative, or the step lies beyond the rates.
+        TypeError: ``law`` is none, or none whose b may be any number.
+        ValueError: ``lr`` is not positive; also from a draw: a rate is negative, or the step lies beyond the rates.
 
     Examples:
-        >>> schedule = hold_ratio(lambda step: 0.4 if step < 1000 else 0.1, b=64, lr=0.4)
+        >>> schedule = hold_ratio(Emulate(64), lambda step: 0.4 if step < 1000 else 0.1, lr=0.4)
         >>> [schedule.law_of_step(step) for step in (0, 1000)]
         [Emulate(b=64, kind='cov', population=None), Emulate(b=16, kind='cov', population=None)]
 
     References:
         Smith, Kindermans, Ying, Le 2018, arXiv 1711.00489, section 2: the noise scale η(N/B − 1) ≈ ηN/B.
     """
-    positive("b", b)
+    if not isinstance(law, Law):
+        raise TypeError(f"law must be a law such as noise.Emulate(b=64), not {law!r}")
     positive("lr", lr)
+    _scaled(law, 1.0)  # refuses a law without such a b now
     if not callable(lr_of_step):
         lr_of_step = _Table(tuple(float(rate) for rate in lr_of_step))
-    return Scheduled(HeldRatio(lr_of_step, b, lr, law))
+    return Scheduled(HeldRatio(lr_of_step, law, lr))
+
+
+def _scaled(law: Law, ratio: float) -> Law:
+    """The law with another b, or over one with another b."""
+    if isinstance(law, ANY_B):
+        return replace(law, b=max(1.0, law.b * ratio))
+    if isinstance(law, Subsampled | Grouped):
+        return replace(law, inner=_scaled(law.inner, ratio))
+    raise TypeError(
+        f"{law!r} has no b that may be any number, which follows the learning rate: take Emulate, Fisher, Cov, "
+        "Bernoulli or Poisson, or noise.Scheduled with a function of your own"
+    )
 
 
 def learning_rates(scheduler: Callable[[Optimizer], LRScheduler], *, lr: float, steps: int) -> list[float]:
