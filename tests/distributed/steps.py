@@ -75,7 +75,9 @@ def twin(run):
             gradient = [g + a for g, a in zip(gradient, run.noise.sample(state, parameters, **names), strict=True)]
         with torch.no_grad():
             moves = [g + run.weight_decay * p for g, p in zip(gradient, parameters, strict=True)]
-            velocity = moves if velocity is None else [run.momentum * v + m for v, m in zip(velocity, moves, strict=True)]
+            velocity = (
+                moves if velocity is None else [run.momentum * v + m for v, m in zip(velocity, moves, strict=True)]
+            )
             for p, v in zip(parameters, velocity, strict=True):
                 p -= run.lr * v
     return parameters
