@@ -38,7 +38,7 @@ def together(recipe, fashion_mnist):
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -68,7 +68,7 @@ def start(*arguments, size=2):
 def ended(ranks):
     """Exit code, standard output and error of each."""
     try:
-        said = [process.communicate(timeout=100) for process in ranks]
+        said = [process.communicate(timeout=300) for process in ranks]
     finally:
         for process in ranks:
             process.kill()
@@ -107,7 +107,7 @@ def test_the_results_are_those_of_one_process(together, recipe, fashion_mnist, t
 def begun(arguments, out):
     """The ranks of a command that has written its first checkpoint."""
     ranks = start(*arguments, "--out", out)
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not list(out.glob("*/seed-*/checkpoint.safetensors")):
         assert time.monotonic() < deadline, "it did not get there in time"
         time.sleep(0.02)

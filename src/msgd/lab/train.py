@@ -174,26 +174,6 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, 
     return correct.item() / len(targets), total.item() / len(targets)
 
 
-def initial_network(run: Run, data: Data) -> nn.Module:
-    """Build a run's network with the parameters it starts from.
-
-    Args:
-        run: its network and seed.
-        data: the data set, for the shapes of inputs and outputs.
-
-    Returns:
-        The network, on the CPU.
-    """
-    return models.build(
-        run.model,
-        input_shape=data.input_shape,
-        classes=data.classes,
-        seed=run.init_seed,
-        norm=run.norm,
-        ghost=run.ghost,
-    )
-
-
 def train(
     run: Run,
     data: Data,
@@ -260,7 +240,9 @@ def prepared(run: Run, data: Data, place: torch.device) -> tuple[Trainer, Exampl
     Returns:
         The trainer with the initial network, the training examples, and the test examples.
     """
-    trainer = Trainer(initial_network(run, data).to(place), run.lr, run.momentum, run.weight_decay, run.micro_batch)
+    trainer = Trainer(
+        models.initial_network(run, data).to(place), run.lr, run.momentum, run.weight_decay, run.micro_batch
+    )
     statistics = pixel_statistics(data.train_inputs) if run.pixels == "standard" else None
     train_set, test_set = (
         on_device(inputs, targets, place, run.pixels, statistics=statistics)
