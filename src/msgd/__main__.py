@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -12,7 +13,15 @@ def main() -> None:
     except ModuleNotFoundError as error:
         sys.stderr.write(f"msgd: {error.name} is not installed, the command needs it: pip install 'msgd[lab]'\n")
         sys.exit(2)
-    app()
+    if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
+        try:
+            from msgd.lab.torchrun import conduct
+
+            conduct(app)
+        except KeyboardInterrupt:  # before the command began, which says more of it
+            sys.exit(130)
+    else:
+        app()
 
 
 if __name__ == "__main__":

@@ -245,9 +245,14 @@ def _train(
 
     recipe = select_methods(validated_recipe(table, source=source), methods)
 
+    from msgd.lab import processes
     from msgd.lab.experiment import Experiment
 
     console.print(recipe.title, style="bold")
+    if processes.size() > 1:
+        processes.check(recipe, workers, device)
+        workers = 1
+        console.print(f"Each step is shared out over {processes.size()} processes.")
     Experiment(name, recipe, out, data_dir, _processes(workers), device, console).conduct()
 
 

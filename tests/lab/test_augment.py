@@ -36,6 +36,13 @@ def test_a_slice_of_a_larger_tensor():
     assert torch.equal(crop_and_flip(images, 2, generator(2, 0)), reference.crop_and_flip(images, 2, generator(2, 0)))
 
 
+@pytest.mark.parametrize("part", [slice(0, 3), slice(3, 7), slice(7, 7)])
+def test_a_part_is_cropped_as_among_them_all(part):
+    images = torch.rand(7, 3, 8, 8)
+    whole = crop_and_flip(images, 2, generator(0, 0))
+    assert torch.equal(crop_and_flip(images[part], 2, generator(0, 0), among=7, part=part), whole[part])
+
+
 @pytest.mark.parametrize("pad", [0, 1])
 def test_every_outcome_has_the_same_probability(pad):
     """Of two images at once, over all that the generator can say: ((2·pad+1)²·2)² outcomes, no two alike."""

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def crop_and_flip(images: Tensor, pad: int, rng: Generator) -> Tensor:
+def crop_and_flip(
+    images: Tensor, pad: int, rng: Generator, *, among: int | None = None, part: slice = slice(None)
+) -> Tensor:
     """Crop each image at random out of its zero-padded self, and mirror it left to right with probability 1/2.
 
     All (2·pad+1)² places are equally likely. The rows of all images are drawn first, then the columns, then the flips.
@@ -18,6 +20,8 @@ def crop_and_flip(images: Tensor, pad: int, rng: Generator) -> Tensor:
         images: shape (n, channels, height, width).
         pad: zeros on each side, in pixels.
         rng: NumPy's, so that the same crops come out on every device.
+        among: number of images that are cropped together, in this and other processes; None: these are all.
+        part: which of them these are: each image is cropped alike wherever that is done.
 
     Returns:
         Images of the same shape and memory layout; the given ones stay what they are.
@@ -38,8 +42,9 @@ def crop_and_flip(images: Tensor, pad: int, rng: Generator) -> Tensor:
     if pad < 0:
         raise ValueError(f"pad must be 0 or more, not {pad}")
     n, channels, height, width = images.shape
+    together = n if among is None else among
     places = 2 * pad + 1  # 0 … 2·pad: `integers` leaves out its upper end
-    drawn = np.stack([rng.integers(places, size=n), rng.integers(places, size=n), rng.integers(2, size=n)])
+    drawn = np.stack([rng.integers(end, size=together) for end in (places, places, 2)])[:, part]
     top, left, flip = torch.from_numpy(drawn).to(images.device)[:, :, None]
 
     y = torch.arange(height, device=images.device)

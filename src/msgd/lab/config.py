@@ -114,6 +114,11 @@ class Recipe(BaseModel):
     reference: Name
     methods: Annotated[dict[Name, Method], Field(min_length=1)]
 
+    @property
+    def batch_norm(self) -> bool:
+        """Whether the network couples the examples of a batch."""
+        return self.model in NORMALISED and self.norm in (None, "batch")
+
     @field_validator("data", "model")
     @classmethod
     def _known(cls, value: str, info: Any) -> str:
@@ -128,8 +133,7 @@ class Recipe(BaseModel):
             raise ValueError(f"vary: {self.data} is one data set, only {', '.join(GENERATED)} can be drawn anew")
         if self.tune and self.grid:
             raise ValueError("tune: a [grid] runs every learning rate, there is none to pick; leave one of the two out")
-        normed = self.model in NORMALISED and self.norm in (None, "batch")
-        if self.micro_batch and normed and (self.ghost is None or self.micro_batch % self.ghost):
+        if self.micro_batch and self.batch_norm and (self.ghost is None or self.micro_batch % self.ghost):
             raise ValueError(
                 "micro_batch: batch norm would see other groups; set ghost, and micro_batch to a multiple of it"
             )

@@ -10,7 +10,7 @@ from typing import Any
 import joblib
 from rich.console import Console
 
-from msgd.lab import data, environment, results, runner, runs, tuning
+from msgd.lab import data, environment, processes, results, runner, runs, tuning
 from msgd.lab.config import Recipe
 from msgd.lab.data import Data
 from msgd.lab.plan import Run
@@ -48,7 +48,7 @@ class Experiment:
             KeyboardInterrupt: at Ctrl-C; what was saved stays.
         """
         check_kind(self.out, "training")
-        about = environment.describe(self.device)
+        about = environment.describe(self.device) | {"processes_per_run": processes.size()}
         loaded = self._load(range(self.recipe.seeds))
         n, digests = next(iter(loaded.values())).n, [part.digest() for part in loaded.values()]
         results.planned_runs(self.recipe, n=n, digests=digests)  # its faults show before anything is written

@@ -13,9 +13,9 @@ from msgd.errors import UserError
 from msgd.lab import runs
 from msgd.lab.data import Data
 from msgd.lab.measurements import COSTS, WHATS, Cost, What
+from msgd.lab.models import initial_network
 from msgd.lab.plan import Run
 from msgd.lab.results import Results
-from msgd.lab.train import initial_network
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,23 @@ def write_identity(run: Identified, folder: Path, environment: dict[str, Any]) -
     write_atomically(folder / "environment.json", json.dumps(environment, indent=2).encode())
 
 
+def note_processes(folder: Path, environment: dict[str, Any]) -> None:
+    """Note in a run's environment that another number of processes goes on with it: it then rounds otherwise.
+
+    Args:
+        folder: of the run.
+        environment: in which it is continued.
+    """
+    path, now = folder / "environment.json", environment.get("processes_per_run", 1)
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        before = str(about.get("processes_per_run", 1))
+    except (OSError, ValueError, AttributeError):
+        return  # it is a record for people, nothing depends on it
+    if before.split()[-1] != str(now):
+        write_atomically(path, json.dumps(about | {"processes_per_run": f"{before}, then {now}"}, indent=2).encode())
+
+
 def check_identity(run: Identified, folder: Path) -> None:
     """Make sure that a folder, if it holds a run, holds this one.
 

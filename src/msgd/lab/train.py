@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgd.errors import UserError
-from msgd.lab import models, runs
+from msgd.lab import models, processes, runs
 from msgd.lab.augment import crop_and_flip
 from msgd.lab.data import Data, on_device, pixel_statistics
 from msgd.lab.networks.perceptron import Perceptron, log_softmax
@@ -35,6 +35,7 @@ def losses_of(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 Augment = Callable[[Tensor], Tensor]
+Examples = tuple[Tensor, Tensor]  #: inputs and targets
 
 
 def chosen(inputs: Tensor, index: Tensor) -> Tensor:
@@ -173,26 +174,6 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, 
     return correct.item() / len(targets), total.item() / len(targets)
 
 
-def initial_network(run: Run, data: Data) -> nn.Module:
-    """Build a run's network with the parameters it starts from.
-
-    Args:
-        run: its network and seed.
-        data: the data set, for the shapes of inputs and outputs.
-
-    Returns:
-        The network, on the CPU.
-    """
-    return models.build(
-        run.model,
-        input_shape=data.input_shape,
-        classes=data.classes,
-        seed=run.init_seed,
-        norm=run.norm,
-        ghost=run.ghost,
-    )
-
-
 def train(
     run: Run,
     data: Data,
@@ -215,48 +196,31 @@ def train(
     Raises:
         UserError: the folder holds another run or is damaged.
     """
-    place = torch.device(device)
+    place = processes.place(device)
     with runs.locked(folder, patience=ORPHAN_SECONDS):
         checkpoint, records = runs.state_of(run, folder)
         runs.keep_records(folder, records)
-        if not checkpoint:
+        if checkpoint:
+            runs.note_processes(folder, environment)
+        else:
             runs.write_identity(run, folder, environment)
-
-        model = initial_network(run, data).to(place)
-        trainer = Trainer(model, run.lr, run.momentum, run.weight_decay, run.micro_batch)
-        statistics = pixel_statistics(data.train_inputs) if run.pixels == "standard" else None
-        train_set, test_set = (
-            on_device(inputs, targets, place, run.pixels, statistics=statistics)
-            for inputs, targets in (
-                (data.train_inputs, data.train_targets),
-                (data.test_inputs, data.test_targets),
-            )
-        )
+        trainer, train_set, test_set = prepared(run, data, place)
         done, seconds = 0, 0.0
         if checkpoint:
             trainer.load(checkpoint.tensors)
             done, seconds = checkpoint.step, checkpoint.seconds
         else:
-            runs.append_record(folder, _record(0, model, train_set, test_set))
+            runs.append_record(folder, _record(0, trainer.model, train_set, test_set))
+        if processes.size() > 1:
+            processes.tell(processes.Task(run, data, device, done, trainer.state()))
 
         for stop in _stops(run, done):
             start = time.perf_counter()
-            # Drawn for a stretch at once: between two steps the code of a draw is cold, and 4 times slower.
-            steps = range(done, stop)
-            draws = [run.law.draw(run.n, seed=run.noise_seed, step=step, stream=run.stream) for step in steps]
-            for step, weights in zip(steps, draws, strict=True):
-                trainer.lr = run.lr_at(step)
-                if run.noise or run.penalty:
-                    try:
-                        trainer.update(_other_gradient(trainer, run, step, weights, train_set))
-                    except ValueError as error:  # what only the network and the data can show
-                        raise UserError(f"methods.{run.method}: {error}") from error
-                else:
-                    trainer.step(*train_set, weights, _augment(run, step))
+            advance(trainer, run, range(done, stop), train_set)
             seconds += time.perf_counter() - start
             done = stop
             if done in run.evaluations:
-                runs.append_record(folder, _record(done, model, train_set, test_set))
+                runs.append_record(folder, _record(done, trainer.model, train_set, test_set))
             if done in run.snapshots and done < run.steps:  # at the end the checkpoint has them
                 runs.write_snapshot(run, folder, done, trainer.state())
             if done % run.checkpoint_every == 0 or done == run.steps:
@@ -265,29 +229,86 @@ def train(
                 return
 
 
-def _other_gradient(
-    trainer: Trainer, run: Run, step: int, weights: Weights, train_set: tuple[Tensor, Tensor]
-) -> tuple[Tensor, ...]:
-    """The gradient of a method that has noise in parameter space, or a penalty in the noise's place."""
-    if run.penalty:
-        return run.penalty.gradient(
-            trainer.model, losses_of, *train_set, seed=run.noise_seed, step=step, stream=run.stream
-        )
+def prepared(run: Run, data: Data, place: torch.device) -> tuple[Trainer, Examples, Examples]:
+    """Put a run's network and its data where it is trained.
+
+    Args:
+        run: what is trained.
+        data: the data set.
+        place: the device.
+
+    Returns:
+        The trainer with the initial network, the training examples, and the test examples.
+    """
+    trainer = Trainer(
+        models.initial_network(run, data).to(place), run.lr, run.momentum, run.weight_decay, run.micro_batch
+    )
+    statistics = pixel_statistics(data.train_inputs) if run.pixels == "standard" else None
+    train_set, test_set = (
+        on_device(inputs, targets, place, run.pixels, statistics=statistics)
+        for inputs, targets in ((data.train_inputs, data.train_targets), (data.test_inputs, data.test_targets))
+    )
+    return trainer, train_set, test_set
+
+
+def advance(trainer: Trainer, run: Run, steps: range, train_set: Examples) -> None:
+    """Take some steps; in several processes of torchrun, each with its part of the examples of every draw.
+
+    Args:
+        trainer: takes them.
+        run: whose steps they are.
+        steps: their numbers.
+        train_set: inputs and targets of all n training examples.
+
+    Raises:
+        UserError: the method's noise or penalty cannot be had of this network, or a process was lost.
+    """
+    # Drawn for a stretch at once: between two steps the code of a draw is cold, and 4 times slower.
+    draws = [run.law.draw(run.n, seed=run.noise_seed, step=step, stream=run.stream) for step in steps]
+    for step, weights in zip(steps, draws, strict=True):
+        trainer.lr = run.lr_at(step)
+        trainer.update(processes.summed(_gradient(trainer, run, step, weights, train_set)))
+
+
+def _gradient(trainer: Trainer, run: Run, step: int, weights: Weights, train_set: Examples) -> tuple[Tensor, ...]:
+    """This process's part of a step's gradient: that of its examples; rank 0's has the noise or penalty in it."""
+    try:
+        if run.penalty:
+            if processes.rank() > 0:
+                return tuple(torch.zeros_like(parameter) for parameter in trainer.parameters)
+            return run.penalty.gradient(
+                trainer.model, losses_of, *train_set, seed=run.noise_seed, step=step, stream=run.stream
+            )
+        added = _noise(trainer, run, step, train_set) if run.noise and processes.rank() == 0 else None
+    except ValueError as error:  # what only the network and the data can show
+        raise UserError(f"methods.{run.method}: {error}") from error
+    together, part = len(weights.value), slice(None)
+    if processes.size() > 1:
+        part = processes.part(together)
+        if weights.index is None:
+            train_set = train_set[0][part], train_set[1][part]
+        weights = Weights(None if weights.index is None else weights.index[part], weights.value[part], weights.n)
+    gradient = trainer.gradient(*train_set, weights, _augment(run, step, together, part))
+    if added:
+        torch._foreach_add_(gradient, added)
+    return gradient
+
+
+def _noise(trainer: Trainer, run: Run, step: int, train_set: Examples) -> tuple[Tensor, ...]:
+    """The noise in parameter space of a step, measured anew where that is due."""
     assert run.noise is not None
     noise = replace(run.noise, lr=trainer.lr) if isinstance(run.noise, SGLD) else run.noise
     if noise.refresh_due(step):
         trainer.noise = noise.measure(trainer.model, losses_of, *train_set)
-    gradient = trainer.gradient(*train_set, weights, _augment(run, step))
-    added = noise.sample(trainer.noise, trainer.parameters, seed=run.noise_seed, step=step, stream=run.stream)
-    torch._foreach_add_(gradient, added)
-    return gradient
+    return noise.sample(trainer.noise, trainer.parameters, seed=run.noise_seed, step=step, stream=run.stream)
 
 
-def _augment(run: Run, step: int) -> Augment | None:
+def _augment(run: Run, step: int, together: int, part: slice) -> Augment | None:
     pad = run.augment
     if pad is None:
         return None
-    return lambda images: crop_and_flip(images, pad, generator(run.noise_seed, step, run.crops))
+    rng = generator(run.noise_seed, step, run.crops)
+    return lambda images: crop_and_flip(images, pad, rng, among=together, part=part)
 
 
 def _stops(run: Run, done: int) -> list[int]:
@@ -297,9 +318,7 @@ def _stops(run: Run, done: int) -> list[int]:
     return sorted(stop for stop in {*run.evaluations, *saves, *run.snapshots, *often} if done < stop <= run.steps)
 
 
-def _record(
-    step: int, model: nn.Module, train_set: tuple[Tensor, Tensor], test_set: tuple[Tensor, Tensor]
-) -> runs.Record:
+def _record(step: int, model: nn.Module, train_set: Examples, test_set: Examples) -> runs.Record:
     test_accuracy, test_loss = evaluate(model, *test_set)
     train_accuracy, train_loss = evaluate(model, *train_set)
     values = (test_accuracy, test_loss, train_accuracy, train_loss)
@@ -309,6 +328,8 @@ def _record(
 def train_in_worker(run: Run, data: Data, folder: Path, device: str, environment: dict[str, Any], parent: int) -> None:
     """Train one run as a job of the runner: on one thread, and no longer than the process that asked for it.
 
+    The processes of torchrun keep the threads that it gave them (one, unless OMP_NUM_THREADS says otherwise).
+
     Args:
         run: as in `train`.
         data: as in `train`.
@@ -317,7 +338,8 @@ def train_in_worker(run: Run, data: Data, folder: Path, device: str, environment
         environment: as in `train`.
         parent: the runner's process; a worker whose parent was killed ends within `STRETCH` steps.
     """
-    torch.set_num_threads(1)
+    if processes.size() == 1:
+        torch.set_num_threads(1)
 
     def orphaned() -> bool:
         return parent not in (os.getpid(), os.getppid())

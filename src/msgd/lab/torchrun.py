@@ -1,0 +1,76 @@
+"""A command under torchrun: rank 0 conducts it as if it were alone, the other processes help with the steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from msgd.errors import UserError
+from msgd.lab import processes
+from msgd.lab.train import STRETCH, advance, prepared
+
+#: the others wait so long for rank 0 to load data, evaluate or report; where it dies instead, their connection closes
+PATIENCE = timedelta(days=1)
+
+
+def conduct(command: Callable[[], None]) -> None:
+    """Carry out a command in the processes that torchrun started, on CPUs by gloo, on CUDA devices by NCCL.
+
+    What goes wrong goes wrong in rank 0, which alone reads and writes: it says so and ends, and so do the others when
+    their connection to it closes.
+
+    Args:
+        command: what rank 0 does.
+    """
+    leads = os.environ["RANK"] == "0"
+    if not leads:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # torchrun sends it to all; rank 0 decides
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    if leads:
+        _lead(command)
+    else:
+        _help()
+    dist.destroy_process_group()
+
+
+def _lead(command: Callable[[], None]) -> None:
+    try:
+        command()
+    except SystemExit as end:  # as a command of typer always ends
+        if end.code:
+            raise
+    with suppress(UserError):  # all is done; torchrun reports a process that was lost
+        processes.tell(None)
+
+
+def _help() -> None:
+    try:
+        follow()
+    except UserError:
+        sys.exit(2)  # rank 0 has said why, or torchrun says that it was killed
+    except Exception as error:
+        if os.environ.get("MSGD_DEBUG"):
+            raise
+        name = f"rank {processes.rank()}"
+        sys.stderr.write(f"msgd: a fault of msgd in {name}: {error!r}; MSGD_DEBUG=1 shows where, please report it\n")
+        sys.exit(1)
+
+
+def follow() -> None:
+    """Take this process's part in every step of the runs that rank 0 trains, until it has no more.
+
+    Raises:
+        UserError: rank 0 is gone.
+    """
+    while (task := processes.told()) is not None:
+        trainer, train_set, _ = prepared(task.run, task.data, processes.place(task.device))
+        trainer.load(task.state)
+        for start in range(task.done, task.run.steps, STRETCH):
+            advance(trainer, task.run, range(start, min(start + STRETCH, task.run.steps)), train_set)

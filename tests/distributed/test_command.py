@@ -1,0 +1,189 @@
+"""``msgd run`` in several processes: the results of one, one line for what is wrong, and resumption after kills."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from msgd.cli import app
+from msgd.errors import UserError
+from msgd.lab import processes, runs
+from msgd.lab.config import parse_recipe
+from small import SMALL
+
+RECIPE = SMALL.replace("steps = 60", "steps = 200").replace("seeds = 2", "seeds = 1")
+METHODS = ["--methods", "sgd,bernoulli"]  # not every draw of Bernoulli's is even, and some are empty
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "small.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def together(recipe, fashion_mnist):
+    """The finished experiment of two processes."""
+    out = recipe.parent / "together"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "msgd"]
+    done = subprocess.run(
+        [*command, "run", str(recipe), *METHODS, "--out", str(out), "--data-dir", str(fashion_mnist)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def start(*arguments, size=2):
+    """Start the command in two processes, as torchrun does, but with nobody who would end one when the other fails."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "msgd", *map(str, arguments)],
+            env=os.environ
+            | {name: str(value) for name, value in common.items()}
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "TORCHELASTIC_RUN_ID": "test", "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+
+
+def ended(ranks):
+    """Exit code, standard output and error of each."""
+    try:
+        said = [process.communicate(timeout=300) for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+    return [(process.returncode, *texts) for process, texts in zip(ranks, said, strict=True)]
+
+
+def outcome(out):
+    table = {}
+    for folder in sorted(out.glob("*/seed-*")):
+        checkpoint = runs.read_checkpoint(folder)
+        tensors = {name: value.numpy().tobytes() for name, value in checkpoint.tensors.items()}
+        table[folder.relative_to(out)] = checkpoint.step, tensors, (folder / "metrics.jsonl").read_bytes()
+    return table
+
+
+def test_the_results_are_those_of_one_process(together, recipe, fashion_mnist, tmp_path):
+    out, done = together
+    assert "2 methods × 1 seed, 200 steps each" in done.stdout
+    for once in ("Small", "Each step is shared out over 2 processes.", "[1/2] ", "Report: "):
+        assert done.stdout.count(once) == 1
+    with pytest.raises(SystemExit) as end:
+        app(["run", str(recipe), *METHODS, "--out", str(tmp_path), "--data-dir", str(fashion_mnist), "--jobs", "1"])
+    assert end.value.code == 0
+    mine, theirs = (json.loads((folder / "results.json").read_text()) for folder in (out, tmp_path))
+    assert mine["environment"]["processes_per_run"] == 2
+    assert theirs["environment"]["processes_per_run"] == 1
+    for one, other in zip(mine["runs"], theirs["runs"], strict=True):
+        assert one["final"] == pytest.approx(other["final"], rel=1e-4, abs=1e-6)
+    assert [v["verdict"] for v in mine["verdicts"]] == [v["verdict"] for v in theirs["verdicts"]]
+    for folder in ("sgd/seed-0", "bernoulli/seed-0"):  # float32: 200 steps, each rounded otherwise
+        one, other = (runs.read_checkpoint(place / folder).tensors for place in (out, tmp_path))
+        for name, value in one.items():
+            torch.testing.assert_close(value, other[name], rtol=1e-3, atol=1e-5)
+
+
+def begun(arguments, out):
+    """The ranks of a command that has written its first checkpoint."""
+    ranks = start(*arguments, "--out", out)
+    deadline = time.monotonic() + 300
+    while not list(out.glob("*/seed-*/checkpoint.safetensors")):
+        assert time.monotonic() < deadline, "it did not get there in time"
+        time.sleep(0.02)
+    return ranks
+
+
+def continues(arguments, out, whole):
+    """The same command again, to the bitwise same end; only rank 0 speaks."""
+    (code, said, errors), *others = ended(start(*arguments, "--out", out))
+    assert (code, errors) == (0, "")
+    assert "Report: " in said
+    assert others == [(0, "", "")]
+    assert outcome(out) == outcome(whole)
+
+
+def test_kill_9_of_a_rank_and_continue(together, recipe, fashion_mnist, tmp_path):
+    arguments = ["run", recipe, *METHODS, "--data-dir", fashion_mnist]
+    ranks = begun(arguments, tmp_path)
+    ranks[1].kill()
+    (code, _, errors), _ = ended(ranks)
+    assert code == 2
+    assert len(errors.splitlines()) == 1, errors
+    assert errors.startswith("msgd: another process of torchrun is gone")
+    assert "the same command continues where the runs were saved" in errors
+    continues(arguments, tmp_path, together[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_ctrl_c_or_the_end_of_rank_0_and_continue(together, recipe, fashion_mnist, tmp_path, number):
+    arguments = ["run", recipe, *METHODS, "--data-dir", fashion_mnist]
+    ranks = begun(arguments, tmp_path)
+    for process in ranks if number == signal.SIGINT else ranks[:1]:  # torchrun sends it to all
+        process.send_signal(number)
+    (code, _, errors), other = ended(ranks)
+    if number == signal.SIGINT:
+        assert (code, errors) == (130, "msgd: interrupted; the same command continues where the runs were saved\n")
+    assert other == (2, "", "")
+    continues(arguments, tmp_path, together[0])
+
+
+def test_what_is_wrong_is_one_line_of_rank_0_and_ends_all(together, recipe, fashion_mnist):
+    command = ["run", recipe, "--out", together[0], "--data-dir", fashion_mnist, "--set", "lr=0.2"]
+    (code, _, errors), (other_code, said, other_errors) = ended(start(*command))
+    assert (code, other_code) == (2, 2)
+    assert len(errors.splitlines()) == 1, errors
+    assert "give --out another folder" in errors
+    assert (said, other_errors) == ("", "")
+
+
+def test_refusals(monkeypatch):
+    monkeypatch.setattr(processes, "size", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    plain = parse_recipe(RECIPE, source="small")
+    processes.check(plain, None, "cpu")
+    processes.check(plain, 1, "cpu")
+    with pytest.raises(UserError, match="--jobs 2: under torchrun all processes share one run after another"):
+        processes.check(plain, 2, "cpu")
+    with pytest.raises(UserError, match="2 processes and 1 CUDA devices"):
+        processes.check(plain, None, "cuda")
+    normed = RECIPE.replace('"mlp"', '"resnet18"').replace('"fashion-mnist"', '"cifar10"')
+    with pytest.raises(UserError, match=r"norm: .* resnet18's batches"):
+        processes.check(parse_recipe(normed, source="small"), None, "cpu")
+    processes.check(parse_recipe(normed, source="small", settings={"norm": "group"}), None, "cpu")
+
+
+def test_another_number_of_processes_is_noted(tmp_path):
+    path = tmp_path / "environment.json"
+    runs.note_processes(tmp_path, {"processes_per_run": 2})
+    assert not path.exists()
+    for before, now, expected in (("{}", 1, None), ("{}", 2, "1, then 2"), ('{"processes_per_run": 2}', 2, 2)):
+        path.write_text(before)
+        runs.note_processes(tmp_path, {"processes_per_run": now})
+        assert json.loads(path.read_text()).get("processes_per_run") == expected
+    path.write_text('{"cpu": "x", "processes_per_run": "1, then 2"}')
+    runs.note_processes(tmp_path, {"processes_per_run": 2})
+    runs.note_processes(tmp_path, {})
+    assert json.loads(path.read_text()) == {"cpu": "x", "processes_per_run": "1, then 2, then 1"}
