@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 from msgd.errors import UserError
 from msgd.lab.data import Data, read_data, write_data
 from msgd.lab.environment import versions
+from msgd.lab.verdict import plural
 
 Backend = Literal["loky", "dask"]
 
@@ -87,9 +88,9 @@ def connected(backend: str, address: str | None, jobs: int | None) -> Iterator[W
     if address is None:
         count = jobs or os.cpu_count() or 1
         # No limit of memory: Dask would share out the machine's and kill what needs more than its share.
-        local = {"memory_limit": 0, "dashboard_address": None, "preload": NO_CTRL_C, "silence_logs": logging.CRITICAL}
+        local = {"memory_limit": 0, "dashboard_address": ":0", "preload": NO_CTRL_C, "silence_logs": logging.CRITICAL}
         with LocalCluster(n_workers=count, threads_per_worker=1, **local) as cluster, Client(cluster) as client:
-            yield Workers(count, client, f"Dask cluster of this machine: {count} workers of one thread")
+            yield Workers(count, client, f"Dask cluster of this machine: {plural(count, 'worker')} of one thread")
         return
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -100,7 +101,9 @@ def connected(backend: str, address: str | None, jobs: int | None) -> Iterator[W
         ) from None
     with client:
         count = len(client.nthreads())
-        about = f"Dask cluster at {address}: " + (f"{count} workers" if count else "no workers yet, waiting for them")
+        about = f"Dask cluster at {address}: " + (
+            plural(count, "worker") if count else "no workers yet, waiting for them"
+        )
         yield Workers(jobs or 2**30, client, about)
 
 
@@ -156,7 +159,7 @@ def on_cluster(calls: list[Any], ended: Callable[[Any], None], workers: Workers,
 
     waiting = iter(calls)
     futures = [submitted(call) for call in islice(waiting, workers.jobs)]
-    flying = as_completed(futures)
+    flying = as_completed(futures, loop=client.loop)
     try:
         for future in flying:
             ended(future.result())
