@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -16,6 +16,8 @@ from msgd.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from msgd.lab.backends import Workers
 
 app = typer.Typer(
     name="msgd",
@@ -46,6 +48,13 @@ def options(
 
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe's name (see msgd recipes) or a TOML file of yours.")]
 FolderArgument = Annotated[Path, typer.Argument(help="A folder that msgd run wrote, such as runs/mnist1d.")]
+BackendOption = Annotated[
+    str, typer.Option(help="Who does the jobs: loky, processes of this machine; dask, a Dask cluster.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Of the Dask scheduler.", show_default="a cluster on this machine"),
+]
 
 
 @app.command()
@@ -65,6 +74,11 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe: --set lr=0.2 --set methods.gd.lr=0.6"),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    backend: BackendOption = "loky",
+    address: AddressOption = None,
+    log: Annotated[
+        str | None, typer.Option(metavar="tensorboard", help="Write the metrics as TensorBoard's event files, too.")
+    ] = None,
 ) -> None:
     """Run an experiment: every method and seed, then the verdicts and the report.
 
@@ -76,7 +90,7 @@ def run(
         if tune is not None:
             changes["tune.lr"] = _rates(tune)
         names = None if methods is None else _names(methods)
-        _run(recipe, out, names, changes, jobs, device, data_dir)
+        _run(recipe, out, names, changes, _Who(backend, address, jobs), device, data_dir, events=_wants_events(log))
 
 
 @app.command()
@@ -103,6 +117,8 @@ def measure(
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="the cores")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    backend: BackendOption = "loky",
+    address: AddressOption = None,
 ) -> None:
     """Measure the noise of finished runs: covariance, noise scale, tails, sharpness.
 
@@ -110,7 +126,7 @@ def measure(
     What is measured already is skipped when the same command is given again.
     """
     with _clear_errors():
-        _measure(target, at, what, cost, methods, seeds, jobs, device, data_dir)
+        _measure(target, at, what, cost, methods, seeds, _Who(backend, address, jobs), device, data_dir)
 
 
 @app.command()
@@ -142,6 +158,14 @@ def show(recipe: RecipeArgument) -> None:
         typer.echo(recipe_text(recipe), nl=False)
 
 
+#: errors by their names: joblib and distributed may not be installed
+_KILLED = {
+    "TerminatedWorkerError": "a worker was killed (out of memory?); the same command continues, --jobs 1 needs less",
+    "KilledWorker": "the workers of a job died time and again (out of memory?); the same command continues, "
+    "distributed.scheduler.allowed-failures in the scheduler's configuration lets more of them die",
+}
+
+
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     try:
@@ -158,10 +182,8 @@ def _clear_errors() -> Iterator[None]:
     except typer.Exit:
         raise
     except Exception as error:
-        if type(error).__name__ == "TerminatedWorkerError":  # its module is joblib's, which may not be installed
-            typer.echo(
-                "msgd: a worker was killed (out of memory?); the same command continues, --jobs 1 needs less", err=True
-            )
+        if type(error).__name__ in _KILLED:
+            typer.echo(f"msgd: {_KILLED[type(error).__name__]}", err=True)
             raise typer.Exit(1) from None
         if os.environ.get("MSGD_DEBUG"):
             raise
@@ -204,14 +226,57 @@ def _rates(text: str) -> list[float]:
         raise UserError(f"--tune {text}: write --tune lr=0.1,0.2,0.4") from None
 
 
+def _wants_events(log: str | None) -> bool:
+    if log not in (None, "tensorboard"):
+        raise UserError(f"--log: {log!r} is none of tensorboard")
+    return log is not None
+
+
+class _Who(NamedTuple):
+    """Who is to do the jobs, as the options say."""
+
+    backend: str
+    address: str | None
+    jobs: int | None
+
+    @contextmanager
+    def workers(self, console: Console) -> Iterator[Workers]:
+        from msgd.lab.backends import connected
+
+        with connected(*self) as workers:
+            if workers.about:
+                console.print(workers.about)
+            yield workers
+
+    def place(self, folder: Path) -> Path:
+        """A folder as the workers of a cluster can name it: their working directory is another one."""
+        return folder if self.backend == "loky" else folder.absolute()
+
+    def device(self, name: str) -> str:
+        """The device that an option names; the command itself needs none where a cluster has it."""
+        if name not in ("auto", "cpu", "cuda"):
+            raise UserError(f"--device: {name!r} is none of auto, cpu, cuda")
+        if name == "cpu" or (name == "cuda" and self.backend != "loky"):
+            return name
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+        if name == "cuda":
+            raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
+        return "cpu"
+
+
 def _run(
     name: str,
     out: Path | None,
     methods: list[str] | None,
     changes: dict[str, Any],
-    workers: int | None,
+    who: _Who,
     device: str,
     data_dir: Path | None,
+    *,
+    events: bool,
 ) -> None:
     from msgd.lab.reading import kind_of, read_table, recipe_names, recipe_text
     from msgd.lab.said import conclude
@@ -219,14 +284,16 @@ def _run(
     source = f"recipe {name}" if name in recipe_names() else name
     table = read_table(recipe_text(name), source=source, settings=changes)
     name = Path(name).stem
-    out, console = out or Path("runs") / name, _console()
+    out, console = who.place(out or Path("runs") / name), _console()
     if kind_of(table, source=source) == "least-squares":
         if data_dir is not None or device == "cuda":
             raise UserError(f"{source}: least squares are simulated on the CPU: leave out --data-dir and --device cuda")
-        _device(device)
-        _simulate(name, table, source, methods, out, workers, console)
+        if events:
+            raise UserError(f"{source}: simulated least squares have no metrics for TensorBoard: leave out --log")
+        who.device(device)
+        _simulate(name, table, source, methods, out, who, console)
     else:
-        _train(name, table, source, methods, out, workers, _device(device), data_dir, console)
+        _train(name, table, source, methods, out, who, who.device(device), data_dir, console, events)
     conclude(out, console)
 
 
@@ -236,24 +303,31 @@ def _train(
     source: str,
     methods: list[str] | None,
     out: Path,
-    workers: int | None,
+    who: _Who,
     device: str,
     data_dir: Path | None,
     console: Console,
+    events: bool,
 ) -> None:
     from msgd.lab.config import select_methods, validated_recipe
 
     recipe = select_methods(validated_recipe(table, source=source), methods)
+
+    if events:
+        from msgd.lab.events import check_installed
+
+        check_installed()
 
     from msgd.lab import processes
     from msgd.lab.experiment import Experiment
 
     console.print(recipe.title, style="bold")
     if processes.size() > 1:
-        processes.check(recipe, workers, device)
-        workers = 1
+        processes.check(recipe, who.jobs, who.backend, device)
+        who = who._replace(jobs=1)
         console.print(f"Each step is shared out over {processes.size()} processes.")
-    Experiment(name, recipe, out, data_dir, _processes(workers), device, console).conduct()
+    with who.workers(console) as workers:
+        Experiment(name, recipe, out, data_dir, workers, device, console, events).conduct()
 
 
 def _simulate(
@@ -262,7 +336,7 @@ def _simulate(
     source: str,
     methods: list[str] | None,
     out: Path,
-    workers: int | None,
+    who: _Who,
     console: Console,
 ) -> None:
     from msgd.lab.least_squares.conduct import conduct
@@ -270,7 +344,8 @@ def _simulate(
 
     recipe = select(parse(table, source=source), methods)
     console.print(recipe.title, style="bold")
-    conduct(name, recipe, out, workers=_processes(workers), console=console)
+    with who.workers(console) as workers:
+        conduct(name, recipe, out, workers=workers, console=console)
 
 
 def _measure(
@@ -280,7 +355,7 @@ def _measure(
     cost: str,
     methods: str | None,
     seeds: int,
-    workers: int | None,
+    who: _Who,
     device: str,
     data_dir: Path | None,
 ) -> None:
@@ -293,43 +368,25 @@ def _measure(
     from msgd.lab.said import print_table
 
     request = request_of(at, what, cost, None if methods is None else _names(methods), seeds)
-    out, folder, step = locate(target)
+    out, folder, step = locate(who.place(target))
     if kind_in(out) == "least-squares":
         raise UserError(f"{out}: simulated least squares keep no checkpoints; what they are is known exactly (theory)")
     gathered, console = results.gather(out), _console()
-    measured = run_measurements(
-        gathered,
-        out,
-        folder,
-        request if step is None else request.only(step),
-        data_dir=data_dir,
-        workers=_processes(workers),
-        device=_device(device),
-        console=console,
-    )
+    place = who.device(device)
+    with who.workers(console) as workers:
+        measured = run_measurements(
+            gathered,
+            out,
+            folder,
+            request if step is None else request.only(step),
+            data_dir=data_dir,
+            workers=workers,
+            device=place,
+            console=console,
+        )
     for table in (noise_rows(measured), shape_rows(measured)):
         print_table(console, *table)
     console.print()
     for sentence in noise_notes(measured):
         console.print(sentence)
     console.print(f"\nReport: {write_report(gathered, out)}")
-
-
-def _processes(jobs: int | None) -> int:
-    import joblib
-
-    return jobs or int(joblib.cpu_count())
-
-
-def _device(name: str) -> str:
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device: {name!r} is none of auto, cpu, cuda")
-    if name == "cpu":
-        return name
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if name == "cuda":
-        raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
-    return "cpu"

@@ -163,16 +163,18 @@ def test_refusals(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     plain = parse_recipe(RECIPE, source="small")
-    processes.check(plain, None, "cpu")
-    processes.check(plain, 1, "cpu")
+    processes.check(plain, None, "loky", "cpu")
+    processes.check(plain, 1, "loky", "cpu")
     with pytest.raises(UserError, match="--jobs 2: under torchrun all processes share one run after another"):
-        processes.check(plain, 2, "cpu")
+        processes.check(plain, 2, "loky", "cpu")
+    with pytest.raises(UserError, match="--backend dask: under torchrun its processes do the work"):
+        processes.check(plain, None, "dask", "cpu")
     with pytest.raises(UserError, match="2 processes and 1 CUDA devices"):
-        processes.check(plain, None, "cuda")
+        processes.check(plain, None, "loky", "cuda")
     normed = RECIPE.replace('"mlp"', '"resnet18"').replace('"fashion-mnist"', '"cifar10"')
     with pytest.raises(UserError, match=r"norm: .* resnet18's batches"):
-        processes.check(parse_recipe(normed, source="small"), None, "cpu")
-    processes.check(parse_recipe(normed, source="small", settings={"norm": "group"}), None, "cpu")
+        processes.check(parse_recipe(normed, source="small"), None, "loky", "cpu")
+    processes.check(parse_recipe(normed, source="small", settings={"norm": "group"}), None, "loky", "cpu")
 
 
 def test_another_number_of_processes_is_noted(tmp_path):

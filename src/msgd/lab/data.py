@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import random
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -130,6 +131,19 @@ def on_device(
     return x, torch.from_numpy(np.array(targets)).to(device)
 
 
+def check_device(device: str) -> None:
+    """Check that this machine has the device; the command may have been given on another one.
+
+    Args:
+        device: "cpu" or "cuda".
+
+    Raises:
+        UserError: there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device cuda: torch sees no CUDA device on {platform.node()}; use --device cpu")
+
+
 def load(name: str, *, n: int | None = None, data_dir: Path | None = None, seed: int = 0) -> Data:
     """Load a data set by name.
 
@@ -151,6 +165,19 @@ def load(name: str, *, n: int | None = None, data_dir: Path | None = None, seed:
     if n is not None and n > data.n:
         raise UserError(f"n: {name} has {data.n} training examples, and the recipe asks for {n}")
     return Data(data.train_inputs[:n], data.train_targets[:n], data.test_inputs, data.test_targets, data.classes)
+
+
+def write_data(data: Data, path: Path) -> None:
+    """Write a data set to an .npz file, for processes that have no other way to get it."""
+    with path.open("wb") as file:
+        np.savez(file, **{field.name: getattr(data, field.name) for field in fields(data)})
+
+
+def read_data(path: Path) -> Data:
+    """Read what `write_data` wrote."""
+    with np.load(path) as arrays:
+        found = {name: arrays[name] for name in arrays.files}
+    return Data(**(found | {"classes": int(found["classes"])}))
 
 
 def _mnist1d(seed: int) -> Data:

@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,14 @@ def describe(device: str) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "device": _device(device),
     }
+
+
+@cache
+def versions() -> dict[str, str | None]:
+    """What must be equal in two processes that share an experiment; the commit is None for an installed package."""
+    return {"msgd": msgd.__version__, "commit": _commit(), **{name: version(name) for name in ("torch", "numpy")}}
 
 
 def _cpu() -> str:
@@ -48,6 +55,12 @@ def _cpu() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown"
+
+
+def _device(device: str) -> str:
+    if device == "cuda" and torch.cuda.is_available():  # it may be the workers of a cluster that have it
+        return torch.cuda.get_device_name()
+    return device
 
 
 def _commit() -> str | None:

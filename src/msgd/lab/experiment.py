@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ import joblib
 from rich.console import Console
 
 from msgd.lab import data, environment, processes, results, runner, runs, tuning
+from msgd.lab.backends import Workers
 from msgd.lab.config import Recipe
 from msgd.lab.data import Data
+from msgd.lab.events import write_events
 from msgd.lab.plan import Run
 from msgd.lab.reading import check_kind
 from msgd.lab.verdict import plural
@@ -27,18 +30,20 @@ class Experiment:
         recipe: with the methods that are to be run.
         out: folder for the results.
         data_dir: folder with the data set's files; None for the usual places.
-        workers: runs at a time.
+        workers: who trains.
         device: "cpu" or "cuda".
         console: where progress is shown.
+        events: write TensorBoard's event files as well, of runs that are finished already too.
     """
 
     name: str
     recipe: Recipe
     out: Path
     data_dir: Path | None
-    workers: int
+    workers: Workers
     device: str
     console: Console
+    events: bool = False
 
     def conduct(self) -> None:
         """Train everything that is not finished.
@@ -78,7 +83,7 @@ class Experiment:
         """The data of each seed; seed 0's alone, where all seeds share it."""
         wanted = list(seeds) if "data" in self.recipe.vary else [0]
         load = joblib.delayed(data.load)
-        made = joblib.Parallel(n_jobs=min(self.workers, len(wanted)))(
+        made = joblib.Parallel(n_jobs=min(self.workers.jobs, os.cpu_count() or 1, len(wanted)))(
             load(self.recipe.data, n=self.recipe.n, data_dir=self.data_dir, seed=seed) for seed in wanted
         )
         return dict(zip(wanted, made, strict=True))
@@ -92,15 +97,22 @@ class Experiment:
         measured: str,
     ) -> None:
         self.console.print(_plan_text(planned, len(planned) - len(jobs), measured, self.out))
+        if self.events:
+            open_folders = {job.folder for job in jobs}
+            for run, folder in planned:
+                if folder not in open_folders:
+                    write_events(folder, runs.read_records(run, folder, step=run.steps))
         if jobs:
             runner.execute(
                 jobs,
                 loaded,
+                out=self.out,
                 workers=self.workers,
                 device=self.device,
                 environment=about,
                 console=self.console,
                 measured=measured,
+                events=self.events,
             )
 
 

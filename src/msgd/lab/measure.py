@@ -17,8 +17,9 @@ from torch import nn
 
 from msgd.errors import UserError
 from msgd.lab import data, environment, instruments, measurements, runner, runs
+from msgd.lab.backends import Workers, lent, taken
 from msgd.lab.counted import CountedMatrix
-from msgd.lab.data import Data, on_device, pixel_statistics
+from msgd.lab.data import Data, check_device, on_device, pixel_statistics
 from msgd.lab.instruments import LEVELS, Subject
 from msgd.lab.measurements import COSTS, Cost, Found, Measurement, Measurements, What
 from msgd.lab.points import Point, Request, check_loss, find_points, network
@@ -36,7 +37,7 @@ def measure(
     request: Request,
     *,
     data_dir: Path | None,
-    workers: int,
+    workers: Workers,
     device: str,
     console: Console,
 ) -> list[Measurement]:
@@ -48,7 +49,7 @@ def measure(
         folder: of the one run that is wanted; None: of all.
         request: what to measure.
         data_dir: folder with the data set's files; None for the usual places.
-        workers: points at a time.
+        workers: who measures.
         device: "cpu" or "cuda".
         console: where progress is shown.
 
@@ -87,7 +88,7 @@ def measure(
             measured.measurements = measurements.kept(measured, finished)
             measurements.write(measured, out)
 
-        _execute(jobs, request.cost, loaded, ended, workers=workers, device=device, console=console)
+        _execute(jobs, request.cost, loaded, ended, out=out, workers=workers, device=device, console=console)
     return measurements.current(measured, finished)
 
 
@@ -119,7 +120,8 @@ def _execute(
     loaded: dict[int, Data],
     ended: Callable[[list[Measurement]], None],
     *,
-    workers: int,
+    out: Path,
+    workers: Workers,
     device: str,
     console: Console,
 ) -> None:
@@ -142,19 +144,21 @@ def _execute(
             seconds = sum(part.seconds for part in found)
             console.print(f"[{count}/{len(jobs)}] {m.method}, seed {m.seed}, step {m.step}: {seconds:.1f} s")
 
-    calls = [
-        joblib.delayed(measure_point)(point, loaded[point.run.data_seed], what, cost, device) for point, what in jobs
-    ]
-    with bar:
-        runner.in_parallel(calls, each, workers=workers)
+    with lent(loaded, workers, out) as given, bar:
+        calls = [
+            joblib.delayed(measure_point)(point, given[point.run.data_seed], what, cost, device) for point, what in jobs
+        ]
+        runner.in_parallel(calls, each, out=out, workers=workers)
 
 
-def measure_point(point: Point, examples: Data, what: Sequence[What], cost: Cost, device: str) -> list[Measurement]:
+def measure_point(
+    point: Point, data_set: Data | Path, what: Sequence[What], cost: Cost, device: str
+) -> list[Measurement]:
     """Measure one run after one step, on one thread.
 
     Args:
         point: the run and the step.
-        examples: the data set.
+        data_set: from `lent`.
         what: things to measure.
         cost: how much of each.
         device: "cpu" or "cuda".
@@ -166,7 +170,8 @@ def measure_point(point: Point, examples: Data, what: Sequence[What], cost: Cost
         UserError: the checkpoint is damaged or of another run, or the network has no per-example gradients.
     """
     torch.set_num_threads(1)
-    run, place = point.run, torch.device(device)
+    check_device(device)
+    run, place, examples = point.run, torch.device(device), taken(data_set)
     model = network(point, examples, device)
     statistics = pixel_statistics(examples.train_inputs) if run.pixels == "standard" else None
     train_set = on_device(examples.train_inputs, examples.train_targets, place, run.pixels, statistics=statistics)

@@ -115,20 +115,23 @@ def _told_of_a_loss() -> Iterator[None]:
         ) from error
 
 
-def check(recipe: Recipe, jobs: int | None, device: str) -> None:
+def check(recipe: Recipe, jobs: int | None, backend: str, device: str) -> None:
     """Refuse what several processes cannot do, before anything is trained.
 
     Args:
         recipe: that is to be run.
         jobs: runs at a time that were asked for; None: none were.
+        backend: who was asked to do the runs.
         device: "cpu" or "cuda".
 
     Raises:
-        UserError: each run takes all processes, and there are to be several at a time; batch norm, whose groups would
-            be torn apart; fewer CUDA devices than processes.
+        UserError: each run takes all processes, and there are to be several at a time, or others are to train it; batch
+            norm, whose groups would be torn apart; fewer CUDA devices than processes.
     """
     if jobs is not None and jobs > 1:
         raise UserError(f"--jobs {jobs}: under torchrun all processes share one run after another; leave --jobs out")
+    if backend != "loky":
+        raise UserError(f"--backend {backend}: under torchrun its processes do the work; leave one of the two out")
     if recipe.batch_norm:
         raise UserError(
             f"norm: the processes of torchrun would normalise {recipe.model}'s batches each in its part; "

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from msgd.lab import runs
+from msgd.lab.backends import Workers, lent, on_cluster, taken
 from msgd.lab.data import Data
 from msgd.lab.plan import Run, computed_per_step
 from msgd.lab.train import train_in_worker
@@ -65,52 +66,61 @@ def execute(
     jobs: list[Job],
     data: Mapping[int, Data],
     *,
-    workers: int,
+    out: Path,
+    workers: Workers,
     device: str,
     environment: dict[str, Any],
     console: Console,
     measured: str = "test",
+    events: bool = False,
 ) -> None:
     """Train all jobs.
 
     Args:
         jobs: from `remaining`.
         data: the data set, by the runs' data seed.
-        workers: processes at a time; 1 trains in this process.
+        out: the experiment's folder, locked.
+        workers: who trains.
         device: "cpu" or "cuda".
         environment: recorded beside each run.
         console: where progress is shown.
         measured: what the runs' accuracy is measured on, for the progress: "test" or "held-out" examples.
+        events: write TensorBoard's event files as well.
 
     Raises:
         KeyboardInterrupt: at Ctrl-C, once the workers are gone; what they checkpointed stays.
         UserError: from a worker.
     """
-    calls = [
-        joblib.delayed(_work)(number, job.run, data[job.run.data_seed], job.folder, device, environment, os.getpid())
-        for number, job in enumerate(jobs)
-    ]
-    with _progress(jobs, console, measured) as finished:
-        in_parallel(calls, lambda number: finished(jobs[number]), workers=workers)
+    options = {"device": device, "environment": environment, "parent": workers.parent, "events": events}
+    with lent(data, workers, out) as given, _progress(jobs, console, measured) as finished:
+        calls = [
+            joblib.delayed(_work)(number, job.run, given[job.run.data_seed], job.folder, **options)
+            for number, job in enumerate(jobs)
+        ]
+        in_parallel(calls, lambda number: finished(jobs[number]), out=out, workers=workers)
 
 
-def in_parallel(calls: list[Any], ended: Callable[[Any], None], *, workers: int) -> None:
+def in_parallel(calls: list[Any], ended: Callable[[Any], None], *, out: Path, workers: Workers) -> None:
     """Make delayed calls in processes of one thread each.
 
     Args:
         calls: from `joblib.delayed`.
         ended: is called with what each call returns, in the order in which they end.
-        workers: processes at a time; 1 makes the calls in this process.
+        out: the experiment's folder, locked.
+        workers: who makes the calls; one at a time without a cluster is this process.
 
     Raises:
-        KeyboardInterrupt: at Ctrl-C, once the workers are gone.
+        KeyboardInterrupt: at Ctrl-C, once the workers are gone, or the cluster was told.
     """
+    if workers.client is not None:
+        on_cluster(calls, ended, workers, out)
+        return
     # glibc gives the memory of a step back to the system and takes it again at the next one; workers inherit this.
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
-    workers = min(workers, len(calls))
+    count = min(workers.jobs, len(calls))
     with joblib.parallel_config("loky", inner_max_num_threads=1, initializer=_ignore_ctrl_c):
-        parallel = joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
+        parallel = joblib.Parallel(n_jobs=count, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
         results = parallel(calls)
         try:
             for result in results:
@@ -121,7 +131,7 @@ def in_parallel(calls: list[Any], ended: Callable[[Any], None], *, workers: int)
             warnings.filterwarnings("ignore", message=".*tasks have been successfully executed")
             raise
         finally:  # also at the end: idle workers would be waited for when the process exits
-            if workers > 1:
+            if count > 1:
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
@@ -129,10 +139,8 @@ def _ignore_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent decides
 
 
-def _work(
-    number: int, run: Run, data: Data, folder: Path, device: str, environment: dict[str, Any], parent: int
-) -> int:
-    train_in_worker(run, data, folder, device, environment, parent)
+def _work(number: int, run: Run, data: Data | Path, folder: Path, **options: Any) -> int:
+    train_in_worker(run, taken(data), folder, **options)
     return number
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgd.errors import UserError
-from msgd.lab import models, processes, runs
+from msgd.lab import backends, models, processes, runs
 from msgd.lab.augment import crop_and_flip
-from msgd.lab.data import Data, on_device, pixel_statistics
+from msgd.lab.data import Data, check_device, on_device, pixel_statistics
+from msgd.lab.environment import describe
+from msgd.lab.events import event_file
 from msgd.lab.networks.perceptron import Perceptron, log_softmax
 from msgd.lab.plan import Run
 from msgd.langevin import SGLD, State
@@ -26,6 +28,7 @@ from msgd.reweight import weighted_mean
 EVALUATION_CHUNK = 2000
 STRETCH = 50
 ORPHAN_SECONDS = 60  #: a worker whose runner was killed needs at most this to notice
+LOST_SECONDS = 600  #: the same of a worker that a cluster has lost, and of a file server with the locks of a dead host
 
 
 def losses_of(logits: Tensor, targets: Tensor) -> Tensor:
@@ -182,6 +185,8 @@ def train(
     device: str,
     environment: dict[str, Any],
     go_on: Callable[[], bool] = lambda: True,
+    patience: float = ORPHAN_SECONDS,
+    events: bool = False,
 ) -> None:
     """Train one run to its end, or on from its checkpoint, writing to its folder.
 
@@ -192,14 +197,24 @@ def train(
         device: "cpu" or "cuda".
         environment: is recorded beside the run.
         go_on: asked every `STRETCH` steps or sooner; False stops the run where it is, to be continued later.
+        patience: seconds to wait for another process that has the folder.
+        events: write TensorBoard's event file as well.
 
     Raises:
         UserError: the folder holds another run or is damaged.
     """
     place = processes.place(device)
-    with runs.locked(folder, patience=ORPHAN_SECONDS):
+    with runs.locked(folder, patience=patience), ExitStack() as stack:
         checkpoint, records = runs.state_of(run, folder)
         runs.keep_records(folder, records)
+        log = stack.enter_context(event_file(folder, records)) if events else None
+
+        def evaluated(step: int) -> None:
+            record = _record(step, trainer.model, train_set, test_set)
+            runs.append_record(folder, record)
+            if log:
+                log(record)
+
         if checkpoint:
             runs.note_processes(folder, environment)
         else:
@@ -210,7 +225,7 @@ def train(
             trainer.load(checkpoint.tensors)
             done, seconds = checkpoint.step, checkpoint.seconds
         else:
-            runs.append_record(folder, _record(0, trainer.model, train_set, test_set))
+            evaluated(0)
         if processes.size() > 1:
             processes.tell(processes.Task(run, data, device, done, trainer.state()))
 
@@ -220,7 +235,7 @@ def train(
             seconds += time.perf_counter() - start
             done = stop
             if done in run.evaluations:
-                runs.append_record(folder, _record(done, trainer.model, train_set, test_set))
+                evaluated(done)
             if done in run.snapshots and done < run.steps:  # at the end the checkpoint has them
                 runs.write_snapshot(run, folder, done, trainer.state())
             if done % run.checkpoint_every == 0 or done == run.steps:
@@ -325,7 +340,16 @@ def _record(step: int, model: nn.Module, train_set: Examples, test_set: Examples
     return {"step": step, **dict(zip(runs.METRICS, values, strict=True))}
 
 
-def train_in_worker(run: Run, data: Data, folder: Path, device: str, environment: dict[str, Any], parent: int) -> None:
+def train_in_worker(
+    run: Run,
+    data: Data,
+    folder: Path,
+    *,
+    device: str,
+    environment: dict[str, Any],
+    parent: int | None,
+    events: bool,
+) -> None:
     """Train one run as a job of the runner: on one thread, and no longer than the process that asked for it.
 
     The processes of torchrun keep the threads that it gave them (one, unless OMP_NUM_THREADS says otherwise).
@@ -335,15 +359,29 @@ def train_in_worker(run: Run, data: Data, folder: Path, device: str, environment
         data: as in `train`.
         folder: as in `train`.
         device: as in `train`.
-        environment: as in `train`.
-        parent: the runner's process; a worker whose parent was killed ends within `STRETCH` steps.
+        environment: as in `train`; a cluster's worker records its own.
+        parent: for whom, see `backends.wanted`; a job that nobody wants any more ends within `STRETCH` steps.
+        events: as in `train`.
+
+    Raises:
+        UserError: as `train`; or this worker has no such device.
     """
     if processes.size() == 1:
         torch.set_num_threads(1)
-
-    def orphaned() -> bool:
-        return parent not in (os.getpid(), os.getppid())
-
-    train(run, data, folder, device=device, environment=environment, go_on=lambda: not orphaned())
-    if orphaned():
-        os._exit(1)  # nobody would ever end this worker
+    patience = ORPHAN_SECONDS
+    check_device(device)
+    if parent is None:
+        environment = describe(device) | {key: environment[key] for key in ("command", "processes_per_run")}
+        patience = LOST_SECONDS
+    train(
+        run,
+        data,
+        folder,
+        device=device,
+        environment=environment,
+        go_on=lambda: backends.wanted(parent),
+        patience=patience,
+        events=events,
+    )
+    if not backends.wanted(parent):
+        backends.give_up(parent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from msgd.errors import UserError
 from msgd.lab import environment, runs
+from msgd.lab.backends import Workers, give_up, wanted
 from msgd.lab.least_squares.curves import exact_curve
 from msgd.lab.least_squares.recipe import LeastSquaresRecipe
 from msgd.lab.least_squares.simulate import Array, Simulation, data, losses, planned
@@ -66,14 +66,14 @@ def read_losses(path: Path, shape: tuple[int, int]) -> Array | None:
     return found
 
 
-def conduct(name: str, recipe: LeastSquaresRecipe, out: Path, *, workers: int, console: Console) -> None:
+def conduct(name: str, recipe: LeastSquaresRecipe, out: Path, *, workers: Workers, console: Console) -> None:
     """Simulate everything that is not finished.
 
     Args:
         name: of the recipe.
         recipe: with the methods that are to be run.
         out: folder for the results.
-        workers: processes at a time.
+        workers: who simulates.
         console: where progress is shown.
 
     Raises:
@@ -109,7 +109,7 @@ def conduct(name: str, recipe: LeastSquaresRecipe, out: Path, *, workers: int, c
 
 
 def _execute(
-    jobs: list[tuple[Simulation, range]], recorded: list[int], out: Path, *, workers: int, console: Console
+    jobs: list[tuple[Simulation, range]], recorded: list[int], out: Path, *, workers: Workers, console: Console
 ) -> None:
     pending: dict[str, int] = {}
     for simulation, _ in jobs:
@@ -134,16 +134,16 @@ def _execute(
         bar.update(task, advance=1, description=f"{methods - len(pending)} of {plural(methods, 'method')}")
 
     calls = [
-        joblib.delayed(_work)(simulation, recorded, part, path_of(out, simulation.method, part), os.getpid())
+        joblib.delayed(_work)(simulation, recorded, part, path_of(out, simulation.method, part), workers.parent)
         for simulation, part in jobs
     ]
     with bar:
-        in_parallel(calls, finished, workers=workers)
+        in_parallel(calls, finished, out=out, workers=workers)
 
 
-def _work(simulation: Simulation, recorded: list[int], part: range, path: Path, parent: int) -> str:
-    if parent not in (os.getpid(), os.getppid()):
-        os._exit(1)  # the command was killed, and nobody would ever end this worker
+def _work(simulation: Simulation, recorded: list[int], part: range, path: Path, parent: int | None) -> str:
+    if not wanted(parent):
+        give_up(parent)
     found = np.ascontiguousarray(losses(simulation, recorded, part))
     metadata = {"crc32": f"{zlib.crc32(found.tobytes()):08x}"}
     runs.write_atomically(path, safetensors.numpy.save({"losses": found}, metadata))

@@ -1,0 +1,335 @@
+"""Jobs on a Dask cluster: the results of this machine's processes, lost workers, and one line for what is wrong."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import joblib
+import pytest
+import torch
+from dask.distributed import Client, KilledWorker, LocalCluster
+from filelock import FileLock, Timeout
+
+from measuring import RECIPE, call, entries, trained
+from msgd.errors import UserError
+from msgd.lab import runs
+from msgd.lab.backends import Workers
+from msgd.lab.runner import in_parallel
+from small import SMALL, msgd
+
+LONG = SMALL.replace("steps = 60", "steps = 1500").replace("eval_every = 10", "eval_every = 100")
+LONG = LONG.replace("checkpoint_every = 20", "checkpoint_every = 100")
+LEAST_SQUARES = """
+experiment = "least-squares"
+title = "Small"
+n = 12
+d = 3
+intercept = 2.0
+slopes = 1.0
+noise = 0.5
+lr = 0.2
+b = 4
+steps = 6
+eval_every = 4
+trajectories = 300
+reference = "cov"
+[methods.sgd]
+law = "mini-batch"
+[methods.cov]
+law = "cov"
+"""
+
+
+def local_cluster(**options):
+    options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": 0, **options}
+    return LocalCluster(dashboard_address=":0", silence_logs=logging.CRITICAL, **options)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with local_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    with Client(cluster, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client
+
+
+def on(cluster):
+    return ["--backend", "dask", "--address", cluster.scheduler_address]
+
+
+def outcome(out):
+    """All that must not depend on who trained, and on how a run was interrupted."""
+    table = {}
+    for folder in sorted(out.glob("*/seed-*")):
+        checkpoint = runs.read_checkpoint(folder)
+        tensors = {name: value.numpy().tobytes() for name, value in checkpoint.tensors.items()}
+        table[folder.relative_to(out)] = checkpoint.step, tensors, (folder / "metrics.jsonl").read_bytes()
+    results = json.loads((out / "results.json").read_text())
+    return table, [{**run, "seconds": 0} for run in results["runs"]], results["verdicts"], results["config"]
+
+
+def test_a_cluster_gives_the_same(cluster, tmp_path, fashion_mnist, monkeypatch):
+    here = trained(tmp_path / "here", SMALL, fashion_mnist)
+    monkeypatch.chdir(tmp_path)  # the workers have another working directory
+    (tmp_path / "small.toml").write_text(SMALL)
+    lost = FileLock(tmp_path / "there" / "sgd" / "seed-0" / ".lock", thread_local=False)
+    (tmp_path / "there" / "sgd" / "seed-0").mkdir(parents=True)
+    lost.acquire()  # as a worker that is cut off from the cluster may: its job waits
+    threading.Timer(3, lost.release).start()
+    command = ["run", "small.toml", "--out", "there", "--data-dir", fashion_mnist, "--log", "tensorboard"]
+    assert call(*command, *on(cluster)) == 0
+    assert not lost.is_locked
+    assert outcome(tmp_path / "there") == outcome(here)
+    assert not (tmp_path / "there" / ".data").exists()
+    about = json.loads((tmp_path / "there" / "gd" / "seed-0" / "environment.json").read_text())
+    assert (
+        about["command"] == json.loads((tmp_path / "there" / "experiment.json").read_text())["environment"]["command"]
+    )
+    assert len(list((tmp_path / "there").glob("*/seed-*/tensorboard/events*"))) == 6
+
+
+def test_least_squares_and_measuring_too(cluster, tmp_path, fashion_mnist):
+    (tmp_path / "exact.toml").write_text(LEAST_SQUARES)
+    assert call("run", tmp_path / "exact.toml", "--out", tmp_path / "a", *on(cluster)) == 0
+    assert call("run", tmp_path / "exact.toml", "--out", tmp_path / "b", "--jobs", 1) == 0
+    files = sorted((tmp_path / "a").glob("*/losses-*"))
+    assert len(files) == 4
+    assert all(file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes() for file in files)
+    out = trained(tmp_path / "trained", RECIPE, fashion_mnist, "--seeds", 1, "--methods", "sgd")
+    twin = shutil.copytree(out, tmp_path / "twin")
+    what = ["--what", "noise-scale", "--data-dir", fashion_mnist]
+    assert call("measure", out, *what, *on(cluster)) == 0
+    assert call("measure", twin, *what, "--jobs", 1) == 0
+    assert entries(out) == entries(twin)
+    assert not (out / ".data").exists()
+
+
+def test_no_address_is_a_cluster_of_this_machine(tmp_path, fashion_mnist, recipe_file):
+    trained(tmp_path / "here", SMALL, fashion_mnist, "--seeds", 1)
+    arguments = ["run", recipe_file, "--out", tmp_path / "out", "--data-dir", fashion_mnist, "--seeds", 1]
+    done = msgd(*arguments, "--backend", "dask", "--jobs", 1)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "Dask cluster of this machine: 1 worker of one thread\n" in done.stdout
+    assert outcome(tmp_path / "out") == outcome(tmp_path / "here" / "out")
+
+
+def start(*arguments):
+    """Start the command as the leader of a process group, as a terminal does."""
+    command = [sys.executable, "-m", "msgd", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not get there in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, fashion_mnist):
+    folder = tmp_path_factory.mktemp("long")
+    out = trained(folder, LONG, fashion_mnist, "--methods", "sgd")
+    return ["run", folder / "small.toml", "--methods", "sgd", "--data-dir", fashion_mnist], outcome(out)
+
+
+def in_the_middle(out):
+    """Both runs have a checkpoint, and neither is at its end."""
+    found = [runs.read_checkpoint(folder, tensors=False) for folder in out.glob("*/seed-*")]
+    return len(found) == 2 and all(checkpoint and checkpoint.step < 1200 for checkpoint in found)
+
+
+def free(folder):
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+@pytest.mark.parametrize("target", ["worker", "Ctrl-C", "command"])
+def test_stopped_in_the_middle(client, cluster, uninterrupted, tmp_path, target):
+    arguments, whole = uninterrupted
+    command = [*arguments, "--out", tmp_path / "out", *on(cluster)]
+    workers = client.run(os.getpid)
+    process = start(*command)
+    try:
+        wait_until(lambda: in_the_middle(tmp_path / "out"))
+        if target == "worker":
+            os.kill(next(iter(workers.values())), signal.SIGKILL)
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0
+            assert errors == ""
+        else:
+            process.send_signal(signal.SIGINT if target == "Ctrl-C" else signal.SIGKILL)
+            _, errors = process.communicate(timeout=30)
+            if target == "Ctrl-C":
+                assert process.returncode == 130
+                assert errors == "msgd: interrupted; the same command continues where the runs were saved\n"
+            # The workers stop, and are there for the next command.
+            wait_until(lambda: all(map(free, (tmp_path / "out").glob("*/seed-*"))), 30)
+            assert not all(c.step == 1500 for c in map(runs.read_checkpoint, (tmp_path / "out").glob("*/seed-*")))
+            wait_until(lambda: not any(client.processing().values()), 30)
+            assert client.run(os.getpid) == workers
+            assert call(*command) == 0
+    finally:
+        process.kill()
+    assert outcome(tmp_path / "out") == whole
+    client.wait_for_workers(2, timeout=60)
+
+
+def parallel(client, folder, *calls, jobs=2, hold=True):
+    """What `in_parallel` says of the calls, in the order in which they end."""
+    ended = []
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / ".lock"):
+        in_parallel(list(calls), ended.append, out=folder if hold else folder / "other", workers=Workers(jobs, client))
+    return ended
+
+
+def test_jobs_at_a_time(client, tmp_path):
+    begun = time.monotonic()
+    parallel(client, tmp_path, *[joblib.delayed(time.sleep)(0.4)] * 3, jobs=1)
+    assert time.monotonic() - begun > 1.2
+
+
+def test_a_job_whose_workers_always_die_ends_the_command(client, cluster, tmp_path, monkeypatch, capsys):
+    """joblib's own backend waits for it forever."""
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
+    with pytest.raises(KilledWorker) as caught:
+        parallel(client, tmp_path, joblib.delayed(os._exit)(1), joblib.delayed(time.sleep)(0))
+    client.wait_for_workers(2, timeout=60)
+
+    def killed(_):
+        raise caught.value
+
+    monkeypatch.setattr("msgd.lab.results.gather", killed)
+    assert call("compare", tmp_path) == 1
+    errors = capsys.readouterr().err
+    assert "the workers of a job died time and again" in errors
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.fixture
+def altered(client):
+    """Alter a worker; it is set right again."""
+    yield client.run
+
+    def mend():
+        import sys
+
+        from msgd.lab import environment
+
+        for name in [name for name, module in sys.modules.items() if module is None]:
+            del sys.modules[name]
+        environment.versions.cache_clear()
+        environment.versions().update(environment.versions())
+
+    client.run(mend)
+
+
+def test_a_worker_without_msgd(client, altered, tmp_path):
+    def hide():
+        import sys
+
+        sys.modules["msgd.lab.backends"] = None
+
+    altered(hide)
+    with pytest.raises(UserError, match=r"a worker of the Dask cluster lacks msgd\.lab\.backends: install there"):
+        parallel(client, tmp_path, joblib.delayed(os.getpid)())
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("msgd", "0.0.1"), ("torch", "2.0"), ("commit", "0000000")])
+def test_a_worker_with_another_version(client, altered, tmp_path, name, theirs):
+    def age(name, theirs):
+        from msgd.lab import environment
+
+        environment.versions()[name] = theirs
+
+    altered(age, name, theirs)
+    with pytest.raises(UserError, match=rf"the Dask worker on .* has {name} {theirs}, and this command .*: install"):
+        parallel(client, tmp_path, joblib.delayed(os.getpid)())
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_worker_that_does_not_share_the_folder(client, tmp_path, there):
+    """It has a folder of that name, of which the command's lock is not seen; or none."""
+    if there:
+        (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match=r"does not see that this command holds .*/other: give --out a folder"):
+        parallel(client, tmp_path, joblib.delayed(os.getpid)(), hold=False)
+
+
+def test_a_worker_of_two_threads(tmp_path):
+    with (
+        local_cluster(n_workers=1, threads_per_worker=2, processes=False) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        pytest.raises(UserError, match=r"has 2 threads, .* --nworkers 2 --nthreads 1"),
+    ):
+        parallel(client, tmp_path, joblib.delayed(os.getpid)())
+
+
+def test_a_device_that_the_worker_lacks(cluster, tmp_path, fashion_mnist, recipe_file, capsys):
+    command = ["run", recipe_file, "--out", tmp_path / "out", "--data-dir", fashion_mnist, "--device", "cuda"]
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    assert call(*command, *on(cluster)) == 2
+    errors = capsys.readouterr().err
+    assert "--device cuda: torch sees no CUDA device on" in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_the_scheduler_goes_away(tmp_path):
+    with local_cluster(n_workers=1) as cluster, Client(cluster, set_as_default=False) as client:
+        threading.Timer(1, cluster.close).start()
+        with pytest.raises(UserError, match="the connection to the Dask cluster is lost: the same command continues"):
+            parallel(client, tmp_path, joblib.delayed(time.sleep)(20))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--backend", "slurm"], "--backend: 'slurm' is none of loky, dask"),
+        (["--address", "tcp://127.0.0.1:1"], "--address is of a cluster: add --backend dask"),
+        (
+            ["--backend", "dask", "--address", "scheduler"],
+            "no Dask scheduler answers at scheduler (missing port number",
+        ),
+        (["--backend", "dask"], "--backend dask: dask.distributed is not installed: pip install 'msgd[dask]'"),
+    ],
+)
+def test_refusals(options, message, tmp_path, recipe_file, fashion_mnist, monkeypatch, capsys):
+    if "--address" not in options:
+        monkeypatch.setitem(sys.modules, "dask.distributed", None)
+    for command in (
+        ["run", recipe_file, "--out", tmp_path / "out", "--data-dir", fashion_mnist],
+        ["run", "least-squares", "--out", tmp_path / "out"],
+    ):
+        assert call(*command, *options) == 2
+        errors = capsys.readouterr().err
+        assert message in errors
+        assert len(errors.splitlines()) == 1
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_address_where_nothing_answers(tmp_path, recipe_file, fashion_mnist):
+    begun = time.monotonic()
+    arguments = ["run", recipe_file, "--out", tmp_path / "out", "--data-dir", fashion_mnist]
+    done = msgd(*arguments, "--backend", "dask", "--address", "tcp://127.0.0.1:1", timeout=60)
+    assert time.monotonic() - begun < 60
+    assert done.returncode == 2
+    assert done.stderr.startswith("msgd: no Dask scheduler answers at tcp://127.0.0.1:1 (")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
