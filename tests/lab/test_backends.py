@@ -61,7 +61,13 @@ def cluster():
 def client(cluster):
     with Client(cluster, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)
+        client.run(warm_up)
         yield client
+
+
+def warm_up():
+    """A worker's first job imports torch, which takes longer than a run."""
+    import msgd.lab.train  # noqa: F401
 
 
 def on(cluster):
@@ -131,7 +137,7 @@ def start(*arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def wait_until(condition, seconds=120):
+def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not get there in time"
@@ -146,9 +152,9 @@ def uninterrupted(tmp_path_factory, fashion_mnist):
 
 
 def in_the_middle(out):
-    """Both runs have a checkpoint, and neither is at its end."""
+    """A run has a checkpoint, and none is near its end."""
     found = [runs.read_checkpoint(folder, tensors=False) for folder in out.glob("*/seed-*")]
-    return len(found) == 2 and all(checkpoint and checkpoint.step < 1200 for checkpoint in found)
+    return any(found) and all(not checkpoint or checkpoint.step < 1200 for checkpoint in found)
 
 
 def free(folder):
@@ -168,7 +174,7 @@ def test_stopped_in_the_middle(client, cluster, uninterrupted, tmp_path, target)
     try:
         wait_until(lambda: in_the_middle(tmp_path / "out"))
         if target == "worker":
-            os.kill(next(iter(workers.values())), signal.SIGKILL)
+            os.kill(next(workers[address] for address, keys in client.processing().items() if keys), signal.SIGKILL)
             _, errors = process.communicate(timeout=120)
             assert process.returncode == 0
             assert errors == ""

@@ -34,7 +34,7 @@ from msgd.lab.verdict import plural
 
 Backend = Literal["loky", "dask"]
 
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 30
 NO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
@@ -150,12 +150,13 @@ def on_cluster(calls: list[Any], ended: Callable[[Any], None], workers: Workers,
     """
     from dask.distributed import as_completed
 
-    client, claim = workers.client, Claim(str(out), versions())
-    travelling = _travelling()
+    client, travelling = workers.client, _travelling()
 
     def submitted(call: Any) -> Any:
         # Bytes, so that the scheduler and a worker without msgd can take them, and say what is wrong.
-        return client.submit(travelling, vars(claim), pickle.dumps(call), key=f"msgd-{uuid.uuid4().hex}", pure=False)
+        return client.submit(
+            travelling, str(out), versions(), pickle.dumps(call), key=f"msgd-{uuid.uuid4().hex}", pure=False
+        )
 
     waiting = iter(calls)
     futures = [submitted(call) for call in islice(waiting, workers.jobs)]
@@ -170,7 +171,7 @@ def on_cluster(calls: list[Any], ended: Callable[[Any], None], workers: Workers,
     except ModuleNotFoundError as error:
         raise UserError(
             f"a worker of the Dask cluster lacks {error.name}: install there what is installed here, "
-            f"msgd {claim.versions['msgd']}"
+            f"msgd {versions()['msgd']}"
         ) from None
     except CancelledError:
         raise UserError(
@@ -182,28 +183,21 @@ def on_cluster(calls: list[Any], ended: Callable[[Any], None], workers: Workers,
             client.cancel(futures)
 
 
-def _travelling() -> Callable[[dict[str, Any], bytes], Any]:
-    def msgd_job(claim: dict[str, Any], call: bytes) -> Any:
-        from msgd.lab.backends import Claim, make_call
+def _travelling() -> Callable[..., Any]:
+    def msgd_job(*arguments: Any) -> Any:
+        from msgd.lab.backends import make_call
 
-        return make_call(Claim(**claim), call)
+        return make_call(*arguments)
 
     return msgd_job  # a function within a function is sent as code: who receives it needs no msgd
 
 
-@dataclass(frozen=True)
-class Claim:
-    """What must be so on a worker: its versions, and that the experiment's folder is the one that the command holds."""
-
-    folder: str
-    versions: dict[str, str | None]
-
-
-def make_call(claim: Claim, call: bytes) -> Any:
-    """Make a call on a worker of a cluster.
+def make_call(out: str, expected: dict[str, str | None], call: bytes) -> Any:
+    """Make a call on a worker of a cluster, if it sees what the command sees.
 
     Args:
-        claim: is checked first.
+        out: the experiment's folder, locked by the command.
+        expected: the command's `versions`.
         call: pickled, as `joblib.delayed` made it.
 
     Returns:
@@ -216,7 +210,7 @@ def make_call(claim: Claim, call: bytes) -> Any:
 
     where = f"the Dask worker on {platform.node()}"
     for name, mine in versions().items():
-        theirs = claim.versions.get(name)
+        theirs = expected.get(name)
         if mine != theirs and not (name == "commit" and None in (mine, theirs)):  # an installed package knows none
             raise UserError(f"{where} has {name} {mine}, and this command {theirs}: install the same there")
     if (threads := get_worker().state.nthreads) > 1:
@@ -225,7 +219,7 @@ def make_call(claim: Claim, call: bytes) -> Any:
             f"--nworkers {threads} --nthreads 1 (dask-jobqueue: processes = cores)"
         )
     try:
-        with FileLock(Path(claim.folder) / ".lock", timeout=0):
+        with FileLock(Path(out) / ".lock", timeout=0):
             held = False
     except Timeout:
         held = True  # by the command: it is the same folder, and locks work between the two machines
@@ -233,7 +227,7 @@ def make_call(claim: Claim, call: bytes) -> Any:
         held = False
     if not held:
         raise UserError(
-            f"{where} does not see that this command holds {claim.folder}: give --out a folder that all machines "
+            f"{where} does not see that this command holds {out}: give --out a folder that all machines "
             "share, on a file system that locks files between them"
         )
     function, arguments, options = pickle.loads(call)
