@@ -113,7 +113,7 @@ def test_stop_and_resume(tmp_path, accumulated, micro, steps):
     assert torch.equal(torch.stack(second.path[1:]), straight.steps()[1 + steps :])
 
 
-def test_another_noise_is_refused(tmp_path):
+def test_another_noise_is_refused():
     loop = Loop(1, 8)
     with pytest.raises(ValueError, match="of seed 7, and this AcceleratedReweighter has 8"):
         AcceleratedReweighter(loop.accelerator, LAW, seed=8).load_state_dict(loop.reweight.state_dict())

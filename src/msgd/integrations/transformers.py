@@ -65,9 +65,9 @@ class ReweightMixin:
     ``average_tokens_across_devices`` is set or not. The draw is that of ``(noise_seed, state.global_step)``: a run that
     is resumed has the same noise. Evaluation is the Trainer's own mean.
 
-    The losses are cross entropies, of tokens or classes. Another loss is given as ``compute_loss_func=``: called as
-    Trainer calls it, with ``(outputs, labels, num_items_in_batch=…)``, it returns **one loss for each example**, shape
-    (batch,), not divided by anything. Label weights are multiplied into it.
+    The losses are cross entropies, of tokens or classes. Another loss is given as ``compute_loss_func=``: of
+    ``(outputs, labels)`` it returns **one loss for each example**, shape (batch,), a sum over its labels that is not
+    divided by N. Label weights are multiplied into it.
 
     Args:
         *args: of the Trainer.
@@ -151,7 +151,7 @@ class ReweightMixin:
 
     def _weighted_loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
         """The loss of a micro-batch as Trainer expects it of a ``compute_loss_func``."""
-        losses: Tensor = self._losses_of(outputs, labels, num_items_in_batch=num_items_in_batch)
+        losses: Tensor = self._losses_of(outputs, labels)
         check_losses(losses)
         if not torch.is_grad_enabled():  # evaluation
             return losses.mean() if num_items_in_batch is None else losses.sum() / num_items_in_batch
@@ -166,9 +166,8 @@ class ReweightMixin:
         twice = self.args.average_tokens_across_devices and num_items_in_batch is not None
         return loss / self.accelerator.num_processes if twice else loss
 
-    def _cross_entropies(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
+    def _cross_entropies(self, outputs: Any, labels: Any) -> Tensor:
         """The loss where the user has given none."""
-        del num_items_in_batch
         if labels is None:
             raise ValueError('the batches have no "labels": give compute_loss_func=, which returns one loss for each')
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
