@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from accelerate.state import AcceleratorState, GradientState
-from test_accelerate import Loop
-from test_lightning import Net, fit, loader
-from test_transformers import NoisyTrainer, classified, spoken
+
+from integrations.test_accelerate import Loop
+from integrations.test_lightning import Net, fit, loader
+from integrations.test_transformers import NoisyTrainer, classified, spoken
 
 
 def main(folder):
