@@ -146,6 +146,24 @@ def test_flush():
         assert free.flush() == 2.0
 
 
+def test_begin_says_the_size_and_the_step_of_a_logical_batch():
+    reweight = Reweighter(Cov(3), seed=5)
+    reweight(losses(6))
+    reweight.begin(12)
+    parts = reweight(losses()[:5]) + reweight(losses()[5:])
+    torch.testing.assert_close(parts, expected(Cov(3), losses(), seed=5, step=1))
+    reweight.begin(4, step=9)
+    reweight(losses(3))
+    reweight.begin(7, step=9)  # what was pending is given up
+    torch.testing.assert_close(reweight(losses(7)), expected(Cov(3), losses(7), seed=5, step=9))
+    reweight.begin(None)
+    torch.testing.assert_close(reweight(losses(8)), expected(Cov(3), losses(8), seed=5, step=10))
+    for bad, message in (((0,), "at least 1"), ((4, -1), "step"), ((2.5,), "whole number")):
+        with pytest.raises((ValueError, TypeError), match=message):
+            reweight.begin(bad[0], step=bad[1] if len(bad) > 1 else None)
+    assert reweight.state_dict()["step"] == 11
+
+
 def test_one_example():
     values = losses(1)
     assert torch.equal(Reweighter(Cov(3), seed=5)(values), values.sum())

@@ -217,6 +217,31 @@ class Reweighter:
         counts, _ = self._exchanged(n, given=0)
         return self._next(counts, step, offset, device, dtype)
 
+    def begin(self, n: int | None, *, step: int | None = None) -> None:
+        """Begin a logical batch whose size is known only now, such as a short last one; what was pending is given up.
+
+        Args:
+            n: its number of examples, which is ``logical_batch`` from here on; None: the next call is all of it.
+            step: of its draw; None: the next one.
+
+        Raises:
+            TypeError: a number is no integer.
+            ValueError: a number is out of range, or a b that the law cannot have at this n.
+
+        Example:
+            >>> from msgd import noise
+            >>> reweight = Reweighter(noise.Cov(b=2), seed=0)
+            >>> reweight.begin(3)  # two micro-batches follow, of 2 and 1
+            >>> loss = reweight(torch.ones(2)) + reweight(torch.ones(1))
+            >>> round(float(loss), 5), reweight.step
+            (1.0, 1)
+        """
+        if n is not None:
+            self.law.moments(whole("n", n))
+        step = self._step if step is None else step
+        generator(self.seed, step)
+        self.logical_batch, self._step, self._offset = n, step, 0
+
     def flush(self) -> float:
         """End a logical batch that came out short, and advance.
 

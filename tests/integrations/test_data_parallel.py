@@ -1,0 +1,60 @@
+"""Two processes under each framework take the steps of one, over the whole logical batch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DistributedSampler
+
+import one_draw
+from integrations.test_transformers import FLOAT32, SPOKEN, spoken_plainly
+from one_draw import LAW, LOGICAL, N, data, logical_batches, network, plain_loop, same
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What each rank wrote."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    search = [str(Path(one_draw.__file__).parent), *sys.path]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, search))}
+    done = subprocess.run(
+        [*command, str(WORKER), str(folder)], env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("framework", ["accelerate", "transformers True", "transformers False"])
+def test_steps_are_those_of_one_process(results, framework):
+    """All frameworks fill the last batches with the first example, so that the ranks have equally many."""
+    truth = plain_loop([*logical_batches()[:3], torch.tensor([24, 25, 26, 0])])
+    for paths in results:
+        same(paths[framework], truth)
+
+
+def test_steps_of_lightning_are_those_of_one_process(results):
+    """Lightning shuffles in DDP, and deals the examples to the ranks in turn."""
+    dealt = [list(DistributedSampler(range(N), num_replicas=2, rank=rank, seed=0)) for rank in range(2)]
+    order = torch.tensor(dealt).T.flatten()
+    truth = plain_loop(order.split(LOGICAL))
+    for paths in results:
+        same(paths["lightning"], truth)
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_language_models(results, average):
+    """N is the number of tokens of all processes, whether Trainer averages them across devices or not."""
+    truth = spoken_plainly(LAW, [*SPOKEN[:2], [8, 9, 10, 0]])
+    for paths in results:
+        same(paths[f"language {average}"], truth, FLOAT32)
+
+
+def test_evaluation_gathers_each_example_once(results):
+    with torch.no_grad():
+        torch.testing.assert_close(results[0]["evaluated"], network()(data()[0]).sum(1))

@@ -1,0 +1,39 @@
+"""Started by torchrun: the same scripts as in one process, in data parallel; rank 0 writes the steps that it took."""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from accelerate.state import AcceleratorState, GradientState
+
+from integrations.test_accelerate import Loop
+from integrations.test_lightning import Net, fit, loader
+from integrations.test_transformers import NoisyTrainer, classified, spoken
+
+
+def main(folder):
+    """Two processes, two micro-batches of two examples at each: logical batches of eight."""
+    paths = {"accelerate": Loop(2, 2).epoch().steps()}
+    loop = Loop(2, 2)
+    with torch.no_grad():
+        evaluated = [loop.accelerator.gather_for_metrics(loop.model(x).sum(1)) for x, *_ in loop.loader]
+    paths["evaluated"] = torch.cat(evaluated)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    for average in (True, False):
+        more = {"average_tokens_across_devices": average}
+        paths[f"transformers {average}"] = classified(folder, 2, 2, num_train_epochs=1, **more)[1]
+        paths[f"language {average}"] = spoken(folder, 2, 1, NoisyTrainer, **more)[0]
+    module = Net()
+    fit(module, 2, loader(2), strategy="ddp", devices=2)
+    paths["lightning"] = module.steps()
+    torch.save(paths, folder / f"{os.environ['RANK']}.pt")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))
+    if dist.is_initialized():
+        dist.destroy_process_group()
