@@ -228,7 +228,7 @@ class Reweighter:
             TypeError: a number is no integer.
             ValueError: a number is out of range, or a b that the law cannot have at this n.
 
-        Example:
+        Examples:
             >>> from msgd import noise
             >>> reweight = Reweighter(noise.Cov(b=2), seed=0)
             >>> reweight.begin(3)  # two micro-batches follow, of 2 and 1

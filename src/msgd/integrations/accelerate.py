@@ -46,7 +46,7 @@ class AcceleratedReweighter:
         TypeError: ``law`` is no law, or a number is no integer.
         ValueError: a number is out of range, or processes share examples (tensor parallelism).
 
-    Example:
+    Examples:
         >>> from msgd import noise
         >>> accelerator = Accelerator(cpu=True)
         >>> reweight = AcceleratedReweighter(accelerator, noise.Emulate(b=2), seed=0)

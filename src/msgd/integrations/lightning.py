@@ -40,7 +40,7 @@ class ReweightCallback(Callback):
             example, the size of a logical batch cannot be known, or the strategy or the manual optimization is one
             whose scale is not known.
 
-    Example:
+    Examples:
         >>> from msgd import noise
         >>> class Net(LightningModule):
         ...     def __init__(self):

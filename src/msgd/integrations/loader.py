@@ -24,7 +24,7 @@ def examples(batch_sampler: Any, first: int, stop: int) -> int | None:
         The number; None where it cannot be known before the batches are there: no batch sampler (an IterableDataset),
         one of the user's own, or no length.
 
-    Example:
+    Examples:
         >>> examples(BatchSampler(range(10), batch_size=4, drop_last=False), 1, 4)
         6
     """

@@ -36,7 +36,7 @@ def sequence_losses(logits: Tensor, labels: Tensor, *, shift: bool = False) -> T
         TypeError: ``labels`` are no integers.
         ValueError: the shapes do not fit.
 
-    Example:
+    Examples:
         >>> logits = torch.zeros(2, 3, 5)  # five words, equally likely: log 5 = 1.609 for each token that counts
         >>> sequence_losses(logits, torch.tensor([[1, 2, 3], [1, 2, -100]]), shift=True)
         tensor([3.2189, 1.6094])
@@ -80,7 +80,7 @@ class ReweightMixin:
         ValueError: a setting under which the scale would be wrong (several GPUs in one process, tensor, context or
             sequence parallelism, label smoothing without a loss of one's own), or not one loss for each example.
 
-    Example:
+    Examples:
         >>> from msgd import noise
         >>> from transformers import Trainer
         >>> class NoisyTrainer(ReweightMixin, Trainer):
