@@ -20,8 +20,8 @@ $(READY): pyproject.toml
 run: $(READY)  ## run the main job: does the class of the noise matter? (runs/mnist1d/report.html)
 	$(BIN)/msgd run mnist1d
 
-test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## run the tests, on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY)  ## run the long checks as well
 	$(BIN)/python -m pytest -m 'slow or not slow'

@@ -147,7 +147,7 @@ def wait_until(condition, seconds=120):
         time.sleep(0.02)
 
 
-LONG = SMALL.replace("steps = 60", "steps = 2500").replace("eval_every = 10", "eval_every = 100")
+LONG = SMALL.replace("steps = 60", "steps = 1200").replace("eval_every = 10", "eval_every = 100")
 LONG = LONG.replace("checkpoint_every = 20", "checkpoint_every = 200")
 
 

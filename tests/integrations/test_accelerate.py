@@ -3,7 +3,6 @@
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import GradientAccumulationPlugin
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -24,12 +23,6 @@ from one_draw import (
     plain_loop,
     same,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_accelerator_at_a_time():
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 class Stream(IterableDataset):
