@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +171,16 @@ def msgd(*arguments, **options):
     environment = os.environ | {"NO_COLOR": "1", "PYTHONWARNINGS": "error"}
     options = {"capture_output": True, "text": True, "timeout": 300, "env": environment, "check": False, **options}
     return subprocess.run(command, **options)
+
+
+def start(*arguments):
+    """Start the command as the leader of a process group, as a terminal does."""
+    command = [sys.executable, "-m", "msgd", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_until(condition, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not get there in time"
+        time.sleep(0.02)

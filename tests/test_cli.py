@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from msgd.cli import app
 from msgd.lab import runs
-from small import SMALL, msgd, write_fashion_mnist
+from small import SMALL, msgd, start, wait_until, write_fashion_mnist
 
 
 @pytest.fixture(scope="module")
@@ -132,19 +131,6 @@ def test_one_worker_or_two_give_the_same(finished, tmp_path, fashion_mnist):
     done = msgd("run", recipe, "--out", tmp_path / "one", "--data-dir", fashion_mnist, "--jobs", 1)
     assert done.returncode == 0, done.stderr
     assert outcome(tmp_path / "one") == outcome(out)
-
-
-def start(*arguments):
-    """Start the command as the leader of a process group, as a terminal does."""
-    command = [sys.executable, "-m", "msgd", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def wait_until(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not get there in time"
-        time.sleep(0.02)
 
 
 LONG = SMALL.replace("steps = 60", "steps = 1200").replace("eval_every = 10", "eval_every = 100")

@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,7 +20,7 @@ from msgd.errors import UserError
 from msgd.lab import runs
 from msgd.lab.backends import Workers
 from msgd.lab.runner import in_parallel
-from small import SMALL, msgd
+from small import SMALL, msgd, start, wait_until
 
 LONG = SMALL.replace("steps = 60", "steps = 800").replace("eval_every = 10", "eval_every = 100")
 LONG = LONG.replace("checkpoint_every = 20", "checkpoint_every = 100")
@@ -131,19 +130,6 @@ def test_no_address_is_a_cluster_of_this_machine(tmp_path, fashion_mnist, recipe
     assert done.stderr == ""
     assert "Dask cluster of this machine: 1 worker of one thread\n" in done.stdout
     assert outcome(tmp_path / "out") == outcome(tmp_path / "here" / "out")
-
-
-def start(*arguments):
-    """Start the command as the leader of a process group, as a terminal does."""
-    command = [sys.executable, "-m", "msgd", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def wait_until(condition, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not get there in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
