@@ -42,6 +42,8 @@ def tiny():
         "model": model,
         "inputs": inputs,
         "targets": targets,
+        "large_inputs": inputs,
+        "large_targets": targets,
         "loader": loader,
         "dataset": loader.dataset,
         "batches": [[(inputs[:32], targets[:32]), (inputs[32:64], targets[32:64])]] * 3,
