@@ -91,6 +91,7 @@ def test_a_double_may_be_stored_in_a_byte():
         (variable(mclass=3), "no array of numbers"),
         (variable(mclass=17), "no array of numbers"),
     ],
+    ids=lambda value: "file" if isinstance(value, bytes) else None,  # a header tells the time
 )
 def test_what_cannot_be_read(content, message):
     with pytest.raises(ValueError, match=message):
