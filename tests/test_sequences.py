@@ -23,12 +23,12 @@ def padded(parts):
     return torch.stack(rows), counted
 
 
-def packed(parts):
-    """Two rows that hold them all one after another, the last place left over."""
-    flat = torch.cat([*parts, torch.full((1,), torch.nan, dtype=torch.float64)])
-    owner = torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)] + [torch.tensor([4])])
-    counted = torch.arange(14) < 13
-    return flat.view(2, 7), counted.view(2, 7), owner.view(2, 7)
+def packed(parts, first=0, restart=False):
+    """Two rows, documents 0 and 1 in one, 2 and 4 in the other (3 is empty); a place left over in the first."""
+    rest = torch.full((1,), torch.nan, dtype=torch.float64)
+    rows = torch.stack([torch.cat([parts[0], parts[1], rest]), torch.cat([parts[2], parts[4]])])
+    numbers = [[0] * 5 + [1] * 2, [0] * 3 + [1] * 4 if restart else [2] * 3 + [4] * 4]
+    return rows, ~rows.isnan(), torch.tensor(numbers) + first
 
 
 def test_means_and_numbers_of_tokens():
@@ -38,10 +38,17 @@ def test_means_and_numbers_of_tokens():
     assert tokens.tolist() == LENGTHS
     for mean, part in zip(means.tolist(), parts, strict=True):
         assert mean == pytest.approx(sum(part.tolist()) / max(len(part), 1), rel=1e-15)
-    flat, counted, owner = packed(parts)
-    again, tokens = per_sequence(flat, counted=counted, sequence=owner)
-    torch.testing.assert_close(again, means, rtol=1e-14, atol=0)
-    assert tokens.tolist() == LENGTHS
+
+
+@pytest.mark.parametrize("first", [0, 12, 10**12])
+@pytest.mark.parametrize("restart", [False, True])
+def test_packed_documents_however_they_are_numbered(first, restart):
+    parts = documents()
+    rows, counted, number = packed(parts, first, restart)
+    means, tokens = per_sequence(rows, counted=counted, sequence=number)
+    assert tokens.tolist() == [5, 1, 3, 4]  # none is invented
+    truth = torch.stack([parts[which].mean() for which in (0, 1, 2, 4)])
+    torch.testing.assert_close(means, truth, rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("law", [Fisher(2), Cov(2), Emulate(2)])
@@ -51,7 +58,8 @@ def test_the_gradient_is_that_of_weighted_sequences(law, layout):
     rows, counted, *owner = padded(parts) if layout == "padded" else packed(parts)
     means, tokens = per_sequence(rows, counted=counted, sequence=owner[0] if owner else None)
     Reweighter(law, seed=1)(means, sample_weight=tokens).backward()
-    w = law.draw(5, seed=1, step=0).dense().double()
+    w = law.draw(len(means), seed=1, step=0).dense().double()
+    parts = parts if layout == "padded" else [part for part in parts if len(part)]
     for weight, part in zip(w, parts, strict=True):
         expected = torch.full_like(part, float(weight) / 13)  # Σ_i w_i Σ_t ℓ_it over all 13 tokens
         torch.testing.assert_close(part.grad, expected, rtol=1e-6, atol=0)
@@ -93,7 +101,6 @@ LOSSES = torch.ones(2, 3)
         (lambda: per_sequence(LOSSES, counted=LOSSES), TypeError, "counted must be a tensor of torch.bool"),
         (lambda: per_sequence(LOSSES, sequence=LOSSES), TypeError, "sequence must be a tensor of torch.int64"),
         (lambda: per_sequence(LOSSES, counted=LOSSES[:, :2] > 0), ValueError, r"counted has shape \(2, 2\)"),
-        (lambda: per_sequence(LOSSES, sequence=-LOSSES.long()), ValueError, "leave tokens of no sequence out"),
     ],
 )
 def test_bad_input_names_the_remedy(call, error, message):

@@ -100,6 +100,7 @@ def check_losses(losses: Tensor) -> None:
             f"losses have shape {tuple(losses.shape)}, and one loss for each example is needed, shape (batch,): "
             'use reduction="none" in the loss'
             + ("" if losses.ndim == 0 else ", then losses." + _TO_ONE[losses.ndim == 2 and losses.shape[1] == 1])
+            + (", or msgd.per_sequence where they are of tokens" if losses.ndim == 2 and losses.shape[1] > 1 else "")
         )
 
 

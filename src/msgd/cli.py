@@ -228,7 +228,7 @@ def _rates(text: str) -> list[float]:
 
 def _wants_events(log: str | None) -> bool:
     if log not in (None, "tensorboard"):
-        raise UserError(f"--log: {log!r} is none of tensorboard")
+        raise UserError(f"--log: {log!r} is not known; there is tensorboard")
     return log is not None
 
 

@@ -13,28 +13,29 @@ def per_sequence(
 
     ``reweight(losses, sample_weight=tokens)`` of them is Σ_i w_i Σ_t ℓ_it / Σ_i c_i: a weight for each sequence, whose
     tokens depend on each other, and the mean over tokens, as language models are trained. Where documents are packed
-    into rows, give their numbers in ``sequence``: each is then an example, wherever it lies.
+    into rows, ``sequence`` tells them apart: the tokens of a row with the same number are an example. Numbers may begin
+    anywhere, leave some out, and start again in each row.
 
     Args:
         losses: of the tokens, shape (rows, length): the loss with ``reduction="none"``.
         counted: which tokens count, same shape: False for padding and what is not learnt (``labels != -100``).
-        sequence: number of the sequence that each token belongs to, int64 ≥ 0, same shape; tokens of one number in
-            different rows are of one sequence. None: each row is a sequence. Reading their number waits for a device.
+        sequence: number of the document that each token belongs to, int64, same shape. None: each row is one. Counting
+            them waits for a device.
 
     Returns:
-        The mean losses, shape (sequences,), 0 for one without tokens, and the numbers of tokens in the same dtype,
-        float32 or wider.
+        The mean losses, shape (sequences,), and the numbers of tokens in the same dtype, float32 or wider. Rows come
+        in their order, a row without tokens with the loss 0; documents by row and number, those with tokens alone.
 
     Raises:
         TypeError: ``losses`` is no floating-point tensor, ``counted`` no boolean one or ``sequence`` no int64 one.
-        ValueError: ``losses`` has not two dimensions, another argument has another shape, or a number is negative.
+        ValueError: ``losses`` has not two dimensions, or another argument has another shape.
 
     Examples:
         >>> tokens = torch.tensor([[1.0, 3.0, 9.0], [5.0, 0.0, 0.0]])
         >>> per_sequence(tokens, counted=torch.tensor([[True, True, False], [True, False, False]]))
         (tensor([2., 5.]), tensor([2., 1.]))
-        >>> per_sequence(tokens, sequence=torch.tensor([[0, 0, 1], [1, 2, 2]]))  # packed
-        (tensor([2., 7., 0.]), tensor([2., 2., 2.]))
+        >>> per_sequence(tokens, sequence=torch.tensor([[7, 7, 8], [8, 9, 9]]))  # packed: four documents
+        (tensor([2., 9., 5., 0.]), tensor([2., 1., 1., 2.]))
     """
     if not isinstance(losses, Tensor) or not losses.is_floating_point():
         raise TypeError("losses must be a floating-point tensor of one loss for each token")
@@ -55,10 +56,10 @@ def per_sequence(
     if sequence is None:
         sums, tokens = wide.sum(1), ones.sum(1)
     else:
-        if sequence.numel() and int(sequence.min()) < 0:
-            raise ValueError("sequence has a negative number: leave tokens of no sequence out with counted=")
-        count = int(sequence.max()) + 1 if sequence.numel() else 0
-        at = sequence.flatten()
-        sums = wide.new_zeros(count).index_add(0, at, wide.flatten())
-        tokens = wide.new_zeros(count).index_add(0, at, ones.flatten())
+        kept = torch.ones_like(sequence, dtype=torch.bool) if counted is None else counted
+        row = torch.arange(len(sequence), device=sequence.device)[:, None].expand_as(sequence)
+        numbers, number = torch.unique(sequence[kept], return_inverse=True)
+        pairs, at = torch.unique(row[kept] * len(numbers) + number, return_inverse=True)
+        sums = wide.new_zeros(len(pairs)).index_add(0, at, wide[kept])
+        tokens = wide.new_zeros(len(pairs)).index_add(0, at, ones[kept])
     return sums / tokens.clamp(min=1), tokens

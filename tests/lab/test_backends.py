@@ -304,7 +304,7 @@ def test_the_scheduler_goes_away(tmp_path):
         (["--address", "tcp://127.0.0.1:1"], "--address is of a cluster: add --backend dask"),
         (
             ["--backend", "dask", "--address", "scheduler"],
-            "no Dask scheduler answers at scheduler (missing port number",
+            "--address scheduler: give what dask scheduler printed, as tcp://HOST:8786",
         ),
         (["--backend", "dask"], "--backend dask: dask.distributed is not installed: pip install 'msgd[dask]'"),
     ],

@@ -21,6 +21,10 @@ from msgd.noise import (
 )
 
 
+def optimizer():
+    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
+
+
 def warm_then_cosine(optimizer):
     warm = LambdaLR(optimizer, lambda step: (step + 1) / 5)
     return SequentialLR(optimizer, [warm, CosineAnnealingLR(optimizer, 20)], milestones=[5])
@@ -94,6 +98,7 @@ def test_resumed_training_has_the_noise_of_its_step():
     [
         (lambda: hold_ratio(8, [0.1], lr=0.1), TypeError, "law must be a law"),
         (lambda: hold_ratio(MiniBatch(8), [0.1], lr=0.1), TypeError, "has no b that may be any number"),
+        (lambda: hold_ratio(Emulate(4), warm_then_cosine(optimizer()), lr=1), TypeError, "noise.learning_rates"),
         (lambda: hold_ratio(Emulate(4), [0.1], lr=-1), ValueError, "lr must be positive"),
         (lambda: hold_ratio(Emulate(4), [], lr=1), ValueError, "step 0 lies beyond the 0 learning"),
         (lambda: hold_ratio(Emulate(4), [1], lr=1).draw(8, seed=0, step=1), ValueError, "step 1 lies beyond the 1 le"),

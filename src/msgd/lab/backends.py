@@ -14,6 +14,7 @@ import logging
 import os
 import pickle
 import platform
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -92,6 +93,8 @@ def connected(backend: str, address: str | None, jobs: int | None) -> Iterator[W
         with LocalCluster(n_workers=count, threads_per_worker=1, **local) as cluster, Client(cluster) as client:
             yield Workers(count, client, f"Dask cluster of this machine: {plural(count, 'worker')} of one thread")
         return
+    if not re.search(r":\d+/?$", address):  # Dask's client would say so, and then wait for a minute
+        raise UserError(f"--address {address}: give what dask scheduler printed, as tcp://HOST:8786")
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:

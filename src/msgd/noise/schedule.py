@@ -80,7 +80,7 @@ def hold_ratio(law: Law, lr_of_step: Callable[[int], float] | Sequence[float], *
         The law of all steps; ``law_of_step(t)`` is that of step t, ``law_of_step.b_of_step(t)`` its b.
 
     Raises:
-        TypeError: ``law`` is none, or none whose b may be any number.
+        TypeError: ``law`` is none, or none whose b may be any number; or ``lr_of_step`` is a scheduler.
         ValueError: ``lr`` is not positive; also from a draw: a rate is negative, or the step lies beyond the rates.
 
     Examples:
@@ -95,6 +95,11 @@ def hold_ratio(law: Law, lr_of_step: Callable[[int], float] | Sequence[float], *
         raise TypeError(f"law must be a law such as noise.Emulate(b=64), not {law!r}")
     positive("lr", lr)
     _scaled(law, 1.0)  # refuses a law without such a b now
+    if isinstance(lr_of_step, LRScheduler):
+        raise TypeError(
+            "a scheduler knows only the rate of now: give noise.learning_rates(lambda optimizer: …, lr=…, steps=…), "
+            "the rates of all steps"
+        )
     if not callable(lr_of_step):
         lr_of_step = _Table(tuple(float(rate) for rate in lr_of_step))
     return Scheduled(HeldRatio(lr_of_step, law, lr))
