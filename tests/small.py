@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from msgd.lab import runs
+
 #: a recipe that trains in a second: 40 images, three methods
 SMALL = """
 title = "Small"
@@ -184,3 +186,13 @@ def wait_until(condition, seconds=300):
     while not condition():
         assert time.monotonic() < deadline, "it did not get there in time"
         time.sleep(0.02)
+
+
+def trained_runs(out):
+    """Step, tensors and metrics of every run in a folder, to the bit."""
+    table = {}
+    for folder in sorted(out.glob("*/seed-*")):
+        checkpoint = runs.read_checkpoint(folder)
+        tensors = {name: value.numpy().tobytes() for name, value in checkpoint.tensors.items()}
+        table[folder.relative_to(out)] = checkpoint.step, tensors, (folder / "metrics.jsonl").read_bytes()
+    return table

@@ -15,7 +15,7 @@ from msgd.cli import app
 from msgd.errors import UserError
 from msgd.lab import processes, runs
 from msgd.lab.config import parse_recipe
-from small import SMALL
+from small import SMALL, trained_runs
 
 RECIPE = SMALL.replace("steps = 60", "steps = 200").replace("seeds = 2", "seeds = 1")
 METHODS = ["--methods", "sgd,bernoulli"]  # not every draw of Bernoulli's is even, and some are empty
@@ -75,15 +75,6 @@ def ended(ranks):
     return [(process.returncode, *texts) for process, texts in zip(ranks, said, strict=True)]
 
 
-def outcome(out):
-    table = {}
-    for folder in sorted(out.glob("*/seed-*")):
-        checkpoint = runs.read_checkpoint(folder)
-        tensors = {name: value.numpy().tobytes() for name, value in checkpoint.tensors.items()}
-        table[folder.relative_to(out)] = checkpoint.step, tensors, (folder / "metrics.jsonl").read_bytes()
-    return table
-
-
 def test_the_results_are_those_of_one_process(together, recipe, fashion_mnist, tmp_path):
     out, done = together
     assert "2 methods × 1 seed, 200 steps each" in done.stdout
@@ -120,7 +111,7 @@ def continues(arguments, out, whole):
     assert (code, errors) == (0, "")
     assert "Report: " in said
     assert others == [(0, "", "")]
-    assert outcome(out) == outcome(whole)
+    assert trained_runs(out) == trained_runs(whole)
 
 
 def test_kill_9_of_a_rank_and_continue(together, recipe, fashion_mnist, tmp_path):
