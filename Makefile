@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check docs bench clean
+.PHONY: help setup run test test-faults test-slow check docs bench clean
 
 help:  ## show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -22,6 +22,9 @@ run: $(READY)  ## run the main job: does the class of the noise matter? (runs/mn
 
 test: $(READY)  ## run the tests, on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-faults: $(READY)  ## inject faults by the hundred, and bad input by the ten thousand (an hour; docs/faults.md)
+	rm -rf build/faults && MSGD_FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults
 
 test-slow: $(READY)  ## run the long checks as well
 	$(BIN)/python -m pytest -m 'slow or not slow'

@@ -40,7 +40,10 @@ def load(path: Path) -> Results:
     table = json.loads(path.read_text())
     recipe = parse_recipe(tomli_w.dumps(table["config"]), source=path.name)
     runs = {(run.method, run.seed): run for run in planned_runs(recipe, n=recipe.n or 1, digests=[""])}
-    finished = [FinishedRun(runs[r["method"], r["seed"]], r["seconds"], [], r["final"]) for r in table["runs"]]
+    finished = [
+        FinishedRun(runs[r["method"], r["seed"]], r["seconds"], [], r["final"], r.get("diverged"))
+        for r in table["runs"]
+    ]
     comparisons = [Comparison(**verdict) for verdict in table["verdicts"]]
     tuning = Tuning(**table["tuning"]) if "tuning" in table else None
     return Results(

@@ -2,12 +2,14 @@
 
 import gzip
 import io
+import json
 import os
 import struct
 import subprocess
 import sys
 import tarfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -196,3 +198,21 @@ def trained_runs(out):
         tensors = {name: value.numpy().tobytes() for name, value in checkpoint.tensors.items()}
         table[folder.relative_to(out)] = checkpoint.step, tensors, (folder / "metrics.jsonl").read_bytes()
     return table
+
+
+def outcome(out):
+    """All that must not depend on how a command was interrupted or shared out: tensors and metrics to the bit, too."""
+    results = json.loads((out / "results.json").read_text())
+    finals = [(run["method"], run["seed"], run["final"], run["diverged"]) for run in results["runs"]]
+    return trained_runs(out), finals, results["verdicts"]
+
+
+def workers_of(pid):
+    """The processes that train for a command."""
+    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    found = []
+    for child in map(int, children.stdout.split()):
+        with suppress(OSError):  # it may end just now
+            if "loky.backend.popen" in Path(f"/proc/{child}/cmdline").read_text():
+                found.append(child)
+    return found

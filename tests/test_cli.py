@@ -15,7 +15,7 @@ import pytest
 
 from msgd.cli import app
 from msgd.lab import runs
-from small import SMALL, msgd, start, trained_runs, wait_until, write_fashion_mnist
+from small import SMALL, msgd, outcome, start, wait_until, workers_of, write_fashion_mnist
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,6 @@ def finished(tmp_path_factory, fashion_mnist):
 def copy(finished, tmp_path):
     shutil.copytree(finished[1], tmp_path / "out")
     return tmp_path / "out"
-
-
-def outcome(out):
-    """All that must not depend on how a run was interrupted or shared out."""
-    results = json.loads((out / "results.json").read_text())
-    finals = [(run["method"], run["seed"], run["final"]) for run in results["runs"]]
-    return trained_runs(out), finals, results["verdicts"]
 
 
 def test_results_json(finished):
@@ -156,9 +149,7 @@ def test_kill_9_in_the_middle_and_continue(uninterrupted, tmp_path, target):
     elif target == "parent":
         process.kill()
     else:
-        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
-        named = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children.stdout.split()}
-        os.kill(next(pid for pid, line in named.items() if "loky.backend.popen" in line), signal.SIGKILL)
+        os.kill(workers_of(process.pid)[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     if target == "worker":
         assert process.returncode == 1
@@ -310,7 +301,9 @@ def test_a_diverged_run_is_named(tmp_path, fashion_mnist, recipe_file, capsys):
     arguments = ["run", recipe_file, "--out", tmp_path / "out", "--data-dir", fashion_mnist, "--jobs", 1]
     code, said, _ = here(capsys, *arguments, "--set", "lr=1e6", "--methods", "sgd", "--steps", 20)
     assert code == 0
-    assert "sgd diverged: a loss of seeds 0, 1 is not finite" in said
+    assert "2 of 2 diverged" in said
+    assert "sgd diverged, its loss no longer finite: seed 0 after 1 step, seed 1 after 1 step." in said
+    assert "Nothing is compared: the reference sgd diverged." in said
 
 
 def test_version(capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tomllib
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from msgd.errors import UserError
+from msgd.errors import Terminated, UserError
+from msgd.lab.termination import heard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -166,29 +168,55 @@ _KILLED = {
 }
 
 
+#: what a user can do about an error of the operating system
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "your share of the disk is used up: make room",
+    errno.EFBIG: "a file may not be that large here: raise the limit (ulimit -f)",
+    errno.EROFS: "the folder cannot be written: make it writable, or give another one with --out",
+    errno.EACCES: "the folder or file is not yours to use: change its permissions, or give another one with --out",
+}
+_CONTINUES = "the same command continues where the runs were saved"
+
+
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     try:
-        yield
-    except (UserError, OSError) as error:
+        with heard():
+            yield
+    except UserError as error:
         typer.echo(f"msgd: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0)
+        said = f"{error}; {remedy}; {_CONTINUES}" if remedy else str(error)
+        typer.echo(f"msgd: {' '.join(said.split())}", err=True)
         raise typer.Exit(2) from None
     except ModuleNotFoundError as error:
         typer.echo(f"msgd: {error.name} is not installed: pip install 'msgd[lab]'", err=True)
         raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("msgd: interrupted; the same command continues where the runs were saved", err=True)
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated)
+        typer.echo(f"msgd: {'terminated' if terminated else 'interrupted'}; {_CONTINUES}", err=True)
+        raise typer.Exit(143 if terminated else 130) from None
     except typer.Exit:
         raise
     except Exception as error:
         if type(error).__name__ in _KILLED:
             typer.echo(f"msgd: {_KILLED[type(error).__name__]}", err=True)
             raise typer.Exit(1) from None
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+            need = "--jobs 1, or micro_batch in the recipe, needs less"
+            typer.echo(f"msgd: there is not enough memory ({_first_line(error)}); {need}; {_CONTINUES}", err=True)
+            raise typer.Exit(1) from None
         if os.environ.get("MSGD_DEBUG"):
             raise
         typer.echo(f"msgd: a fault of msgd: {error!r}; MSGD_DEBUG=1 shows where, please report it", err=True)
         raise typer.Exit(1) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].strip() or type(error).__name__
 
 
 def _console() -> Console:

@@ -9,7 +9,7 @@ from msgd.lab.config import parse_recipe
 from msgd.lab.plan import resolve
 from msgd.lab.reading import recipe_text
 from small import SMALL
-from training import contents, go, make, same
+from training import contents, go, make, no_checkpoint, same
 
 KEPT = {"snapshots": (5, 10, 21)}  # between, at and after checkpoints
 
@@ -48,8 +48,7 @@ def test_snapshots_change_no_result_and_survive_any_interruption(data, tmp_path)
 
 
 def test_a_run_begun_without_snapshots_is_continued_with_them(data, tmp_path):
-    answers = iter([True, False])
-    go(make(), data, tmp_path, go_on=lambda: next(answers))  # stops at its checkpoint at step 10
+    go(make(), data, tmp_path, go_on=no_checkpoint(tmp_path))  # stops at its checkpoint at step 10
     assert runs.read_checkpoint(tmp_path).step == 10
     go(make(**KEPT), data, tmp_path)
     assert runs.snapshot_steps(tmp_path) == [21]

@@ -13,7 +13,7 @@ from msgd.lab.train import Trainer, losses_of
 from msgd.langevin import SGLD, FullBatchPenalty, GLDDiag, MiniBatchPenalty
 from msgd.noise import Bernoulli, Cov, FullBatch, MiniBatch, generator
 from small import SMALL
-from training import contents, go, make, same
+from training import contents, go, make, no_checkpoint, same
 
 
 @pytest.mark.parametrize("law", [FullBatch(), Cov(8), MiniBatch(8), Bernoulli(8), Bernoulli(1)], ids=repr)
@@ -113,8 +113,7 @@ def test_a_penalty_stands_in_the_noises_place(data, tmp_path, penalty):
 def test_what_was_measured_survives_a_stop_between_measurements(data, tmp_path):
     run = make(FullBatch(), noise=GLDDiag(8, refresh=12))  # saved at 10 and 20, measured at 0, 12 and 24
     go(run, data, tmp_path / "whole")
-    answers = iter([True, False])  # after the evaluation at 7, and after the checkpoint at 10
-    go(run, data, tmp_path / "stopped", go_on=lambda: next(answers))
+    go(run, data, tmp_path / "stopped", go_on=no_checkpoint(tmp_path / "stopped"))
     assert contents(tmp_path / "stopped")[0] == 10
     go(run, data, tmp_path / "stopped")
     assert same(contents(tmp_path / "stopped"), contents(tmp_path / "whole"))

@@ -9,11 +9,15 @@ from torch.nn import functional as F
 
 from msgd.errors import UserError
 from msgd.lab import models, runs
-from msgd.lab.data import Data
+from msgd.lab.data import Data, on_device
 from msgd.lab.train import Trainer, chosen, evaluate, losses_of
 from msgd.noise import Bernoulli, Cov, Fisher, FullBatch, MiniBatch, Poisson, Subsampled
 from reference import flat_gradient, gradient_matrix
-from training import contents, go, make, same
+from training import contents, go, make, no_checkpoint, same
+
+
+class Killed(BaseException):
+    """As a kill, of which training learns nothing."""
 
 
 @pytest.mark.parametrize("n", [0, 50, 500])  # few and many are computed in different layouts
@@ -103,8 +107,7 @@ def test_batch_norm_resumes_bitwise_with_its_running_statistics(tmp_path):
     changes = {"model": "resnet18", "norm": "batch", "ghost": 3, "n": 12, "momentum": 0.0}
     run = make(**changes, steps=2, eval_every=2, checkpoint_every=1)
     go(run, small, tmp_path / "whole")
-    answers = iter([False])  # after the checkpoint at step 1
-    go(run, small, tmp_path / "stopped", go_on=lambda: next(answers))
+    go(run, small, tmp_path / "stopped", go_on=no_checkpoint(tmp_path / "stopped"))  # stops at step 1
     stopped = contents(tmp_path / "stopped")
     assert stopped[0] == 1
     assert stopped[1]["model.1.running_mean"].abs().max() > 0
@@ -118,8 +121,15 @@ def test_metrics_after_the_checkpoint_are_made_again(data, tmp_path):
     run = make()
     go(run, data, tmp_path / "whole")
     folder = tmp_path / "killed"
-    answers = iter([True, True, False])  # stops after the evaluation at step 14, with a checkpoint at 10
-    go(run, data, folder, go_on=lambda: next(answers))
+
+    def killed():
+        if len((folder / "metrics.jsonl").read_text().splitlines()) == 3:  # after step 14, with a checkpoint at 10
+            raise Killed
+        return True
+
+    with pytest.raises(Killed):
+        go(run, data, folder, go_on=killed)
+    assert runs.read_checkpoint(folder).step == 10
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 21, "test_acc')
     go(run, data, folder)
@@ -165,15 +175,55 @@ def test_another_run_in_the_folder_is_refused(data, tmp_path):
         go(make(data_digest="1"), data, tmp_path)
 
 
-def test_a_diverged_loss_is_null_in_the_metrics(data, tmp_path):
-    run = make(lr=1e6, momentum=0.0, weight_decay=0.0)
+def first_bad_step(run, data):
+    """The number of steps after which the loss of a step is not finite, by torch's own SGD."""
+    model = models.initial_network(run, data)
+    x, y = on_device(data.train_inputs, data.train_targets, torch.device("cpu"), run.pixels)
+    optimizer = torch.optim.SGD(model.parameters(), run.lr, weight_decay=run.weight_decay)
+    for step in range(run.steps):
+        w = run.law.draw(run.n, seed=run.seed, step=step, stream=run.stream).dense()
+        loss = (w * F.cross_entropy(model(x), y, reduction="none")).sum() / run.n
+        if not torch.isfinite(loss):
+            return step
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return None
+
+
+@pytest.mark.parametrize("every", [30, 1, 7])
+@pytest.mark.parametrize(("lr", "decay"), [(1e9, 0.0), (60, 0.1)])  # at once, and after some steps
+@pytest.mark.parametrize("model", ["conv-small", "mlp"])
+def test_a_loss_that_is_not_finite_ends_the_run(data, tmp_path, model, lr, decay, every):
+    run = make(Cov(8), model=model, lr=lr, momentum=0.0, weight_decay=decay, eval_every=every)
     go(run, data, tmp_path)
+    checkpoint = runs.read_checkpoint(tmp_path)
+    bad = first_bad_step(run, data)
+    assert bad is not None
+    assert checkpoint.diverged == bad
+    assert checkpoint.ends(run)
     text = (tmp_path / "metrics.jsonl").read_text()
     assert "NaN" not in text
     assert "Infinity" not in text
-    final = runs.final(runs.read_records(run, tmp_path, step=30))
-    assert final["train_loss"] is None
-    assert 0 <= final["test_accuracy"] <= 1
+    records = runs.state_of(run, tmp_path)[1]
+    assert [record["step"] for record in records] == [step for step in run.evaluations if step <= bad]
+    assert all(record["train_loss"] is not None for record in records[:-1])
+    before = contents(tmp_path)
+    go(run, data, tmp_path)  # it is not begun again
+    assert same(before, contents(tmp_path))
+
+
+def test_it_diverges_after_the_same_step_however_it_was_stopped(data, tmp_path):
+    run = make(Cov(8), lr=60, momentum=0.0, weight_decay=0.1)
+    go(run, data, tmp_path / "whole")
+    whole = runs.read_checkpoint(tmp_path / "whole")
+    for stop in range(1, 4):
+        folder = tmp_path / f"stopped{stop}"
+        answers = iter([True] * stop + [False])
+        go(run, data, folder, go_on=lambda answers=answers: next(answers))
+        go(run, data, folder)
+        assert runs.read_checkpoint(folder).diverged == whole.diverged
+        assert (folder / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
 
 
 def test_the_endpoint_leaves_out_the_start():

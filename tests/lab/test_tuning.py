@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from msgd.errors import UserError
+from msgd.lab import runs
 from msgd.lab.config import parse_recipe
 from msgd.lab.data import Data
 from msgd.lab.tuning import FIRST_SEED, Tuning, hold_out, pick, read, tuning_runs, with_chosen, write
@@ -48,11 +49,16 @@ def test_the_best_mean_is_picked_and_the_smaller_of_equals(tmp_path):
             {"step": step, "test_accuracy": accuracy, "test_loss": 1.0, "train_accuracy": 0.0, "train_loss": 1.0}
             for step in run.evaluations
         ]
+        diverged = 5 if (run.method, run.lr, run.seed) == ("bernoulli", 0.3, 1001) else None
+        lines = [line for line in lines if diverged is None or line["step"] <= diverged]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        runs.write_identity(run, folder, {})
+        runs.write_checkpoint(folder, runs.Checkpoint(10, 1.0, {}, diverged))
     found = pick(recipe, trials, held_out=10)
-    assert found.chosen == {"gd": 0.2, "sgd": 0.1, "bernoulli": 0.3}
+    assert found.chosen == {"gd": 0.2, "sgd": 0.1, "bernoulli": 0.2}
+    assert found.accuracy["bernoulli"]["0.3"] == 0  # one of its two runs diverged
     assert found.accuracy["gd"]["0.2"] == pytest.approx(0.3)
-    assert found.at_edge() == ["sgd", "bernoulli"]
+    assert found.at_edge() == ["sgd"]
     assert {name: method.lr for name, method in with_chosen(recipe, found).methods.items()} == found.chosen
     write(found, tmp_path)
     assert read(tmp_path) == found

@@ -3,22 +3,24 @@
 import dataclasses
 
 from msgd.lab.config import parse_recipe
+from msgd.lab.grid import references
+from msgd.lab.phase import phase_rows, phases
 from msgd.lab.results import FinishedRun, Results, planned_runs
 from msgd.lab.statistics import compare
-from msgd.lab.verdict import columns, notes, rows
+from msgd.lab.verdict import answers, columns, notes, rows
 from small import SMALL
 
 AGAIN = SMALL + '[methods.sgd-again]\nlaw = "mini-batch"\n'
 
 
 def results(accuracies, text=AGAIN, **settings):
-    """Results of runs that end with the given accuracies: method → one for each seed."""
+    """Results of runs that end with the given accuracies: method → one for each seed, None where it diverged."""
     seeds = len(next(iter(accuracies.values())))
     recipe = parse_recipe(text, source="small", settings={"seeds": seeds, **settings})
     finished = [
-        FinishedRun(run, 1.0, [], {"test_accuracy": accuracies[run.method][run.seed]})
+        FinishedRun(run, 1.0, [], *({"test_accuracy": value},) if value is not None else (None, 10 + run.seed))
         for run in planned_runs(recipe, n=40, digests=["d"])
-        if run.method in accuracies
+        for value in accuracies.get(run.method, [])[run.seed : run.seed + 1]
     ]
     empty = Results("small", recipe, {}, finished, 0, 0, [])
     return dataclasses.replace(empty, comparisons=compare(empty.scores(), recipe.reference, recipe.margin))
@@ -54,3 +56,44 @@ def test_what_the_methods_are_matched_by_is_said():
     assert "matched by epochs" in " ".join(notes(results(done, match="epochs")))
     assert "matched" not in " ".join(notes(results(done)))
     assert "The seeds vary noise, and nothing else." in notes(results(done, vary=["noise"]))
+
+
+def test_a_method_with_a_run_that_diverged_is_not_judged_by_the_others():
+    """Without the seed that diverged gd would be better by 30 points."""
+    low, high = [0.50, 0.51, 0.49, 0.50], [0.80, None, 0.79, 0.81]
+    found = results({"sgd": low, "gd": high, "bernoulli": [0.40, 0.41, 0.39, 0.40]})
+    assert [c.method for c in found.comparisons] == ["bernoulli"]
+    table = {row[0]: row[-6:] for row in rows(found)}
+    assert table["gd"] == ("–", "", "", "", "", "1 of 4 diverged")
+    assert table["bernoulli"][-1] == "different"
+    said = [note for note in notes(found) if "diverged" in note]
+    assert len(said) == 1
+    assert said[0].startswith("gd diverged, its loss no longer finite: seed 1 after 11 steps. It has no accuracy")
+    assert sorted(done["diverged"] for done in found.as_json()["runs"] if done["final"] is None) == [11]
+    whole = results({"sgd": low, "gd": [0.80, 0.82, 0.79, 0.81], "bernoulli": [0.40, 0.41, 0.39, 0.40]})
+    assert [c.verdict for c in whole.comparisons] == ["different", "different"]  # a control
+
+
+def test_nothing_is_compared_with_a_reference_that_diverged():
+    found = results({"sgd": [None] * 7, "gd": [0.5] * 7})
+    assert found.comparisons == []
+    assert answers(found) == ["Nothing is compared: the reference sgd diverged."]
+    assert "seed 4 after 14 steps and 2 runs more." in " ".join(notes(found))
+    assert {row[0]: row[-1] for row in rows(found)} == {
+        "gd": "no pair with the reference",
+        "sgd": "7 of 7 diverged",
+    }
+
+
+def test_cells_of_a_phase_diagram_that_diverged():
+    text = AGAIN + "[grid]\nlr = [0.1, 0.2]\nb = [8]\n"
+    good = [0.5, 0.6]
+    accuracies = {"sgd+lr0p1+b8": good, "sgd+lr0p2+b8": good, "gd+lr0p1": good, "gd+lr0p2": [0.5, None]}
+    recipe = parse_recipe(text, source="small")
+    finished = results(accuracies, text)
+    found = dataclasses.replace(finished, comparisons=compare(finished.scores(), references(recipe), recipe.margin))
+    table = {phase.method: phase_rows(phase) for phase in phases(found)}
+    assert table["gd"][0] == ["b", "lr 0.1", "lr 0.2"]
+    assert table["gd"][1][0][2] == "1 of 2 diverged"
+    assert table["sgd"][1][0][2] == "55.00 ± 63.53"
+    assert "1 run diverged, in 1 cell: those have no accuracy." in notes(found)

@@ -101,7 +101,7 @@ class Experiment:
             open_folders = {job.folder for job in jobs}
             for run, folder in planned:
                 if folder not in open_folders:
-                    write_events(folder, runs.read_records(run, folder, step=run.steps))
+                    write_events(folder, runs.state_of(run, folder)[1])
         if jobs:
             runner.execute(
                 jobs,

@@ -85,9 +85,9 @@ def curves(results: Results, metric: str) -> Any:
 
 def _band(done: list[FinishedRun], metric: str) -> tuple[list[int], list[float], list[float], list[float]]:
     steps, bands = [], []
-    for records in zip(*(run.records for run in done), strict=True):
+    for records in zip(*(run.records for run in done), strict=False):  # to where the first of them diverges
         values = [record[metric] for record in records]
-        if None not in values:  # a diverged loss has no mean
+        if None not in values:
             steps.append(records[0]["step"])
             bands.append(mean_interval(values))
     centre, low, high = ([band[i] for band in bands] for i in range(3))
@@ -173,12 +173,16 @@ def heat_map(phase: Phase, reach: float) -> Any:
     shown = gains or {place: 100 * mean for place, (mean, _, _) in phase.accuracies.items()}
     rows = [[shown.get((lr, b)) for lr in phase.lrs] for b in phase.bs]
     form = "{:+.1f}" if gains else "{:.1f}"
+
+    def said(place: tuple[float, float | None]) -> str:
+        return "diverged" if place in phase.diverged else form.format(shown[place]) if place in shown else ""
+
     figure = go.Figure(
         go.Heatmap(
             z=rows,
             x=[f"{lr:g}" for lr in phase.lrs],
             y=["" if b is None else f"{b:g}" for b in phase.bs],
-            text=[["" if v is None else form.format(v) for v in row] for row in rows],
+            text=[[said((lr, b)) for lr in phase.lrs] for b in phase.bs],
             texttemplate="%{text}",
             textfont={"size": 15},
             colorscale="RdBu" if gains else "Blues",

@@ -20,6 +20,7 @@ class Phase:
         bs: batch sizes, the rows; None for a method whose law has none.
         gains: (lr, b) → comparison with the reference; empty for the reference itself.
         accuracies: (lr, b) → mean accuracy and the ends of its 95% interval, in [0, 1].
+        diverged: (lr, b) → how many runs of how many diverged; such a cell has neither gain nor accuracy.
     """
 
     method: str
@@ -27,6 +28,7 @@ class Phase:
     bs: list[float | None]
     gains: dict[tuple[float, float | None], Comparison]
     accuracies: dict[tuple[float, float | None], tuple[float, float, float]]
+    diverged: dict[tuple[float, float | None], tuple[int, int]]
 
 
 def phases(results: Results) -> list[Phase]:
@@ -39,10 +41,11 @@ def phases(results: Results) -> list[Phase]:
         A plane for each method with a finished run, in the recipe's order.
     """
     compared = {c.method: c for c in results.comparisons}
-    scores = results.scores()
+    scores, diverged, finished = results.scores(), results.diverged(), results.by_method()
     planes = []
     for method in results.recipe.methods:
-        mine = {name: cell for name, cell in cells(results.recipe).items() if cell.method == method and name in scores}
+        mine = {name: cell for name, cell in cells(results.recipe).items() if cell.method == method}
+        mine = {name: cell for name, cell in mine.items() if name in finished}
         if mine:
             planes.append(
                 Phase(
@@ -50,7 +53,16 @@ def phases(results: Results) -> list[Phase]:
                     sorted({cell.lr for cell in mine.values()}),
                     sorted({cell.b for cell in mine.values()}, key=lambda b: b or 0),
                     {(cell.lr, cell.b): compared[name] for name, cell in mine.items() if name in compared},
-                    {(cell.lr, cell.b): mean_interval(list(scores[name].values())) for name, cell in mine.items()},
+                    {
+                        (cell.lr, cell.b): mean_interval(list(scores[name].values()))
+                        for name, cell in mine.items()
+                        if name in scores
+                    },
+                    {
+                        (cell.lr, cell.b): (len(diverged[name]), len(finished[name]))
+                        for name, cell in mine.items()
+                        if name in diverged
+                    },
                 )
             )
     return planes
@@ -77,6 +89,8 @@ def phase_rows(phase: Phase) -> tuple[list[str], list[list[str]]]:
             elif accuracy is not None:
                 mean, low, high = accuracy
                 row.append(f"{100 * mean:.2f} ± {50 * (high - low):.2f}")
+            elif (lr, b) in phase.diverged:
+                row.append("{} of {} diverged".format(*phase.diverged[lr, b]))
             else:
                 row.append("–")
         body.append(row)

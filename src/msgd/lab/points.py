@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from msgd.errors import UserError
 from msgd.lab import runs
@@ -140,7 +140,7 @@ def find_points(results: Results, out: Path, folder: Path | None, request: Reque
         wanted = [run for run in finished if runs.folder_of(run, out).resolve() == folder]
         if not wanted:
             raise UserError(f"{folder} is no finished run of this experiment: let msgd run end first")
-    kept = {run: [0, *runs.snapshot_steps(runs.folder_of(run, out)), run.steps] for run in wanted}
+    kept = {run: _kept(run, runs.folder_of(run, out)) for run in wanted}
     there = sorted({step for steps in kept.values() for step in steps})
     for step in request.at or ():
         if step not in there:
@@ -151,6 +151,12 @@ def find_points(results: Results, out: Path, folder: Path | None, request: Reque
         for step in sorted(set(steps))
         if request.at is None or step in request.at
     ]
+
+
+def _kept(run: Run, folder: Path) -> list[int]:
+    """The steps whose parameters a finished run has kept; where it diverged the last are not finite."""
+    checkpoint = runs.read_checkpoint(folder, tensors=False)
+    return [0, *runs.snapshot_steps(folder), checkpoint.step if checkpoint else run.steps]
 
 
 def network(point: Point, examples: Data, device: str) -> nn.Module:
@@ -175,13 +181,13 @@ def network(point: Point, examples: Data, device: str) -> nn.Module:
 
 def _fill(model: nn.Module, point: Point) -> None:
     """Copy the tensors of a checkpoint into a network, once they are known to fit."""
-    if point.step == point.run.steps:
-        checkpoint = runs.read_checkpoint(point.folder)
-        tensors: dict[str, Tensor] = checkpoint.tensors if checkpoint else {}
-        path = point.folder / "checkpoint.safetensors"
-    else:
+    if point.step in runs.snapshot_steps(point.folder):
         tensors = runs.read_snapshot(point.run, point.folder, point.step)
         path = point.folder / "snapshots" / f"{point.step}.safetensors"
+    else:
+        checkpoint = runs.read_checkpoint(point.folder)
+        tensors = checkpoint.tensors if checkpoint else {}
+        path = point.folder / "checkpoint.safetensors"
     given = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     expected = model.state_dict()
     for name in [*expected, *given]:
@@ -206,7 +212,8 @@ def check_loss(point: Point, loss: float) -> None:
     Raises:
         UserError: the run had another one, or its metrics are damaged.
     """
-    if point.step not in point.run.evaluations:
+    checkpoint = runs.read_checkpoint(point.folder, tensors=False)
+    if point.step not in point.run.evaluations or (checkpoint and checkpoint.evaluated < point.step):
         return
     recorded = runs.read_records(point.run, point.folder, step=point.step)[-1]["train_loss"]
     same = not math.isfinite(loss) if recorded is None else abs(loss - recorded) <= 1e-3 * abs(recorded) + 1e-6

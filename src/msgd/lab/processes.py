@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -85,20 +86,29 @@ def summed(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return gradients
 
 
-def tell(task: Task | None) -> None:
-    """Tell the other processes what rank 0 trains next; None: nothing more."""
-    if task is not None:
-        task = replace(task, state={name: tensor.cpu() for name, tensor in task.state.items()})
-    _broadcast(task)
+def tell(what: Task | range | None) -> None:
+    """Tell the other processes, if there are any, what rank 0 trains next.
+
+    Args:
+        what: a run; then the steps of it that come next, time and again; None: no more steps of it, or no more runs.
+
+    Raises:
+        UserError: another process is gone.
+    """
+    if size() == 1:
+        return
+    if isinstance(what, Task):
+        what = replace(what, state={name: tensor.cpu() for name, tensor in what.state.items()})
+    _broadcast(what)
 
 
-def told() -> Task | None:
+def told() -> Any:
     """Wait for what rank 0 tells (see `tell`)."""
     return _broadcast(None)
 
 
-def _broadcast(task: Task | None) -> Task | None:
-    box = [task]
+def _broadcast(what: Task | range | None) -> Any:
+    box = [what]
     with _told_of_a_loss():
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]

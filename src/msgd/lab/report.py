@@ -37,7 +37,7 @@ th { border-bottom: 1px solid #888; font-weight: 600 }
 .law { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; font-size: .82rem }
 .equivalent { color: #00694c; font-weight: 600 } .different { color: #b34700; font-weight: 600 }
 .on { color: #00694c; font-weight: 600 } .off { color: #b34700; font-weight: 600 }
-.trivial, .inconclusive { color: #555; font-weight: 600 }
+.trivial, .inconclusive { color: #555; font-weight: 600 } .diverged { color: #a00000; font-weight: 600 }
 details { margin: .6rem 0 } summary { cursor: pointer; font-weight: 600 }
 pre { background: #f6f6f4; padding: .8rem 1rem; overflow-x: auto; font-size: .82rem; line-height: 1.4 }
 .wide { overflow-x: auto }

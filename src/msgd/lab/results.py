@@ -20,12 +20,21 @@ from msgd.lab.tuning import Tuning
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """A run that is done, with all its evaluations."""
+    """A run that is done, with all its evaluations.
+
+    Args:
+        run: the run.
+        seconds: of training.
+        records: its evaluations; those of a run that diverged end there.
+        final: its endpoint; None for a run that diverged, which has none.
+        diverged: the number of steps after which a loss was not finite; None: after none.
+    """
 
     run: Run
     seconds: float
     records: list[runs.Record]
-    final: dict[str, float | None]
+    final: dict[str, float] | None
+    diverged: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +51,21 @@ class Results:
     tuning: Tuning | None = None
 
     def scores(self) -> dict[str, dict[int, float]]:
-        """Test accuracy at the endpoint: method → seed → value."""
-        table: dict[str, dict[int, float]] = {}
-        for done in self.finished:
-            accuracy = done.final["test_accuracy"]
-            if accuracy is not None:
-                table.setdefault(done.run.method, {})[done.run.seed] = accuracy
-        return table
+        """Test accuracy at the endpoint, of methods none of whose runs diverged: a mean over the others would flatter.
+
+        Returns:
+            Method → seed → value, in [0, 1].
+        """
+        return {
+            method: {each.run.seed: each.final["test_accuracy"] for each in done if each.final}
+            for method, done in self.by_method().items()
+            if all(each.final for each in done)
+        }
+
+    def diverged(self) -> dict[str, list[FinishedRun]]:
+        """The runs that diverged: method → runs, of the methods that have any."""
+        table = {m: [each for each in done if each.diverged is not None] for m, done in self.by_method().items()}
+        return {method: done for method, done in table.items() if done}
 
     def by_method(self) -> dict[str, list[FinishedRun]]:
         """The finished runs of each method."""
@@ -71,6 +88,7 @@ class Results:
                     "steps": done.run.steps,
                     "seconds": done.seconds,
                     "final": done.final,
+                    "diverged": done.diverged,
                 }
                 for done in self.finished
             ],
@@ -182,11 +200,15 @@ def planned_runs(recipe: Recipe, *, n: int, digests: list[str]) -> list[Run]:
 
 def _finished(run: Run, folder: Path) -> FinishedRun | None:
     checkpoint = runs.read_checkpoint(folder, tensors=False)
-    if checkpoint is None or checkpoint.step < run.steps:
+    if checkpoint is None or not checkpoint.ends(run):
         return None
     runs.check_identity(run, folder)
-    records = runs.read_records(run, folder, step=run.steps)
-    return FinishedRun(run, checkpoint.seconds, records, runs.final(records))
+    records = runs.read_records(run, folder, step=checkpoint.evaluated)
+    diverged = checkpoint.diverged
+    if diverged is None:  # a version before this one went on with what is not finite
+        diverged = next((r["step"] for r in records if None in (r["train_loss"], r["test_loss"])), None)
+    final = runs.final(records) if diverged is None else None
+    return FinishedRun(run, checkpoint.seconds, records, final, diverged)
 
 
 class Writable(Protocol):

@@ -8,8 +8,9 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from msgd.lab import runs
+from msgd.lab import runs, termination
 from msgd.lab.backends import Workers, lent, on_cluster, taken
 from msgd.lab.data import Data
 from msgd.lab.plan import Run, computed_per_step
 from msgd.lab.train import train_in_worker
+from msgd.lab.verdict import plural
 
 POLL_SECONDS = 0.5
 
@@ -55,7 +57,7 @@ def remaining(planned: list[tuple[Run, Path]]) -> list[Job]:
     for run, folder in planned:
         checkpoint, _ = runs.state_of(run, folder)
         done = checkpoint.step if checkpoint else 0
-        if done < run.steps:
+        if not (checkpoint and checkpoint.ends(run)):
             jobs.append(Job(run, folder, done))
     one_of_each = {job.run.method: job.run for job in jobs}
     cost = {method: computed_per_step(run) for method, run in one_of_each.items()}
@@ -88,16 +90,25 @@ def execute(
         events: write TensorBoard's event files as well.
 
     Raises:
-        KeyboardInterrupt: at Ctrl-C, once the workers are gone; what they checkpointed stays.
+        KeyboardInterrupt: at Ctrl-C, once the workers are gone; what they checkpointed stays. At SIGTERM, once they
+            have checkpointed; on a cluster without waiting for it.
         UserError: from a worker.
     """
     options = {"device": device, "environment": environment, "parent": workers.parent, "events": events}
-    with lent(data, workers, out) as given, _progress(jobs, console, measured) as finished:
+    saved = termination.saving() if workers.client is None else nullcontext()
+    with lent(data, workers, out) as given, _progress(jobs, console, measured) as finished, saved:
         calls = [
             joblib.delayed(_work)(number, job.run, given[job.run.data_seed], job.folder, **options)
             for number, job in enumerate(jobs)
         ]
-        in_parallel(calls, lambda number: finished(jobs[number]), out=out, workers=workers)
+
+        def ended(number: int | None) -> None:
+            if number is None:  # a worker was asked to end, be it alone: the command ends with it
+                termination.ask()
+            else:
+                finished(jobs[number])
+
+        in_parallel(calls, ended, out=out, workers=workers)
 
 
 def in_parallel(calls: list[Any], ended: Callable[[Any], None], *, out: Path, workers: Workers) -> None:
@@ -118,8 +129,8 @@ def in_parallel(calls: list[Any], ended: Callable[[Any], None], *, out: Path, wo
     # glibc gives the memory of a step back to the system and takes it again at the next one; workers inherit this.
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
-    count = min(workers.jobs, len(calls))
-    with joblib.parallel_config("loky", inner_max_num_threads=1, initializer=_ignore_ctrl_c):
+    count, hear = min(workers.jobs, len(calls)), partial(_hear_signals, os.getpid())
+    with joblib.parallel_config("loky", inner_max_num_threads=1, initializer=hear):
         parallel = joblib.Parallel(n_jobs=count, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
         results = parallel(calls)
         try:
@@ -135,13 +146,17 @@ def in_parallel(calls: list[Any], ended: Callable[[Any], None], *, out: Path, wo
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
-def _ignore_ctrl_c() -> None:
+def _hear_signals(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent decides
+    termination.listen(parent)
 
 
-def _work(number: int, run: Run, data: Data | Path, folder: Path, **options: Any) -> int:
-    train_in_worker(run, taken(data), folder, **options)
-    return number
+def _work(number: int, run: Run, data: Data | Path, folder: Path, **options: Any) -> int | None:
+    """Train a run; its number, or None where the worker was asked to end before."""
+    if not termination.asked():
+        with termination.ends_itself():
+            train_in_worker(run, taken(data), folder, **options)
+    return None if termination.asked() else number
 
 
 class _Rate(ProgressColumn):
@@ -178,9 +193,12 @@ def _progress(jobs: list[Job], console: Console, measured: str) -> Iterator[Any]
         ended += 1
         bar.update(task, description=f"{ended} of {len(jobs)} runs")
         if not console.is_terminal:
-            accuracy = f"{100 * last_record(job.folder)['test_accuracy']:.1f}%"
-            name = f"{job.run.method}, seed {job.run.seed}"
-            console.print(f"[{ended}/{len(jobs)}] {name}, lr {job.run.lr:g}: {measured} accuracy {accuracy}")
+            checkpoint = runs.read_checkpoint(job.folder, tensors=False)
+            if checkpoint and checkpoint.diverged is not None:
+                outcome = f"diverged after {plural(checkpoint.diverged, 'step')}"
+            else:
+                outcome = f"{measured} accuracy {100 * last_record(job.folder)['test_accuracy']:.1f}%"
+            console.print(f"[{ended}/{len(jobs)}] {job.run.method}, seed {job.run.seed}, lr {job.run.lr:g}: {outcome}")
 
     thread = threading.Thread(target=refresh, daemon=True)
     with bar:

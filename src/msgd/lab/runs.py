@@ -44,11 +44,28 @@ class Identified(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """State of a run after ``step`` steps and ``seconds`` of training."""
+    """State of a run after ``step`` steps and ``seconds`` of training; it diverged if its loss was not finite any more.
+
+    Args:
+        step: number of steps taken.
+        seconds: that they took.
+        tensors: see `Trainer.state`.
+        diverged: the number of steps after which a loss was NaN or infinite, at most ``step``; None: after none.
+    """
 
     step: int
     seconds: float
     tensors: dict[str, Tensor]
+    diverged: int | None = None
+
+    @property
+    def evaluated(self) -> int:
+        """The metrics have every evaluation up to this step."""
+        return self.step if self.diverged is None else self.diverged
+
+    def ends(self, run: Run) -> bool:
+        """Whether nothing of a run is left to be trained."""
+        return self.step >= run.steps or self.diverged is not None
 
 
 def folder_of(run: Run, out: Path) -> Path:
@@ -155,6 +172,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "seconds": repr(checkpoint.seconds),
         "crc32": crc32(checkpoint.tensors),
     }
+    if checkpoint.diverged is not None:
+        metadata["diverged"] = str(checkpoint.diverged)
     write_atomically(folder / "checkpoint.safetensors", safetensors.torch.save(checkpoint.tensors, metadata))
 
 
@@ -176,7 +195,8 @@ def read_checkpoint(folder: Path, *, tensors: bool = True) -> Checkpoint | None:
         return None
     metadata, loaded = _read_tensors(path, folder, tensors=tensors)
     try:
-        return Checkpoint(int(metadata["step"]), float(metadata["seconds"]), loaded)
+        diverged = int(metadata["diverged"]) if "diverged" in metadata else None
+        return Checkpoint(int(metadata["step"]), float(metadata["seconds"]), loaded, diverged)
     except (KeyError, ValueError) as error:
         raise UserError(_damage(path, folder, error)) from error
 
@@ -314,7 +334,7 @@ def state_of(run: Run, folder: Path) -> tuple[Checkpoint | None, list[Record]]:
     """
     check_identity(run, folder)
     checkpoint = read_checkpoint(folder)
-    return checkpoint, read_records(run, folder, step=checkpoint.step) if checkpoint else []
+    return checkpoint, read_records(run, folder, step=checkpoint.evaluated) if checkpoint else []
 
 
 def _is_record(record: Any, step: int) -> bool:
@@ -331,11 +351,7 @@ def keep_records(folder: Path, records: list[Record]) -> None:
     write_atomically(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
-def final(records: list[Record]) -> dict[str, float | None]:
-    """Endpoint of a run: each metric's mean over the last evaluations, the one before training left out."""
+def final(records: list[Record]) -> dict[str, float]:
+    """Endpoint of a run that did not diverge: each metric's mean over the last evaluations, the first left out."""
     last = [record for record in records if record["step"] > 0][-ENDPOINT:]
-    means: dict[str, float | None] = {}
-    for key in METRICS:
-        values = [record[key] for record in last]
-        means[key] = None if None in values else math.fsum(values) / len(values)
-    return means
+    return {key: math.fsum(record[key] for record in last) / len(last) for key in METRICS}

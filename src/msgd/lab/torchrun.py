@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from msgd.errors import UserError
 from msgd.lab import processes
-from msgd.lab.train import STRETCH, advance, prepared
+from msgd.lab.train import advance, prepared
 
 #: the others wait so long for rank 0 to load data, evaluate or report; where it dies instead, their connection closes
 PATIENCE = timedelta(days=1)
@@ -31,7 +31,8 @@ def conduct(command: Callable[[], None]) -> None:
     """
     leads = os.environ["RANK"] == "0"
     if not leads:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # torchrun sends it to all; rank 0 decides
+        for number in (signal.SIGINT, signal.SIGTERM):  # torchrun sends them to all; rank 0 decides
+            signal.signal(number, signal.SIG_IGN)
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     if leads:
         _lead(command)
@@ -72,5 +73,5 @@ def follow() -> None:
     while (task := processes.told()) is not None:
         trainer, train_set, _ = prepared(task.run, task.data, processes.place(task.device))
         trainer.load(task.state)
-        for start in range(task.done, task.run.steps, STRETCH):
-            advance(trainer, task.run, range(start, min(start + STRETCH, task.run.steps)), train_set)
+        while (steps := processes.told()) is not None:
+            advance(trainer, task.run, steps, train_set)

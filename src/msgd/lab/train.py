@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgd.errors import UserError
-from msgd.lab import backends, models, processes, runs
+from msgd.lab import backends, models, processes, runs, termination
 from msgd.lab.augment import crop_and_flip
 from msgd.lab.data import Data, check_device, on_device, pixel_statistics
 from msgd.lab.environment import describe
@@ -26,7 +27,8 @@ from msgd.noise import Weights, generator
 from msgd.reweight import weighted_mean
 
 EVALUATION_CHUNK = 2000
-STRETCH = 50
+STRETCH = 50  #: steps at most between two looks at whether to go on
+STRETCH_SECONDS = 1.0  #: and, of slow steps, about so long: schedulers do not wait for many
 ORPHAN_SECONDS = 60  #: a worker whose runner was killed needs at most this to notice
 LOST_SECONDS = 600  #: the same of a worker that a cluster has lost, and of a file server with the locks of a dead host
 
@@ -190,13 +192,15 @@ def train(
 ) -> None:
     """Train one run to its end, or on from its checkpoint, writing to its folder.
 
+    Where a loss is not finite the run ends, and its checkpoint says after which step.
+
     Args:
         run: what to train.
         data: the data set.
         folder: of the run.
         device: "cpu" or "cuda".
         environment: is recorded beside the run.
-        go_on: asked every `STRETCH` steps or sooner; False stops the run where it is, to be continued later.
+        go_on: asked every `STRETCH` steps or sooner; False saves the run where it is, to be continued later.
         patience: seconds to wait for another process that has the folder.
         events: write TensorBoard's event file as well.
 
@@ -208,13 +212,8 @@ def train(
         checkpoint, records = runs.state_of(run, folder)
         runs.keep_records(folder, records)
         log = stack.enter_context(event_file(folder, records)) if events else None
-
-        def evaluated(step: int) -> None:
-            record = _record(step, trainer.model, train_set, test_set)
-            runs.append_record(folder, record)
-            if log:
-                log(record)
-
+        if checkpoint and checkpoint.ends(run):
+            return
         if checkpoint:
             runs.note_processes(folder, environment)
         else:
@@ -224,24 +223,34 @@ def train(
         if checkpoint:
             trainer.load(checkpoint.tensors)
             done, seconds = checkpoint.step, checkpoint.seconds
-        else:
-            evaluated(0)
-        if processes.size() > 1:
-            processes.tell(processes.Task(run, data, device, done, trainer.state()))
 
-        for stop in _stops(run, done):
+        def evaluated(step: int) -> bool:
+            record = _record(step, trainer.model, train_set, test_set)
+            runs.append_record(folder, record)
+            if log:
+                log(record)
+            return all(map(math.isfinite, (record["train_loss"], record["test_loss"])))
+
+        diverged = None if checkpoint or evaluated(0) else 0
+        processes.tell(processes.Task(run, data, device, done, trainer.state()))
+        stretch = 1
+        while diverged is None and done < run.steps and go_on():
+            stop = min(done + stretch, _next_stop(run, done))
+            processes.tell(range(done, stop))
             start = time.perf_counter()
-            advance(trainer, run, range(done, stop), train_set)
-            seconds += time.perf_counter() - start
+            diverged = advance(trainer, run, range(done, stop), train_set)
+            took = time.perf_counter() - start
+            stretch = max(1, min(2 * stretch, STRETCH, int(STRETCH_SECONDS / took * (stop - done))))
+            seconds += took
             done = stop
-            if done in run.evaluations:
-                evaluated(done)
-            if done in run.snapshots and done < run.steps:  # at the end the checkpoint has them
+            if diverged is None and (done % run.eval_every == 0 or done == run.steps) and not evaluated(done):
+                diverged = done
+            if done in run.snapshots and done < run.steps and diverged is None:  # at the end the checkpoint has them
                 runs.write_snapshot(run, folder, done, trainer.state())
-            if done % run.checkpoint_every == 0 or done == run.steps:
+            if done % run.checkpoint_every == 0 and diverged is None and done < run.steps:
                 runs.write_checkpoint(folder, runs.Checkpoint(done, seconds, trainer.state()))
-            if not go_on():
-                return
+        processes.tell(None)
+        runs.write_checkpoint(folder, runs.Checkpoint(done, seconds, trainer.state(), diverged))
 
 
 def prepared(run: Run, data: Data, place: torch.device) -> tuple[Trainer, Examples, Examples]:
@@ -266,7 +275,7 @@ def prepared(run: Run, data: Data, place: torch.device) -> tuple[Trainer, Exampl
     return trainer, train_set, test_set
 
 
-def advance(trainer: Trainer, run: Run, steps: range, train_set: Examples) -> None:
+def advance(trainer: Trainer, run: Run, steps: range, train_set: Examples) -> int | None:
     """Take some steps; in several processes of torchrun, each with its part of the examples of every draw.
 
     Args:
@@ -275,14 +284,24 @@ def advance(trainer: Trainer, run: Run, steps: range, train_set: Examples) -> No
         steps: their numbers.
         train_set: inputs and targets of all n training examples.
 
+    Returns:
+        The first step whose gradient was not finite, which is the number of steps after which the loss was not; None:
+        all were.
+
     Raises:
         UserError: the method's noise or penalty cannot be had of this network, or a process was lost.
     """
     # Drawn for a stretch at once: between two steps the code of a draw is cold, and 4 times slower.
     draws = [run.law.draw(run.n, seed=run.noise_seed, step=step, stream=run.stream) for step in steps]
+    last = []
     for step, weights in zip(steps, draws, strict=True):
         trainer.lr = run.lr_at(step)
-        trainer.update(processes.summed(_gradient(trainer, run, step, weights, train_set)))
+        gradients = processes.summed(_gradient(trainer, run, step, weights, train_set))
+        # A loss that is not finite makes every gradient so; that of the output's biases is small, and comes last.
+        last.append(gradients[-1])
+        trainer.update(gradients)
+    finite = torch.stack(last).isfinite().flatten(1).all(1)
+    return None if finite.all() else steps[int(finite.int().argmin())]
 
 
 def _gradient(trainer: Trainer, run: Run, step: int, weights: Weights, train_set: Examples) -> tuple[Tensor, ...]:
@@ -326,11 +345,10 @@ def _augment(run: Run, step: int, together: int, part: slice) -> Augment | None:
     return lambda images: crop_and_flip(images, pad, rng, among=together, part=part)
 
 
-def _stops(run: Run, done: int) -> list[int]:
-    """The steps at which training pauses: to evaluate, to save, and at least every `STRETCH` steps."""
-    often = range(done - done % STRETCH + STRETCH, run.steps, STRETCH)
-    saves = range(0, run.steps, run.checkpoint_every)
-    return sorted(stop for stop in {*run.evaluations, *saves, *run.snapshots, *often} if done < stop <= run.steps)
+def _next_stop(run: Run, done: int) -> int:
+    """The next step after which the run is evaluated, saved, kept, or ended."""
+    after = [(done // every + 1) * every for every in (run.eval_every, run.checkpoint_every)]
+    return min([*after, *(step for step in run.snapshots if step > done), run.steps])
 
 
 def _record(step: int, model: nn.Module, train_set: Examples, test_set: Examples) -> runs.Record:
@@ -379,7 +397,7 @@ def train_in_worker(
         folder,
         device=device,
         environment=environment,
-        go_on=lambda: backends.wanted(parent),
+        go_on=lambda: backends.wanted(parent) and not termination.asked(),
         patience=patience,
         events=events,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ class Tuning:
     Args:
         held_out: number of training examples that were held out.
         seeds: tuning runs of each method and learning rate.
-        accuracy: method → learning rate, as text → mean accuracy on the held-out examples.
+        accuracy: method → learning rate, as text → mean accuracy on the held-out examples; 0 where a run
+            diverged.
         chosen: method → the learning rate with the highest mean; the smaller one of two.
     """
 
@@ -114,9 +116,11 @@ def pick(recipe: Recipe, planned: list[tuple[Run, Path]], held_out: int) -> Tuni
     assert recipe.tune is not None
     scores: dict[str, dict[str, list[float]]] = {}
     for run, folder in planned:
-        accuracy = runs.final(runs.read_records(run, folder, step=run.steps))["test_accuracy"]
-        scores.setdefault(run.method, {}).setdefault(f"{run.lr:g}", []).append(accuracy or 0.0)
-    means = {method: {lr: float(np.mean(v)) for lr, v in by_lr.items()} for method, by_lr in scores.items()}
+        checkpoint, records = runs.state_of(run, folder)
+        diverged = checkpoint is None or checkpoint.diverged is not None
+        accuracy = -math.inf if diverged else runs.final(records)["test_accuracy"]
+        scores.setdefault(run.method, {}).setdefault(f"{run.lr:g}", []).append(accuracy)
+    means = {method: {lr: max(0.0, float(np.mean(v))) for lr, v in by_lr.items()} for method, by_lr in scores.items()}
     # max takes the first of equals, and the rates come in increasing order
     chosen = {method: float(max(by_lr, key=lambda lr: by_lr[lr])) for method, by_lr in means.items()}
     return Tuning(held_out, recipe.tune.seeds, means, chosen)

@@ -7,7 +7,7 @@ import math
 
 from msgd.lab import runs
 from msgd.lab.plan import Run
-from msgd.lab.results import Results
+from msgd.lab.results import FinishedRun, Results
 from msgd.lab.statistics import Comparison, mean_interval
 from msgd.lab.tuning import Tuning
 from msgd.langevin import ParameterNoise, Penalty
@@ -15,6 +15,7 @@ from msgd.noise import Law, ScalarLaw
 
 MEASURED = ("test accuracy", "difference", "95% interval", "p differ", "p equiv", "verdict")
 LEFT = ("method", "law", "verdict")  #: the columns of text
+MOST_NAMED = 5  #: runs of one method that a note names
 
 
 def columns(results: Results) -> tuple[str, ...]:
@@ -44,7 +45,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
         A row of texts for each method, in the order of `columns`; accuracies in percent, differences in points.
     """
     compared = {c.method: c for c in results.comparisons}
-    scores = results.scores()
+    scores, diverged = results.scores(), results.diverged()
     table = []
     for method, done in results.by_method().items():
         run = done[0].run
@@ -55,6 +56,8 @@ def rows(results: Results) -> list[tuple[str, ...]]:
             accuracy = f"{100 * mean:.2f}" + (f" ± {50 * (high - low):.2f}" if len(values) > 1 else "")
         extra = {"lr": f"{run.lr:.4g}", "steps": str(run.steps)}
         cells = _cells(compared.get(method), method, results)
+        if method in diverged:
+            cells = (*cells[:-1], f"{len(diverged[method])} of {len(done)} diverged")
         table.append(
             (
                 method,
@@ -133,6 +136,8 @@ def answers(results: Results) -> list[str]:
             said.append(start + ", ".join(_named(c) for c in groups[verdict]) + ".")
     if reference not in results.by_method():
         said.append(f"Nothing is compared: no run of the reference {reference} is finished.")
+    elif reference in results.diverged():
+        said.append(f"Nothing is compared: the reference {reference} diverged.")
     return said
 
 
@@ -158,11 +163,12 @@ def notes(results: Results) -> list[str]:
         for c in results.comparisons
         if is_null(results, c.method)
     ]
-    said += [
-        f"{method} diverged: a loss of seeds {', '.join(seeds)} is not finite; their accuracy means little."
-        for method, done in results.by_method().items()
-        if (seeds := [str(d.run.seed) for d in done if None in d.final.values()])
-    ]
+    diverged = results.diverged()
+    if recipe.grid and diverged:
+        runs_of = sum(map(len, diverged.values()))
+        said.append(f"{plural(runs_of, 'run')} diverged, in {plural(len(diverged), 'cell')}: those have no accuracy.")
+    else:
+        said += [_diverged(method, done, len(results.by_method()[method])) for method, done in diverged.items()]
     if results.missing:
         said.append(f"{plural(results.missing, 'run')} not finished, and not in these numbers.")
     if results.others:
@@ -180,6 +186,16 @@ def notes(results: Results) -> list[str]:
     if results.recipe.vary != ["init", "noise"]:
         said.append(f"The seeds vary {' and '.join(results.recipe.vary)}, and nothing else.")
     return said
+
+
+def _diverged(method: str, done: list[FinishedRun], among: int) -> str:
+    steps = [f"seed {each.run.seed} after {plural(each.diverged or 0, 'step')}" for each in done[:MOST_NAMED]]
+    more = f" and {plural(len(done) - MOST_NAMED, 'run')} more" if len(done) > MOST_NAMED else ""
+    why = ": without these runs it would look better than it is" if len(done) < among else ""
+    return (
+        f"{method} diverged, its loss no longer finite: {', '.join(steps)}{more}. "
+        f"It has no accuracy and no verdict{why}."
+    )
 
 
 def endpoint_text(results: Results) -> str:

@@ -1,0 +1,256 @@
+"""Faults against the real command: whatever happens, the same command goes on, to the bitwise same end."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from msgd.lab import runs
+from small import msgd, outcome, start, wait_until, workers_of
+
+AGAIN = "the same command continues"
+
+
+def checkpoints(out):
+    return sorted(out.glob("*/seed-*/checkpoint.safetensors"))
+
+
+def one_line(process_or_done, code, *said):
+    """The command ended with an exit code and one line that says why."""
+    errors = process_or_done.stderr if isinstance(process_or_done.stderr, str) else process_or_done.communicate()[1]
+    assert process_or_done.returncode == code, errors
+    assert len(errors.splitlines()) == 1, errors
+    assert errors.startswith("msgd: ")
+    for part in said:
+        assert part in errors
+
+
+def intact(out):
+    """Every evaluation up to a run's checkpoint is there and whole, and there are no runs but the planned ones."""
+    for path in checkpoints(out):
+        checkpoint = runs.read_checkpoint(path.parent)  # checks the tensors' checksum
+        lines = (path.parent / "metrics.jsonl").read_text().splitlines()
+        steps = [json.loads(line)["step"] for line in lines[: len(range(0, checkpoint.step + 1, 400))]]
+        assert steps == list(range(0, checkpoint.step + 1, 400))
+    assert {path.parent.name for path in out.glob("*/seed-*")} <= {"sgd", "bernoulli"}
+
+
+@pytest.mark.parametrize("target", ["the command", "a worker", "all its processes"])
+def test_kill_9_at_random_moments(command, continues, inject, full, tmp_path, target):
+    """The same folder is killed time and again, until a command gets to its end."""
+    rng, out, number = random.Random(target), tmp_path / "out", 0
+    for attempt in range(20 if full else 2):
+        folder = out / str(number)
+        with inject(f"kill -9 of {target}"):
+            process = start(*command, "--out", folder)
+            begun = checkpoints(folder)
+            wait_until(lambda folder=folder, begun=begun: checkpoints(folder) != begun or (folder / ".lock").exists())
+            time.sleep(rng.uniform(0, 4))
+            workers = workers_of(process.pid)
+            if target == "a worker" and workers:
+                os.kill(rng.choice(workers), signal.SIGKILL)
+            elif target == "all its processes":
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+            _, errors = process.communicate(timeout=120)
+            assert "Traceback" not in errors
+            assert len(errors.splitlines()) <= 1, errors
+            intact(folder)
+        if attempt % 2:  # twice the same folder, then to its end
+            with inject(f"going on after kill -9 of {target}"):
+                continues(folder)
+            number += 1
+
+
+def limited(limit, size):
+    return lambda: resource.setrlimit(limit, (size, size))
+
+
+def test_a_file_that_cannot_grow(command, continues, inject, tmp_path):
+    """A limit of the file size below that of a checkpoint: the first one cannot be written."""
+    out = tmp_path / "out"
+    with inject("write refused: file size limit"):
+        done = msgd(*command, "--out", out, preexec_fn=limited(resource.RLIMIT_FSIZE, 200_000))
+        one_line(done, 2, "File too large", "ulimit", AGAIN)
+        continues(out)
+
+
+def in_namespace(script):
+    """Run a shell script that may mount file systems, without privileges."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine gives no namespaces to mount in")
+    done = subprocess.run(["unshare", "-rm", "sh", "-euc", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def shell(command):
+    return " ".join([sys.executable, "-m", "msgd", *map(str, command)])
+
+
+def test_the_disk_is_full(command, continues, inject, full, tmp_path):
+    """A file system of so many kilobytes: full at the description, at a checkpoint, at the report."""
+    for size in [4, 400, 1000, 2000, 3000, 4500, 6000] if full else [1000]:
+        out, kept = tmp_path / "disk", tmp_path / f"kept-{size}"
+        out.mkdir(exist_ok=True)
+        with inject("disk full"):
+            done = in_namespace(
+                f"mount -t tmpfs -o size={size}k none {out}\n"
+                f"if {shell(command)} --out {out}/out; then echo fits; else echo code $?; fi\n"
+                f"mount -o remount,size=100m {out}; cp -a {out}/out {kept} || mkdir {kept}"
+            )
+            if "fits" not in done.stdout:
+                assert "code 2" in done.stdout
+                assert "the disk is full: make room" in done.stderr
+                assert AGAIN in done.stderr
+                assert len(done.stderr.splitlines()) == 1, done.stderr
+            intact(kept)
+            continues(kept)
+
+
+def test_the_folder_becomes_read_only(command, continues, inject, tmp_path):
+    out = tmp_path / "out"
+    with inject("folder read-only midway"):
+        done = in_namespace(
+            f"{shell(command)} --out {out} &\n"
+            f"while ! [ -e {out}/sgd/seed-0/checkpoint.safetensors ]; do sleep 0.05; done\n"
+            f"mount --bind {out} {out}; mount -o remount,bind,ro {out}\n"
+            "wait $! || echo code $?"
+        )
+        assert "code 2" in done.stdout
+        assert "Read-only file system" in done.stderr
+        assert "make it writable" in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        continues(out)
+
+
+def test_two_commands_at_once(command, continues, inject, full, tmp_path):
+    for number in range(5 if full else 1):
+        out = tmp_path / str(number)
+        with inject("two commands on one folder"):
+            both = [start(*command, "--out", out) for _ in range(2)]
+            ends = [process.communicate(timeout=300) for process in both]
+            assert sorted(process.returncode for process in both) in ([0, 2], [0, 0])  # refused, or just after
+            for process, (_, errors) in zip(both, ends, strict=True):
+                assert process.returncode == 0 or "another msgd is at work" in errors
+            continues(out)
+
+
+CLOCK = """
+import time
+true, began = time.time, time.monotonic()
+def jumping():
+    return true() - 86400 * int((time.monotonic() - began) // 0.7)  # back a day, time and again
+time.time, time.time_ns = jumping, lambda: int(jumping() * 1e9)
+"""
+
+
+def test_the_clock_jumps_back(command, continues, inject, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    (tmp_path / "sitecustomize.py").write_text(CLOCK)
+    with inject("clock jumping back"):
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+        process = start(*command, "--out", out)
+        wait_until(lambda: checkpoints(out))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        for path in out.rglob("*"):
+            os.utime(path, (2e9, 2e9))  # all of it is of the future
+        continues(out)
+
+
+def test_a_worker_out_of_memory(command, continues, inject, full, tmp_path):
+    for number in range(5 if full else 1):
+        out = tmp_path / str(number)
+        with inject("worker out of memory"):
+            process = start(*command, "--out", out)
+            wait_until(lambda out=out: checkpoints(out))
+            for worker in workers_of(process.pid)[:1]:
+                resource.prlimit(worker, resource.RLIMIT_DATA, (2**20, 2**20))
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 1, errors
+            assert len(errors.splitlines()) == 1, errors
+            assert "memory" in errors
+            assert "--jobs 1" in errors
+            continues(out)
+
+
+@pytest.mark.parametrize("target", ["the command", "a worker", "all its processes"])
+def test_sigterm_saves_where_it_is(command, whole, inject, full, tmp_path, target):
+    """With no checkpoint due, what was trained is saved all the same."""
+    if target == "a worker" and not full:
+        pytest.skip("make test-faults")
+    out = tmp_path / "out"
+    rarely = Path(tmp_path / "small.toml")
+    rarely.write_text(command[1].read_text().replace("checkpoint_every = 500", "checkpoint_every = 100000"))
+    arguments = ["run", rarely, *command[2:], "--out", out]
+    with inject(f"SIGTERM to {target}"):
+        process = start(*arguments)
+        wait_until(lambda: len(list(out.glob("*/seed-*/metrics.jsonl"))) >= 2)
+        time.sleep(0.3)
+        if target == "a worker":
+            os.kill(workers_of(process.pid)[0], signal.SIGTERM)
+        elif target == "the command":
+            process.terminate()
+        else:
+            os.killpg(process.pid, signal.SIGTERM)
+        begun = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+        assert time.monotonic() - begun < 20
+        assert process.returncode == 143, errors
+        assert errors == f"msgd: terminated; {AGAIN} where the runs were saved\n"
+        saved = [runs.read_checkpoint(path.parent).step for path in checkpoints(out)]
+        assert len(saved) >= 2
+        assert min(saved) > 0
+        done = msgd(*arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert outcome(out) == whole
+
+
+def test_sigterm_with_one_job(command, continues, inject, tmp_path):
+    """Training in the command itself."""
+    out = tmp_path / "out"
+    with inject("SIGTERM to the command"):
+        process = start(*command, "--jobs", 1, "--out", out)
+        wait_until(lambda: list(out.glob("*/seed-*/metrics.jsonl")))
+        process.terminate()
+        one_line(process, 143, "terminated", AGAIN)
+        assert len(checkpoints(out)) == 1
+        continues(out)
+
+
+def test_the_numbers_do_not_depend_on_how_they_came(command, whole, inject, tmp_path):
+    for jobs in (1, 2):
+        out = tmp_path / str(jobs)
+        with inject("the same command again"):
+            assert msgd(*command, "--jobs", jobs, "--out", out).returncode == 0
+            assert outcome(out) == whole
+    shutil.rmtree(tmp_path / "1" / "sgd" / "seed-0")  # a control: the comparison sees what differs
+    metrics = tmp_path / "2" / "sgd" / "seed-0" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace("0.", "0.1", 1))
+    assert outcome(tmp_path / "1") != whole
+    assert outcome(tmp_path / "2") != whole
+
+
+def test_one_run_diverges_and_the_others_go_on(command, whole, inject, tmp_path):
+    out = tmp_path / "out"
+    with inject("a run that diverges"):
+        done = msgd(*command, "--set", "methods.bernoulli.lr=1e9", "--out", out)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "2 of 2 diverged" in done.stdout
+        assert "bernoulli diverged, its loss no longer finite: seed 0 after" in done.stdout
+        results = json.loads((out / "results.json").read_text())
+        assert results["verdicts"] == []
+        for run in results["runs"]:
+            assert (run["final"] is None) == (run["diverged"] is not None) == (run["method"] == "bernoulli")
+        sgd = {folder: run for folder, run in whole[0].items() if "sgd" in str(folder)}
+        assert {folder: run for folder, run in outcome(out)[0].items() if "sgd" in str(folder)} == sgd
