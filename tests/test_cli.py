@@ -1,9 +1,7 @@
 """The real command in processes of its own: results, resumption after kills, and bad input."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +13,7 @@ import pytest
 
 from msgd.cli import app
 from msgd.lab import runs
-from small import SMALL, msgd, outcome, start, wait_until, workers_of, write_fashion_mnist
+from small import SMALL, msgd, outcome, write_fashion_mnist
 
 
 @pytest.fixture(scope="module")
@@ -112,68 +110,6 @@ def test_more_seeds_and_fewer_methods(finished, copy, fashion_mnist):
     assert (copy / "bernoulli" / "seed-0" / "metrics.jsonl").exists()  # left alone
     assert "2 finished runs of other methods or seeds in the folder, not shown here" in done.stdout
     assert "--seeds 3" in results["environment"]["command"]
-
-
-def test_one_worker_or_two_give_the_same(finished, tmp_path, fashion_mnist):
-    recipe, out, _ = finished
-    done = msgd("run", recipe, "--out", tmp_path / "one", "--data-dir", fashion_mnist, "--jobs", 1)
-    assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "one") == outcome(out)
-
-
-LONG = SMALL.replace("steps = 60", "steps = 1200").replace("eval_every = 10", "eval_every = 100")
-LONG = LONG.replace("checkpoint_every = 20", "checkpoint_every = 200")
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, fashion_mnist):
-    folder = tmp_path_factory.mktemp("long")
-    (folder / "long.toml").write_text(LONG)
-    arguments = ["run", folder / "long.toml", "--methods", "sgd,bernoulli", "--data-dir", fashion_mnist, "--jobs", 2]
-    assert msgd(*arguments, "--out", folder / "whole").returncode == 0
-    return arguments, outcome(folder / "whole")
-
-
-def checkpoints(out):
-    return len(list(out.glob("*/seed-*/checkpoint.safetensors")))
-
-
-@pytest.mark.parametrize("target", ["everything", "parent", "worker"])
-def test_kill_9_in_the_middle_and_continue(uninterrupted, tmp_path, target):
-    arguments, whole = uninterrupted
-    out = tmp_path / "out"
-    process = start(*arguments, "--out", out)
-    wait_until(lambda: checkpoints(out) >= 2)
-    if target == "everything":
-        os.killpg(process.pid, signal.SIGKILL)
-    elif target == "parent":
-        process.kill()
-    else:
-        os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
-    if target == "worker":
-        assert process.returncode == 1
-        assert "Traceback" not in errors
-        assert len(errors.splitlines()) == 1, errors
-        assert "same command continues" in errors
-    done = msgd(*arguments, "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert outcome(out) == whole
-
-
-def test_ctrl_c_is_clean_and_continues(uninterrupted, tmp_path):
-    arguments, whole = uninterrupted
-    out = tmp_path / "out"
-    process = start(*arguments, "--out", out)
-    wait_until(lambda: checkpoints(out) >= 2)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers alike
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors == "msgd: interrupted; the same command continues where the runs were saved\n"
-    wait_until(lambda: not subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout)
-    done = msgd(*arguments, "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert outcome(out) == whole
 
 
 def test_two_commands_on_one_folder(finished, copy, fashion_mnist, capsys):

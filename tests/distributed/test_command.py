@@ -127,17 +127,26 @@ def test_kill_9_of_a_rank_and_continue(together, recipe, fashion_mnist, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_ctrl_c_or_the_end_of_rank_0_and_continue(together, recipe, fashion_mnist, tmp_path, number):
     arguments = ["run", recipe, *METHODS, "--data-dir", fashion_mnist]
     ranks = begun(arguments, tmp_path)
-    for process in ranks if number == signal.SIGINT else ranks[:1]:  # torchrun sends it to all
+    for process in ranks[:1] if number == signal.SIGKILL else ranks:  # torchrun sends the others to all
         process.send_signal(number)
     (code, _, errors), other = ended(ranks)
-    if number == signal.SIGINT:
-        assert (code, errors) == (130, "msgd: interrupted; the same command continues where the runs were saved\n")
+    if number != signal.SIGKILL:
+        expected, word = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}[number]
+        assert (code, errors) == (expected, f"msgd: {word}; the same command continues where the runs were saved\n")
     assert other == (2, "", "")
     continues(arguments, tmp_path, together[0])
+
+
+def test_a_run_that_diverges_ends_in_every_process(recipe, fashion_mnist, tmp_path):
+    command = ["run", recipe, *METHODS, "--out", tmp_path, "--data-dir", fashion_mnist, "--steps", 60]
+    (code, said, errors), other = ended(start(*command, "--set", "methods.sgd.lr=1e9"))
+    assert (code, errors, other) == (0, "", (0, "", ""))
+    assert "1 of 1 diverged" in said
+    assert "bernoulli, seed 0, lr 0.05: test accuracy" in said
 
 
 def test_what_is_wrong_is_one_line_of_rank_0_and_ends_all(together, recipe, fashion_mnist):
