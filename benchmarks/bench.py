@@ -1,0 +1,280 @@
+"""What msgd costs, side by side with what one would do instead: writes results.json and environment.json.
+
+    make bench                              # all rows, about twenty minutes on two quiet cores
+    python benchmarks/bench.py --only draws --quick --out DIR
+
+Ratios are medians over interleaved repetitions, with a 95% interval that assumes no distribution; a row is met where
+the worse end of its interval reaches what is to be reached. Memory is the peak of a process of its own. Rows that are
+measured already are kept in the file; a row is written as soon as it is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from alone import ROOT, ask
+from draws import DENSE, SPARSE, dense, sparse
+from settings import Setting, loop, make
+from timing import Result, interleaved, met, ratio
+from where import median_ms, parts, peak_gflops
+
+from msgd import Reweighter
+from msgd.lab.environment import describe
+from msgd.lab.train import STRETCH, Trainer
+from msgd.noise import Bernoulli, Fisher, FullBatch, Law, MiniBatch
+
+SETTINGS = {"conv-small": "conv-small, n = 1000", "vgg11": "VGG-11, B = 128", "transformer": "transformer, B = 32"}
+PEERS = ROOT / "build" / "peers"
+NEEDED = ["torch>=2.6,<2.14", "numpy", "scipy", "opacus>=1.5", "backpack-for-pytorch>=1.6"]
+
+
+def judged(what: str, against: str, reach: float, result: Result, *, at_least: bool = False) -> Result:
+    """A row: what was measured against what, what is to be reached, and whether it is."""
+    return {
+        "what": what,
+        "against": against,
+        "reach": reach,
+        "at_least": at_least,
+        **result,
+        "met": met(result, reach, at_least=at_least),
+    }
+
+
+def reweighter(quick: bool) -> list[Result]:
+    """`Reweighter` in a loop against the loop without noise: time, and peak memory."""
+    rows = []
+    for name, title in SETTINGS.items():
+        pairs = {"conv-small": 150, "vgg11": 40, "transformer": 100}[name]
+        steps = {
+            which: loop(make(name), Reweighter(Fisher(20), seed=0) if which == "reweighter" else torch.mean)
+            for which in ("reweighter", "plain")
+        }
+        times = interleaved(steps, 3 if quick else pairs)
+        found = ratio(times["reweighter"], times["plain"])
+        found |= {f"{which}_ms": 1e3 * statistics.median(seconds) for which, seconds in times.items()}
+        rows.append(judged(f"Reweighter step, {title}: time", "the loop without noise", 1.01, found))
+        del steps
+        peaks: dict[str, list[float]] = {"reweighter": [], "plain": []}
+        for _ in range(1 if quick else 7):
+            for which, values in peaks.items():
+                values.append(ask("memory.py", name, which)["peak_mib"])
+        found = ratio(peaks["reweighter"], peaks["plain"])
+        found |= {f"{which}_mib": statistics.median(values) for which, values in peaks.items()}
+        rows.append(judged(f"Reweighter step, {title}: peak memory", "the loop without noise", 1.01, found))
+    return rows
+
+
+def peers(quick: bool) -> list[Result]:
+    """A Fisher step on VGG-11 against per-example gradients times w."""
+    python = _environment_of_peers()
+    found = ask("peers.py", "time", 1 if quick else 8, python=python)
+    best = min(found["ratios"], key=lambda name: found["ratios"][name]["ratio"])
+    rows = [
+        judged(
+            f"Fisher step, VGG-11, B = 128: how many times less time than {name}",
+            "per-example gradients times w" + (", the fastest" if name == best else ""),
+            2.0,
+            result
+            | {"ours_s": found["seconds"]["ours"], "theirs_s": found["seconds"][name], "versions": found["versions"]},
+            at_least=True,
+        )
+        for name, result in found["ratios"].items()
+    ]
+    peaks: dict[str, list[float]] = {name: [] for name in ("plain", "ours", *found["ratios"])}
+    for _ in range(1 if quick else 3):
+        for name, values in peaks.items():
+            values.append(ask("peers.py", "memory", name, python=python)["peak_mib"])
+    # Ours may need nothing on top of the plain step, or less than the peaks scatter: that scatter is then its need.
+    scatter = max(1.0, max(peaks["plain"]) - min(peaks["plain"]))
+    extra = {
+        name: [max(value - plain, scatter) for value, plain in zip(values, peaks["plain"], strict=True)]
+        for name, values in peaks.items()
+    }
+    rows += [
+        judged(
+            f"Fisher step, VGG-11, B = 128: how many times less memory than {name} on top of the plain step",
+            "per-example gradients times w",
+            10.0,
+            ratio(extra[name], extra["ours"])
+            | {"ours_mib": statistics.median(extra["ours"]), "theirs_mib": statistics.median(extra[name])},
+            at_least=True,
+        )
+        for name in found["ratios"]
+    ]
+    return rows
+
+
+def _environment_of_peers() -> str:
+    """The interpreter of an environment with Opacus and BackPACK, whose torchvision must not enter the project's."""
+    python = PEERS / "bin" / "python"
+    ready = PEERS / ".ready"
+    if not ready.exists():
+        print("  setting up build/peers with Opacus and BackPACK", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(PEERS)], check=True)
+        done = subprocess.run(
+            [str(python), "-m", "pip", "install", "--quiet", *NEEDED], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"pip could not install {' '.join(NEEDED)}: {done.stderr.strip()[-200:]}")
+        ready.touch()
+    return str(python)
+
+
+def _lab(setting: Setting, law: Law, stretch: int) -> Callable[[], None]:
+    trainer, numbers = Trainer(setting.model, lr=0.01), iter(range(10**9))
+
+    def steps() -> None:
+        draws = [law.draw(len(setting.y), seed=0, step=next(numbers)) for _ in range(stretch)]
+        for weights in draws:
+            trainer.step(setting.x, setting.y, weights)
+
+    return steps
+
+
+def _by_hand(setting: Setting) -> Callable[[], None]:
+    """The step that one would write for speed: no optimizer object, one fused update."""
+    parameters: list[torch.Tensor] = list(setting.model.parameters())
+
+    def step() -> None:
+        loss = torch.nn.functional.cross_entropy(setting.model(setting.x), setting.y)
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            torch._foreach_add_(parameters, gradients, alpha=-0.01)
+
+    return step
+
+
+def full_batch(quick: bool) -> list[Result]:
+    """The lab's full-batch step against hand-written loops, and where its time goes."""
+    routes = {
+        "lab": _lab(make("conv-small"), FullBatch(), 1),
+        "torch.optim.SGD": loop(make("conv-small"), torch.mean),
+        "fused update": _by_hand(make("conv-small")),
+    }
+    times = interleaved(routes, 3 if quick else 150)
+    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
+    best = min(("torch.optim.SGD", "fused update"), key=lambda name: medians[name])
+    found = ratio(times["lab"], times[best]) | {f"{name}_ms": 1e3 * value for name, value in medians.items()}
+    found["peak_gflops"] = peak_gflops()
+    found["where"] = parts(routes["lab"], 2 if quick else 10)
+    found["step_ms"] = median_ms(routes["lab"], 3 if quick else 20)
+    return [judged("the lab's full-batch step, conv-small, n = 1000", f"hand-written loop ({best})", 1.03, found)]
+
+
+def sparse_steps(quick: bool) -> list[Result]:
+    """The lab's sparse steps against its full-batch step, in stretches as in training."""
+    rows = []
+    for law, reach in ((MiniBatch(20), 25.0), (Bernoulli(20), 20.0)):
+        routes = {"full": _lab(make("conv-small"), FullBatch(), 1), "sparse": _lab(make("conv-small"), law, STRETCH)}
+        times = interleaved(routes, 3 if quick else 100)
+        each = [seconds / STRETCH for seconds in times["sparse"]]
+        found = ratio(times["full"], each) | {
+            "full_ms": 1e3 * statistics.median(times["full"]),
+            "sparse_ms": 1e3 * statistics.median(each),
+        }
+        what = f"the lab's {law!r} step of 1000, conv-small: how many times cheaper"
+        rows.append(judged(what, "its full-batch step", reach, found, at_least=True))
+    return rows
+
+
+def main_job(quick: bool) -> list[Result]:
+    """`make run` against the raw steps of its runs."""
+    options = ["--seeds", "1", "--steps", "200"] if quick else []
+    cores = len(os.sched_getaffinity(0))
+    ratios, detail = [], {}
+    for _ in range(1 if quick else 2):
+        with tempfile.TemporaryDirectory() as out:
+            command = [sys.executable, "-m", "msgd", "run", "mnist1d", *options, "--out", out]
+            start = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            wall = time.perf_counter() - start
+            runs = json.loads((Path(out) / "results.json").read_text())["runs"]
+        raw = sum(run["seconds"] for run in runs) / cores
+        ratios.append((wall, raw))
+        detail = {"wall_s": wall, "raw_s": raw, "runs": len(runs), "cores": cores}
+    found = ratio([wall for wall, _ in ratios], [raw for _, raw in ratios]) | detail
+    return [judged("make run, from its start to its end", "the raw steps of its runs / cores", 1.25, found)]
+
+
+def draws(quick: bool) -> list[Result]:
+    """Dense draws against the raw generator; sparse ones in microseconds."""
+    rows = []
+    for n, repetitions in ((50_000, 200), (10_000_000, 9)):
+        for name in DENSE:
+            found = dense(name, n, 3 if quick else repetitions)
+            rows.append(judged(f"a draw of {name}, n = {n:,}", "NumPy's raw numbers", 1.5, found))
+        if quick:
+            break
+    for name in SPARSE:
+        found = sparse(name, 10**9, 3 if quick else 200)
+        found["other_n"] = [sparse(name, n, 3 if quick else 50) for n in (10**6, 10**12)]
+        row = {"what": f"a draw of {name} of 10⁹", "against": "microseconds", "reach": 60.0, "at_least": False}
+        rows.append({**row, "ratio": found["us"], **found, "met": found["high"] <= 60.0})
+    return rows
+
+
+ROWS: dict[str, Callable[[bool], list[Result]]] = {
+    "draws": draws,
+    "reweighter": reweighter,
+    "peers": peers,
+    "full-batch": full_batch,
+    "sparse": sparse_steps,
+    "main-job": main_job,
+}
+
+
+def main() -> None:
+    """Measure, and write what was measured after each group of rows."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", default=",".join(ROWS), help="some of " + ", ".join(ROWS))
+    parser.add_argument("--quick", action="store_true", help="a few repetitions: to see that it works")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the two files go")
+    given = parser.parse_args()
+    chosen = given.only.split(",")
+    if unknown := set(chosen) - set(ROWS):
+        parser.error(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    torch.set_num_threads(1)
+    given.out.mkdir(parents=True, exist_ok=True)
+    path = given.out / "results.json"
+    measured = json.loads(path.read_text()) if path.exists() else {}
+    for name in chosen:
+        start = time.perf_counter()
+        print(f"{name} …", flush=True)
+        try:
+            measured[name] = ROWS[name](given.quick)
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            measured[name] = [{"what": name, "not_measured": " ".join(str(error).split())}]
+        except KeyboardInterrupt:
+            print("interrupted; the rows so far are written", file=sys.stderr)
+            raise SystemExit(130) from None
+        measured = {key: measured[key] for key in ROWS if key in measured}
+        path.write_text(json.dumps(measured, indent=2) + "\n")
+        (given.out / "environment.json").write_text(json.dumps(describe("cpu"), indent=2) + "\n")
+        for row in measured[name]:
+            print(f"  {said(row)}", flush=True)
+        print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)
+
+
+def said(row: Result) -> str:
+    """A row in a line."""
+    if "not_measured" in row:
+        return f"{row['what']}: not measured: {row['not_measured']}"
+    sign = "≥" if row["at_least"] else "≤"
+    return (
+        f"{row['what']}: {row['ratio']:.4g} ({row['low']:.4g} … {row['high']:.4g}), to reach {sign} {row['reach']:g}: "
+        + ("met" if row["met"] else "not met")
+    )
+
+
+if __name__ == "__main__":
+    main()

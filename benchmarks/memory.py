@@ -1,0 +1,30 @@
+"""The peak of memory of a few training steps, with `Reweighter` or without: prints JSON.
+
+python benchmarks/memory.py SETTING reweighter|plain
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+from alone import peak_mib
+from settings import loop, make
+
+from msgd import Reweighter
+from msgd.noise import Fisher
+
+
+def main() -> None:
+    """Train five steps and look."""
+    torch.set_num_threads(1)
+    name, which = sys.argv[1:]
+    step = loop(make(name), Reweighter(Fisher(20), seed=0) if which == "reweighter" else torch.mean)
+    for _ in range(5):
+        step()
+    json.dump({"peak_mib": peak_mib()}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

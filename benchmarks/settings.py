@@ -1,0 +1,102 @@
+"""The networks and batches that steps are timed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from msgd.lab.networks.vgg import vgg11
+
+Losses = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network with a batch, and the loss of each of its examples."""
+
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    losses: Losses
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The loss of each example, shape (n,)."""
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+class Language(nn.Module):
+    """A causal transformer over 1000 tokens: 4 layers of width 128, 4 heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(1000, 128)
+        layer = nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, batch_first=True, norm_first=True)
+        self.body = nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
+        self.head = nn.Linear(128, 1000)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the next tokens, shape (n, length, 1000)."""
+        mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1], device=tokens.device)
+        logits: Tensor = self.head(self.body(self.embed(tokens), mask=mask, is_causal=True))
+        return logits
+
+
+def next_token(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The mean loss of each sequence, shape (n,)."""
+    return F.cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none").mean(1)
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """Images laid out as the lab has them."""
+    return torch.empty_like(images, memory_format=torch.channels_last).copy_(images)
+
+
+def make(name: str, device: str = "cpu") -> Setting:
+    """Build a setting.
+
+    Args:
+        name: "conv-small", n = 1000; "vgg11", B = 128; or "transformer", B = 32 sequences of 64 tokens.
+        device: where.
+
+    Returns:
+        The same network and batch every time.
+    """
+    torch.manual_seed(0)
+    if name == "transformer":
+        tokens = torch.randint(1000, (32, 64), device=device)
+        return Setting(Language().to(device), tokens, tokens, next_token)
+    if name == "vgg11":
+        x, y = torch.randn(128, 3, 32, 32), torch.randint(10, (128,))
+        model: nn.Module = vgg11((3, 32, 32), 10)
+    else:
+        from msgd.lab.models import build
+
+        x, y = torch.rand(1000, 1, 28, 28), torch.randint(10, (1000,))
+        model = build("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Setting(model, channels_last(x).to(device), y.to(device), cross_entropy)
+
+
+def loop(setting: Setting, weighted: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    """A training loop's step: forward, backward, SGD.
+
+    Args:
+        setting: the network and its batch.
+        weighted: makes one number of the losses.
+
+    Returns:
+        The step.
+    """
+    optimizer = torch.optim.SGD(setting.model.parameters(), lr=0.01)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        weighted(setting.losses(setting.model(setting.x), setting.y)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
