@@ -39,10 +39,12 @@ docs: $(READY)  ## write the pages that are made by code, and the site (build/si
 	$(BIN)/python docs/laws.py
 	$(BIN)/python docs/results.py
 	$(BIN)/python docs/after_noise.py
+	$(BIN)/python docs/benchmarks.py
+	$(BIN)/python docs/faults.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: $(READY)  ## measure the cost of a step
-	$(BIN)/python benchmarks/step_cost.py
+bench: $(READY)  ## measure what msgd costs against what one would do instead (half an hour; docs/benchmarks.md)
+	$(BIN)/python benchmarks/bench.py
 
 clean:  ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

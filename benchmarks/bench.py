@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def reweighter(quick: bool) -> list[Result]:
     """`Reweighter` in a loop against the loop without noise: time, and peak memory."""
     rows = []
     for name, title in SETTINGS.items():
-        pairs = {"conv-small": 150, "vgg11": 40, "transformer": 100}[name]
+        pairs = {"conv-small": 150, "vgg11": 30, "transformer": 100}[name]
         steps = {
             which: loop(make(name), Reweighter(Fisher(20), seed=0) if which == "reweighter" else torch.mean)
             for which in ("reweighter", "plain")
@@ -259,7 +260,8 @@ def main() -> None:
             raise SystemExit(130) from None
         measured = {key: measured[key] for key in ROWS if key in measured}
         path.write_text(json.dumps(measured, indent=2) + "\n")
-        (given.out / "environment.json").write_text(json.dumps(describe("cpu"), indent=2) + "\n")
+        about = describe("cpu") | {"command": shlex.join(["python", "benchmarks/bench.py", *sys.argv[1:]])}
+        (given.out / "environment.json").write_text(json.dumps(about, indent=2) + "\n")
         for row in measured[name]:
             print(f"  {said(row)}", flush=True)
         print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)

@@ -1,0 +1,166 @@
+"""Writes benchmarks.md and its pictures from what `make bench` measured (benchmarks/results.json): `make docs`."""
+
+from __future__ import annotations
+
+import json
+import math
+from html import escape
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+MEASURED = HERE.parent / "benchmarks"
+Row = dict[str, Any]
+
+TITLES = {
+    "reweighter": "The one line in a training loop",
+    "peers": "Against per-example gradients",
+    "full-batch": "The laboratory's full-batch step",
+    "sparse": "Sparse steps",
+    "main-job": "The whole main job",
+    "draws": "Draws",
+}
+#: what is to be said of a group's numbers: the reason where a row is not met
+NOTES: dict[str, str] = {}
+
+HEAD = """# Benchmarks
+
+What msgd costs, measured side by side with what one would do instead, in one run of `make bench`; this page is made from
+[benchmarks/results.json](https://github.com/) by `make docs`.
+
+    {command}
+
+{machine}
+
+A ratio is the median over repetitions taken in turn, so that drift of the machine cancels; behind it stand its 95%
+interval, which assumes no distribution, and the quartiles of the single ratios. **A row is met where the worse end of
+the interval reaches what is to be reached.** Memory is the peak of the resident set of a process of its own. In the
+pictures the tick is what is to be reached, the bar the interval.
+
+No GPU was there to measure on: what is to be said of pinned buffers, synchronisation and training seeds in lockstep is
+not known, and nothing of it is claimed.
+"""
+
+
+def number(value: float) -> str:
+    """Three digits, or more where a ratio is near 1."""
+    return f"{value:.3f}" if 0.9 < value < 1.2 else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def picture(rows: list[Row]) -> str:
+    """The rows' intervals on a logarithmic axis, as an SVG."""
+    left, width, line = 12, 560, 30
+    values = [v for row in rows for v in (row["low"], row["high"], row["reach"])]
+    low, high = math.log(min(values)), math.log(max(values))
+    pad = max(0.02, 0.08 * (high - low))
+
+    def x(value: float) -> float:
+        return left + width * (math.log(value) - low + pad) / (high - low + 2 * pad)
+
+    height = line * len(rows) + 8
+    body = ""
+    for place, row in enumerate(rows):
+        y = line * place + 24
+        colour = "#009E73" if row["met"] else "#D55E00"
+        body += (
+            f'<text x="{left}" y="{y - 9}" font-size="11" fill="#333">{escape(row["what"])}: {number(row["ratio"])}</text>'
+            f'<path d="M{left} {y}H{left + width}" stroke="#e4e4e4"/>'
+            f'<path d="M{x(row["reach"]):.1f} {y - 6}V{y + 6}" stroke="#222" stroke-width="2"/>'
+            f'<path d="M{x(row["low"]):.1f} {y}H{x(row["high"]):.1f}" stroke="{colour}" stroke-width="5"/>'
+            f'<circle cx="{x(row["ratio"]):.1f}" cy="{y}" r="4" fill="{colour}"/>'
+        )
+    size = f'viewBox="0 0 {width + 2 * left} {height}" width="{width + 2 * left}"'
+    background = f'<rect width="{width + 2 * left}" height="{height}" fill="#fff"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">{background}{body}</svg>\n'
+
+
+def table(heads: list[str], body: list[list[str]]) -> str:
+    """A table in Markdown, the first column to the left."""
+    lines = [heads, [":--", *["--:"] * (len(heads) - 1)], *body]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def details(row: Row) -> str:
+    """Times and memory behind a ratio."""
+    units = {"ms": "ms", "mib": "MiB", "s": "s", "us": "µs"}
+    said = []
+    for key, value in row.items():
+        name, _, unit = key.rpartition("_")
+        if unit in units and name and isinstance(value, float):
+            said.append(f"{name} {number(value)} {units[unit]}")
+    if "peak_kib" in row:
+        said.append(f"peak {row['peak_kib']:.0f} KiB")
+        said += [f"{other['us']:.0f} µs, {other['peak_kib']:.0f} KiB of {other['n']:.0e}" for other in row["other_n"]]
+    return "; ".join(said)
+
+
+def section(name: str, rows: list[Row]) -> str:
+    """One group of rows."""
+    text = f"\n## {TITLES[name]}\n\n"
+    missing = [row for row in rows if "not_measured" in row]
+    done = [row for row in rows if "not_measured" not in row]
+    for row in missing:
+        text += f"Not measured: {row['not_measured']}\n\n"
+    if done:
+        (HERE / "benchmarks").mkdir(exist_ok=True)
+        (HERE / "benchmarks" / f"{name}.svg").write_text(picture(done))
+        text += f"![Ratios and what is to be reached](benchmarks/{name}.svg)\n\n"
+        body = [
+            [
+                row["what"],
+                row["against"],
+                ("≥ " if row["at_least"] else "≤ ") + f"{row['reach']:g}",
+                f"**{number(row['ratio'])}**",
+                f"{number(row['low'])} … {number(row['high'])}",
+                f"{number(row['quartile_1'])} … {number(row['quartile_3'])}" if "quartile_1" in row else "",
+                "yes" if row["met"] else "**no**",
+                details(row),
+            ]
+            for row in done
+        ]
+        text += table(
+            ["what", "against", "to reach", "measured", "95% interval", "quartiles", "met", "behind it"], body
+        )
+    if name == "full-batch" and done:
+        text += _where(done[0])
+    return text + (f"\n{NOTES[name]}\n" if name in NOTES else "")
+
+
+def _where(row: Row) -> str:
+    peak = row["peak_gflops"]
+    body = [
+        [
+            f"`{part['operator']}`",
+            f"{part['ms']:.2f}",
+            f"{100 * part['share']:.1f}%",
+            "" if part["gflop"] is None else f"{part['gflop']:.3f}",
+            "" if part["gflops"] is None else f"{part['gflops']:.1f}",
+            "" if part["gflops"] is None else f"{100 * part['gflops'] / peak:.0f}%",
+        ]
+        for part in row["where"]
+    ]
+    return (
+        f"\nWhere its {row['step_ms']:.0f} ms go (under the profiler, which adds some); the machine's peak on one thread, "
+        f"in a product of 1536 × 1536 matrices of float32, is {peak:.0f} GFLOP/s:\n\n"
+        + table(["operator", "ms", "share", "GFLOP", "GFLOP/s", "of the peak"], body)
+    )
+
+
+def page() -> str:
+    """The whole page."""
+    measured = json.loads((MEASURED / "results.json").read_text())
+    about = json.loads((MEASURED / "environment.json").read_text())
+    versions = f"Python {about['python']}, torch {about['torch']}, NumPy {about['numpy']}, commit {about['commit']}"
+    machine = f"{about['cpu']}, {about['cores']} cores; {versions}. Steps run on one thread."
+    return HEAD.format(command="make bench", machine=machine) + "".join(
+        section(name, measured[name]) for name in TITLES if name in measured
+    )
+
+
+def main() -> None:
+    """Write the page."""
+    (HERE / "benchmarks.md").write_text(page())
+
+
+if __name__ == "__main__":
+    main()
