@@ -25,8 +25,8 @@ NOTES: dict[str, str] = {}
 
 HEAD = """# Benchmarks
 
-What msgd costs, measured side by side with what one would do instead, in one run of `make bench`; this page is made from
-[benchmarks/results.json](https://github.com/) by `make docs`.
+What msgd costs, measured side by side with what one would do instead, in one run of `make bench`. This page is made by
+`make docs` from `benchmarks/results.json`.
 
     {command}
 
@@ -62,8 +62,9 @@ def picture(rows: list[Row]) -> str:
     for place, row in enumerate(rows):
         y = line * place + 24
         colour = "#009E73" if row["met"] else "#D55E00"
+        said = f"{escape(row['what'])}: {number(row['ratio'])}"
         body += (
-            f'<text x="{left}" y="{y - 9}" font-size="11" fill="#333">{escape(row["what"])}: {number(row["ratio"])}</text>'
+            f'<text x="{left}" y="{y - 9}" font-size="11" fill="#333">{said}</text>'
             f'<path d="M{left} {y}H{left + width}" stroke="#e4e4e4"/>'
             f'<path d="M{x(row["reach"]):.1f} {y - 6}V{y + 6}" stroke="#222" stroke-width="2"/>'
             f'<path d="M{x(row["low"]):.1f} {y}H{x(row["high"]):.1f}" stroke="{colour}" stroke-width="5"/>'
@@ -140,8 +141,8 @@ def _where(row: Row) -> str:
         for part in row["where"]
     ]
     return (
-        f"\nWhere its {row['step_ms']:.0f} ms go (under the profiler, which adds some); the machine's peak on one thread, "
-        f"in a product of 1536 × 1536 matrices of float32, is {peak:.0f} GFLOP/s:\n\n"
+        f"\nWhere its {row['step_ms']:.0f} ms go (under the profiler, which adds some). The machine's peak on one "
+        f"thread, in a product of 1536 × 1536 matrices of float32, is {peak:.0f} GFLOP/s:\n\n"
         + table(["operator", "ms", "share", "GFLOP", "GFLOP/s", "of the peak"], body)
     )
 

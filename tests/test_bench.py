@@ -1,4 +1,4 @@
-"""The benchmark's statistics, and that it runs: its intervals against the binomial, its verdict against known ratios."""
+"""The benchmark: its intervals against the binomial, its verdict against known ratios, and that it runs."""
 
 import importlib.util
 import json
@@ -66,7 +66,7 @@ def test_the_command_measures_and_keeps_what_it_has(tmp_path):
     done = bench("--only", "draws", "--quick", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     measured = json.loads((tmp_path / "results.json").read_text())
-    assert list(measured) == ["sparse", "draws"]
+    assert list(measured) == ["draws", "sparse"]
     rows = {row["what"]: row for row in measured["draws"]}
     for row in rows.values():
         assert row["low"] <= row["ratio"] <= row["high"]
