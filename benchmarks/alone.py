@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +13,25 @@ ROOT = Path(__file__).parents[1]
 
 
 def peak_mib() -> float:
-    """The largest resident set of this process so far (Linux counts it in KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The largest resident set of this process so far; not `ru_maxrss`, in which a child begins at its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def ask(script: str, *arguments: object, python: str = sys.executable) -> Any:
+#: glibc gives what is freed back to the system at once, or else the peak depends on where blocks happened to lie
+EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+#: as the lab has it for its workers: memory is kept for the next step, which is faster
+FAST = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+
+
+def ask(script: str, *arguments: object, python: str = sys.executable, malloc: dict[str, str] = FAST) -> Any:
     """Run a script of this folder on one thread.
 
     Args:
         script: its file name.
         arguments: what it is given.
         python: the interpreter.
+        malloc: settings of glibc's.
 
     Returns:
         The JSON that it prints.
@@ -32,9 +39,7 @@ def ask(script: str, *arguments: object, python: str = sys.executable) -> Any:
     Raises:
         RuntimeError: it fails; with the end of what it says.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    # As the lab has it for its workers: glibc gives the memory of a step back and takes it again at the next one.
-    environment |= {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+    environment = os.environ | malloc | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     command = [python, str(Path(__file__).parent / script), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from alone import ROOT, ask
+from alone import EXACT, ROOT, ask
 from draws import DENSE, SPARSE, dense, sparse
 from settings import Setting, loop, make
 from timing import Result, interleaved, met, ratio
@@ -68,7 +68,7 @@ def reweighter(quick: bool) -> list[Result]:
         peaks: dict[str, list[float]] = {"reweighter": [], "plain": []}
         for _ in range(1 if quick else 7):
             for which, values in peaks.items():
-                values.append(ask("memory.py", name, which)["peak_mib"])
+                values.append(ask("memory.py", name, which, malloc=EXACT)["peak_mib"])
         found = ratio(peaks["reweighter"], peaks["plain"])
         found |= {f"{which}_mib": statistics.median(values) for which, values in peaks.items()}
         rows.append(judged(f"Reweighter step, {title}: peak memory", "the loop without noise", 1.01, found))
@@ -94,7 +94,7 @@ def peers(quick: bool) -> list[Result]:
     peaks: dict[str, list[float]] = {name: [] for name in ("plain", "ours", *found["ratios"])}
     for _ in range(1 if quick else 3):
         for name, values in peaks.items():
-            values.append(ask("peers.py", "memory", name, python=python)["peak_mib"])
+            values.append(ask("peers.py", "memory", name, python=python, malloc=EXACT)["peak_mib"])
     # Ours may need nothing on top of the plain step, or less than the peaks scatter: that scatter is then its need.
     scatter = max(1.0, max(peaks["plain"]) - min(peaks["plain"]))
     extra = {

@@ -36,6 +36,17 @@ def subset(n: int, size: int, rng: Generator) -> NDArray[np.int64] | None:
     return np.sort(rng.choice(n, size, replace=False, shuffle=False))
 
 
+def counted(drawn: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different positions, sorted, and how often each was drawn: `numpy.unique`, faster for a few."""
+    drawn = np.sort(drawn)
+    new = np.ones(len(drawn), dtype=bool)
+    np.not_equal(drawn[1:], drawn[:-1], out=new[1:])
+    first = np.flatnonzero(new)
+    ends = np.full(len(first), len(drawn))
+    ends[:-1] = first[1:]
+    return drawn[first], ends - first
+
+
 def keep_each(n: int, probability: float, rng: Generator) -> Sample:
     """Keep each example independently, with weight ``1/probability``: first how many, then which."""
     index = subset(n, int(rng.binomial(n, probability)), rng)
@@ -113,7 +124,7 @@ class MiniBatch(Law):
         """The chosen examples, sorted, with n/b times their counts (see `Law.sample`)."""
         self._check(n)
         if self.replacement:
-            index, counts = np.unique(rng.integers(n, size=self.b), return_counts=True)
+            index, counts = counted(rng.integers(n, size=self.b))
             return Sample(index, counts.astype(np.float64) * (n / self.b))
         return Sample(subset(n, self.b, rng), np.full(self.b, n / self.b))
 
@@ -208,5 +219,5 @@ class Poisson(Law):
     def sample(self, n: int, rng: Generator) -> Sample:
         """The drawn examples, sorted, with n/b times their counts; there may be none (see `Law.sample`)."""
         drawn = rng.integers(whole("n", n), size=int(rng.poisson(self.b)))
-        index, counts = np.unique(drawn, return_counts=True)
+        index, counts = counted(drawn)
         return Sample(index, counts.astype(np.float64) * (n / self.b))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator, Philox
+from numpy.random.bit_generator import ISeedSequence
+from numpy.typing import NDArray
 
 NOISE = 0  #: the weights of the examples
 ORDER = 1  #: the order in which a data set is visited
@@ -42,7 +45,17 @@ def generator(seed: int, step: int, stream: int = NOISE) -> Generator:
     # As uint64 throughout: NumPy makes floats of a list with words of 2⁶³ and more.
     key = np.array([_word("seed", seed), _word("stream", stream)], dtype=np.uint64)
     counter = np.array([0, 0, 0, _word("step", step)], dtype=np.uint64)
-    return Generator(Philox(key=key, counter=counter))
+    return Generator(Philox(_Key(key), counter=counter))  # type: ignore[arg-type]  # any ISeedSequence will do
+
+
+class _Key(ISeedSequence):
+    """Philox's key as it is: where ``key=`` is given NumPy asks the system for entropy all the same, for 20 µs."""
+
+    def __init__(self, key: NDArray[np.uint64]) -> None:
+        self.key = key
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> NDArray[np.uint64]:  # noqa: ARG002 - the signature
+        return self.key
 
 
 def _word(name: str, value: int) -> int:
