@@ -1,5 +1,28 @@
 """The one error that the command line turns into a line and exit code 2."""
 
+from __future__ import annotations
+
+LONGEST = 2000  #: characters of a line
+
 
 class UserError(Exception):
     """Something that the user must mend; the message is one line and names the remedy."""
+
+
+def one_line(text: object) -> str:
+    r"""What the command says, as a line: what a file put into it can neither steer a terminal nor fill it.
+
+    Args:
+        text: such as an error.
+
+    Returns:
+        At most `LONGEST` characters, the start and the end of it, all of them printable.
+
+    Examples:
+        >>> one_line("a title\n\x1b[2Jof two lines")
+        'a title \\x1b[2Jof two lines'
+    """
+    said = " ".join(str(text).split())
+    if len(said) > LONGEST:
+        said = f"{said[: LONGEST * 3 // 4 - 3]} … {said[-LONGEST // 4 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in said)

@@ -19,6 +19,7 @@ from msgd.lab.augment import crop_and_flip
 from msgd.lab.data import Data, check_device, on_device, pixel_statistics
 from msgd.lab.environment import describe
 from msgd.lab.events import event_file
+from msgd.lab.fitting import check_state
 from msgd.lab.networks.perceptron import Perceptron, log_softmax
 from msgd.lab.plan import Run
 from msgd.langevin import SGLD, State
@@ -220,8 +221,9 @@ def train(
         else:
             runs.write_identity(run, folder, environment)
         trainer, train_set, test_set = prepared(run, data, place)
-        done, seconds = 0, 0.0
+        done, seconds, evaluations = 0, 0.0, set(run.evaluations)
         if checkpoint:
+            check_state(folder / "checkpoint.safetensors", run, checkpoint.tensors, trainer.model)
             trainer.load(checkpoint.tensors)
             done, seconds = checkpoint.step, checkpoint.seconds
         else:
@@ -234,7 +236,7 @@ def train(
             advance(trainer, run, range(done, stop), train_set)
             seconds += time.perf_counter() - start
             done = stop
-            if done in run.evaluations:
+            if done in evaluations:
                 evaluated(done)
             if done in run.snapshots and done < run.steps:  # at the end the checkpoint has them
                 runs.write_snapshot(run, folder, done, trainer.state())
