@@ -6,7 +6,14 @@ LONGEST = 2000  #: characters of a line
 
 
 class UserError(Exception):
-    """Something that the user must mend; the message is one line and names the remedy."""
+    """Something that the user must mend; the message is one line and names the remedy.
+
+    Args:
+        message: it may quote what a file holds.
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(message))
 
 
 def one_line(text: object) -> str:

@@ -11,7 +11,7 @@ from msgd.errors import UserError
 from msgd.langevin import LANGEVIN, PENALTIES
 from msgd.noise import LAWS, SCALAR_LAWS
 
-LARGEST = 10**7  #: number in a table: what a draw may take is in proportion to b, and msgd's data sets are smaller
+LARGEST = 10**6  #: number in a table: what a draw may take is in proportion to b, and msgd's data sets are smaller
 
 Part = Literal["law", "scalar law", "noise", "penalty"]
 #: what may be named, and the key that names it

@@ -224,7 +224,8 @@ def test_archives_of_any_tar_are_read_and_their_attributes_passed_over(tmp_path,
             member.size, member.mtime = len(content), 1.5  # a fraction needs an extended header
             member.pax_headers = {"comment": "a" * 2000}
             tar.addfile(member, io.BytesIO(content))
-        tar.addfile(tarfile.TarInfo("cifar-10-batches-py/" + "long/" * 50))
+        if kind != tarfile.USTAR_FORMAT:
+            tar.addfile(tarfile.TarInfo("cifar-10-batches-py/" + "long/" * 50))
     (tmp_path / ARCHIVE).write_bytes(gzip.compress(file.getvalue()))
     assert load("cifar10", data_dir=tmp_path).digest() == packed.digest()
 
