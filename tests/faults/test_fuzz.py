@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from faults.conftest import FULL, HangsError, bounded, clean
+from faults.checked import FULL, HangsError, bounded, clean, write_ledger
 from faults.folders import RECIPE, finished, network
 from faults.hostile import DATES, VALUES, changed, damaged
 from msgd.errors import UserError
@@ -57,6 +57,8 @@ def memory():
     torch.set_num_threads(1)
     with bounded():
         yield
+    if FULL:
+        write_ledger()
 
 
 def quiet():

@@ -39,10 +39,10 @@ def phases(results: Results) -> list[Phase]:
         A plane for each method with a finished run, in the recipe's order.
     """
     compared = {c.method: c for c in results.comparisons}
-    scores = results.scores()
+    scores, table = results.scores(), cells(results.recipe)
     planes = []
     for method in results.recipe.methods:
-        mine = {name: cell for name, cell in cells(results.recipe).items() if cell.method == method and name in scores}
+        mine = {name: cell for name, cell in table.items() if cell.method == method and name in scores}
         if mine:
             planes.append(
                 Phase(

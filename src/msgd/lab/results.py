@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +45,14 @@ class Results:
 
     def scores(self) -> dict[str, dict[int, float]]:
         """Test accuracy at the endpoint: method → seed → value."""
+        return self._scores
+
+    def by_method(self) -> dict[str, list[FinishedRun]]:
+        """The finished runs of each method."""
+        return self._by_method
+
+    @cached_property  # both are asked for by every method: with many of them that would be quadratic
+    def _scores(self) -> dict[str, dict[int, float]]:
         table: dict[str, dict[int, float]] = {}
         for done in self.finished:
             accuracy = done.final["test_accuracy"]
@@ -51,8 +60,8 @@ class Results:
                 table.setdefault(done.run.method, {})[done.run.seed] = accuracy
         return table
 
-    def by_method(self) -> dict[str, list[FinishedRun]]:
-        """The finished runs of each method."""
+    @cached_property
+    def _by_method(self) -> dict[str, list[FinishedRun]]:
         table: dict[str, list[FinishedRun]] = {}
         for done in self.finished:
             table.setdefault(done.run.method, []).append(done)

@@ -26,7 +26,16 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from msgd.errors import UserError
-from msgd.lab.files import check_inside, check_regular, check_tensor_file, parse_json, read_json, read_toml
+from msgd.lab.files import (
+    TOML_BYTES,
+    check_inside,
+    check_regular,
+    check_tensor_file,
+    parse_json,
+    parse_toml,
+    read,
+    read_json,
+)
 from msgd.lab.plan import Run
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
@@ -139,11 +148,14 @@ def check_identity(run: Identified, folder: Path) -> None:
     path = folder / "config.toml"
     if not path.exists():
         return
+    mine = run.identity()
     try:
-        theirs = read_toml(path)
+        text = read(path, TOML_BYTES).decode("utf-8")
+        if text == tomli_w.dumps(mine):  # which is all that there mostly is to see, and quicker than to read it
+            return
+        theirs = parse_toml(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}): delete {folder} to run it again") from error
-    mine = run.identity()
     for key in [*mine, *theirs]:
         if mine.get(key) != theirs.get(key):
             raise UserError(
@@ -332,13 +344,16 @@ def state_of(run: Run, folder: Path) -> tuple[Checkpoint | None, list[Record]]:
 
 
 def _is_record(record: Any, step: int) -> bool:
-    return (
-        isinstance(record, dict)
-        and record.get("step") == step
-        and all(isinstance(a := record.get(key), float) and 0 <= a <= 1 for key in METRICS if key.endswith("accuracy"))
-        and all(key in record and isinstance(record[key], float | None) for key in METRICS)
-        and all(abs(record[key] or 0.0) < LARGEST_LOSS for key in METRICS)
-    )
+    if not (isinstance(record, dict) and record.get("step") == step):
+        return False
+    for key in METRICS:
+        value = record.get(key, "missing")
+        if key.endswith("accuracy"):
+            if not (isinstance(value, float) and 0 <= value <= 1):
+                return False
+        elif value is not None and not (isinstance(value, float) and abs(value) < LARGEST_LOSS):
+            return False
+    return True
 
 
 def keep_records(folder: Path, records: list[Record]) -> None:

@@ -8,15 +8,14 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from msgd.errors import UserError
 
 FULL = os.environ.get("MSGD_FAULTS") == "full"
 MEMORY = 2**30  #: bytes of addresses that a test may add to those of its process
 SECONDS = 60  #: of a case, on a busy machine; most take milliseconds
 
-counted: Counter[str] = Counter()
+cases: Counter[str] = Counter()
+refused: Counter[str] = Counter()
 
 
 class HangsError(BaseException):
@@ -28,7 +27,7 @@ def clean(target, read, *arguments, seconds=SECONDS):
 
     Returns the reader's value, or the line.
     """
-    counted[target] += 1
+    cases[target] += 1
 
     def hangs(*_):
         raise HangsError(target)
@@ -38,6 +37,7 @@ def clean(target, read, *arguments, seconds=SECONDS):
     try:
         return read(*arguments)
     except UserError as error:
+        refused[target] += 1
         said = str(error)
         assert said.strip(), f"{target}: refused without a word"
         assert len(said.splitlines()) == 1, f"{target}: refused in several lines: {said}"
@@ -59,15 +59,10 @@ def bounded(memory=MEMORY):
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def ledger():
+def write_ledger():
     """After the full form, build/faults-fuzz.json says how many cases ran of each target."""
-    yield
-    if FULL and counted:
-        path = Path(__file__).parents[2] / "build" / "faults-fuzz.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"total": counted.total(), **sorted_counts()}, indent=1) + "\n")
-
-
-def sorted_counts():
-    return {name: counted[name] for name in sorted(counted)}
+    path = Path(__file__).parents[2] / "build" / "faults-fuzz.json"
+    path.parent.mkdir(exist_ok=True)
+    table = {name: {"cases": cases[name], "refused": refused[name]} for name in sorted(cases) if name != "control"}
+    total = sum(entry["cases"] for entry in table.values())
+    path.write_text(json.dumps({"cases": total, "targets": table}, indent=1) + "\n")
