@@ -7,6 +7,7 @@ import numpy as np
 
 from msgd.lab import models, results, runs
 from msgd.lab.config import parse_recipe
+from msgd.lab.measurements import Measurements
 
 ENVIRONMENT = {"msgd": "0", "command": "msgd run made.toml", "cores": 2}
 
@@ -71,3 +72,28 @@ def network(run, hidden):
     else:
         model = models.torch.nn.Linear(hidden, 1)
     return {f"model.{name}": value for name, value in model.state_dict().items()}
+
+
+def measured(planned):
+    """A measurement of each kind and run, at two steps."""
+    interval = {"value": 1.0, "low": 0.5, "high": None, "level": 0.95}
+    direction = {"name": "leading", "excess_kurtosis": interval, "hill": interval, "block_index": None}
+    direction |= {"p_normal": 0.2, "quantiles": [-3.0, 0.0, 3.0]}
+    found = [
+        {"kind": "covariance", "eigenvalues": [2.0, 1.0], "trace": 4.0, "mean_square": 1.0, "stable_rank": 2.0}
+        | {"noise_trace": 0.2, "alignment": interval, "noise_alignment": interval},
+        {"kind": "noise-scale", "trace": 4.0, "mean_square": 1.0, "noise_scale": 4.0, "curved": None, "b_eff": 20.0},
+        {"kind": "tails", "draws": 100, "directions": [direction, direction]},
+        {"kind": "sharpness", "eigenvalues": [9.0], "trace": interval, "size": 0.1, "loss_change": interval},
+    ]
+    common = {"cost": "cheap", "loss": 1.0, "notes": ["a note"], "gradients": 10.0, "seconds": 0.1}
+    entries = [
+        {"method": run.method, "seed": run.seed, "step": step, "what": each["kind"], "found": each}
+        | {"run": runs.fingerprint(run)}
+        | common
+        for run in planned
+        for step in (0, 30)
+        for each in found
+    ]
+    table = {"recipe": "made", "n": 1000, "d": 3, "environment": {}, "measurements": entries}
+    return Measurements.model_validate(table).model_dump()

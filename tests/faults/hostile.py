@@ -3,7 +3,11 @@
 import copy
 import datetime
 
+import safetensors.torch
+import torch
 from hypothesis import strategies as st
+
+from msgd.lab import runs
 
 #: of JSON and TOML alike
 WHOLE = [0, 1, -1, 2, 7, 10**5, 10**9, 10**12, 10**15, 2**63 - 1, 2**63, -(2**70), True, False]
@@ -88,3 +92,46 @@ def damaged(draw, content, most=4):
                 size, other = draw(st.integers(1, 600)), draw(PLACE) % (len(bytes_) + 1)
                 bytes_[at:at] = bytes_[other : other + size]
     return bytes(bytes_)
+
+
+FORMS = st.sampled_from(
+    [
+        torch.float32,
+        torch.float64,
+        torch.float16,
+        torch.bfloat16,
+        torch.float8_e4m3fn,
+        torch.complex64,
+        torch.int64,
+        torch.bool,
+    ]
+)
+
+
+@st.composite
+def tensor_files(draw, tensors, metadata):
+    """A file of tensors that is whole, and of another network, or of none."""
+    tensors = dict(tensors)
+    for _ in range(draw(st.integers(1, 2))):
+        name = draw(
+            st.sampled_from(sorted(tensors)) | st.sampled_from(["momentum.layers.0.weight", "noise.trace", "a", ""])
+        )
+        if draw(st.booleans()):
+            tensors.pop(name, None)
+        shape = draw(st.lists(st.sampled_from([0, 1, 2, 10, 40, 100]), max_size=3))
+        tensors[draw(st.sampled_from([name, "model.x", "momentum.x", "noise.x", "\x1b[2J"]))] = torch.zeros(shape).to(
+            draw(FORMS)
+        )
+    metadata = dict(metadata)
+    if all(value.dtype not in (torch.bfloat16, torch.float8_e4m3fn) for value in tensors.values()):
+        metadata["crc32"] = runs.crc32(tensors)
+    if draw(st.booleans()):
+        texts = st.sampled_from(
+            ["-5", "30", "1" * 4500, "1e9", "nan", "inf", "-inf", "0x10", "", "９", "0", "29"]
+        ) | st.text(max_size=5)
+        metadata[draw(st.sampled_from(["step", "seconds", "crc32", "run"]))] = draw(texts.filter(_encodable))
+    return safetensors.torch.save(tensors, metadata)
+
+
+def _encodable(text):
+    return not any("\ud800" <= c <= "\udfff" for c in text)

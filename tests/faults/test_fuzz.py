@@ -9,34 +9,29 @@ import json
 import shutil
 import time
 import tomllib
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 import safetensors.numpy
-import safetensors.torch
-import tomli_w
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
 from faults.checked import FULL, HangsError, bounded, clean, write_ledger
-from faults.folders import RECIPE, finished, network
-from faults.hostile import DATES, VALUES, changed, damaged
+from faults.folders import RECIPE, finished, measured, network
+from faults.hostile import DATES, VALUES, changed, damaged, tensor_files
+from faults.readers import planned, toml_of
 from msgd.errors import UserError
 from msgd.lab import models, points, report, results, runs, said, tuning
-from msgd.lab.config import select_methods, validated_recipe
 from msgd.lab.data import load
 from msgd.lab.fitting import check_state
-from msgd.lab.least_squares import conduct, simulate
+from msgd.lab.least_squares import conduct
 from msgd.lab.least_squares import recipe as least_squares
 from msgd.lab.least_squares import report as least_squares_report
-from msgd.lab.measurements import Measurements
-from msgd.lab.reading import kind_of, read_table, recipe_names, recipe_text
+from msgd.lab.reading import read_table, recipe_names, recipe_text
 from msgd.lab.train import Trainer
-from msgd.theory import LeastSquares
 from small import SMALL, cifar10_members, svhn_split, write_cifar10, write_fashion_mnist, write_svhn
 
 SHARE = 1 if FULL else 40  #: of the cases that run
@@ -68,36 +63,6 @@ def quiet():
 # --- recipes ---------------------------------------------------------------------------------------------------------
 
 
-def planned(text, changes=None):
-    """What `msgd run` does with a recipe before it trains, and a draw of every law."""
-    table = read_table(text, source="it", settings=changes)
-    if kind_of(table, source="it") == "least-squares":
-        return _simulated(least_squares.select(least_squares.parse(table, source="it"), None))
-    recipe = select_methods(validated_recipe(table, source="it"), None)
-    found = results.planned_runs(recipe, n=min(recipe.n or 60, 60), digests=["0"])
-    one_of_each = {run.method: run for run in found}
-    for run in list(one_of_each.values())[:20]:
-        assert len(run.evaluations) <= 10**5 + 2
-        run.law.draw(run.n, seed=0, step=1, stream=run.stream)
-        tomllib.loads(tomli_w.dumps(run.identity()))
-        assert runs.folder_of(run, Path("out")).parts[0] == "out"
-        assert ".." not in runs.folder_of(run, Path("out")).parts
-    tomli_w.dumps(recipe.model_dump(exclude_none=True))
-    return recipe
-
-
-def _simulated(recipe):
-    """The start of a least-squares experiment, where the recipe is of a size that a test can have."""
-    simulations = simulate.planned(recipe)
-    assert len(conduct.parts(recipe)) <= 10**6
-    if recipe.n * recipe.d**2 * recipe.steps <= 10**6:
-        problem = LeastSquares(*simulate.data(recipe))
-        for simulation in simulations[:3]:
-            conduct.exact_curve(problem, simulation, recipe.recorded)
-            simulate.losses(simulation, recipe.recorded, range(2))
-    return recipe
-
-
 TABLES = {name: read_table(recipe_text(name), source=name) for name in recipe_names()} | {"small": tomllib.loads(SMALL)}
 LEAST_SQUARES = TABLES.pop("least-squares")
 
@@ -105,13 +70,13 @@ LEAST_SQUARES = TABLES.pop("least-squares")
 @cases(3000)
 @given(st.sampled_from(sorted(TABLES)).flatmap(lambda name: changed(TABLES[name], VALUES | DATES)))
 def test_recipes_with_other_values(table):
-    clean("recipe", planned, _toml(table))
+    clean("recipe", planned, toml_of(table))
 
 
 @cases(1500)
 @given(changed(LEAST_SQUARES, VALUES | DATES))
 def test_recipes_of_least_squares_with_other_values(table):
-    clean("least-squares recipe", planned, _toml(table))
+    clean("least-squares recipe", planned, toml_of(table))
 
 
 @cases(1500)
@@ -135,22 +100,6 @@ def test_damaged_recipes(content):
 )
 def test_settings(changes):
     clean("setting", planned, SMALL, changes)
-
-
-def _toml(table):
-    """TOML of a table, where TOML can say it: it has no null, and no text that is no Unicode."""
-    try:
-        return tomli_w.dumps(_without_none(table)).encode().decode()
-    except (UnicodeEncodeError, ValueError):  # of a number of more digits than Python writes
-        return "title = "
-
-
-def _without_none(value):
-    if isinstance(value, dict):
-        return {key: _without_none(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_none(inner) for inner in value]
-    return "null" if value is None else value
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -248,37 +197,12 @@ TUNED = RECIPE.replace("[methods.sgd]", "[tune]\nlr = [0.1, 0.2]\n[methods.sgd]"
 def folder(tmp_path_factory):
     """A finished experiment with a tuning and measurements; every test puts back what it changes."""
     out = tmp_path_factory.mktemp("folder") / "out"
-    planned = finished(out, TUNED)
+    made = finished(out, TUNED)
     with mock.patch("os.fsync"):
         accuracy = {"sgd": {"0.1": 0.4, "0.2": 0.3}, "cov": {"0.1": 0.2, "0.2": 0.3}}
         tuning.write(tuning.Tuning(200, 3, accuracy, {"sgd": 0.1, "cov": 0.2}), out)
-        (out / "measurements.json").write_text(json.dumps(measured(planned)))
+        (out / "measurements.json").write_text(json.dumps(measured(made)))
     return out
-
-
-def measured(planned):
-    """A measurement of each kind and run, at two steps."""
-    interval = {"value": 1.0, "low": 0.5, "high": None, "level": 0.95}
-    direction = {"name": "leading", "excess_kurtosis": interval, "hill": interval, "block_index": None}
-    direction |= {"p_normal": 0.2, "quantiles": [-3.0, 0.0, 3.0]}
-    found = [
-        {"kind": "covariance", "eigenvalues": [2.0, 1.0], "trace": 4.0, "mean_square": 1.0, "stable_rank": 2.0}
-        | {"noise_trace": 0.2, "alignment": interval, "noise_alignment": interval},
-        {"kind": "noise-scale", "trace": 4.0, "mean_square": 1.0, "noise_scale": 4.0, "curved": None, "b_eff": 20.0},
-        {"kind": "tails", "draws": 100, "directions": [direction, direction]},
-        {"kind": "sharpness", "eigenvalues": [9.0], "trace": interval, "size": 0.1, "loss_change": interval},
-    ]
-    common = {"cost": "cheap", "loss": 1.0, "notes": ["a note"], "gradients": 10.0, "seconds": 0.1}
-    entries = [
-        {"method": run.method, "seed": run.seed, "step": step, "what": each["kind"], "found": each}
-        | {"run": runs.fingerprint(run)}
-        | common
-        for run in planned
-        for step in (0, 30)
-        for each in found
-    ]
-    table = {"recipe": "made", "n": 1000, "d": 3, "environment": {}, "measurements": entries}
-    return Measurements.model_validate(table).model_dump()
 
 
 def compared(out):
@@ -323,7 +247,7 @@ def test_configurations(folder, data, name):
     if data.draw(st.booleans()):
         content = data.draw(damaged(path.read_bytes()))
     else:
-        content = _toml(data.draw(changed(tomllib.loads(path.read_text()), VALUES | DATES))).encode()
+        content = toml_of(data.draw(changed(tomllib.loads(path.read_text()), VALUES | DATES))).encode()
     with_file(path, content, compared, "config.toml", folder)
 
 
@@ -357,49 +281,6 @@ def resumed(out):
     Trainer(model, run.lr).load(checkpoint.tensors)
     for step in runs.snapshot_steps(folder):
         points._fill(model, points.Point(run, folder, step))
-
-
-FORMS = st.sampled_from(
-    [
-        torch.float32,
-        torch.float64,
-        torch.float16,
-        torch.bfloat16,
-        torch.float8_e4m3fn,
-        torch.complex64,
-        torch.int64,
-        torch.bool,
-    ]
-)
-
-
-@st.composite
-def tensor_files(draw, tensors, metadata):
-    """A file of tensors that is whole, and of another network, or of none."""
-    tensors = dict(tensors)
-    for _ in range(draw(st.integers(1, 2))):
-        name = draw(
-            st.sampled_from(sorted(tensors)) | st.sampled_from(["momentum.layers.0.weight", "noise.trace", "a", ""])
-        )
-        if draw(st.booleans()):
-            tensors.pop(name, None)
-        shape = draw(st.lists(st.sampled_from([0, 1, 2, 10, 40, 100]), max_size=3))
-        tensors[draw(st.sampled_from([name, "model.x", "momentum.x", "noise.x", "\x1b[2J"]))] = torch.zeros(shape).to(
-            draw(FORMS)
-        )
-    metadata = dict(metadata)
-    if all(value.dtype not in (torch.bfloat16, torch.float8_e4m3fn) for value in tensors.values()):
-        metadata["crc32"] = runs.crc32(tensors)
-    if draw(st.booleans()):
-        texts = st.sampled_from(
-            ["-5", "30", "1" * 4500, "1e9", "nan", "inf", "-inf", "0x10", "", "９", "0", "29"]
-        ) | st.text(max_size=5)
-        metadata[draw(st.sampled_from(["step", "seconds", "crc32", "run"]))] = draw(texts.filter(_encodable))
-    return safetensors.torch.save(tensors, metadata)
-
-
-def _encodable(text):
-    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 @cases(1200)
@@ -445,7 +326,7 @@ def simulated_report(out):
 def test_folders_of_least_squares(trajectories, data, name):
     path = trajectories / name
     if name.endswith("toml") and data.draw(st.booleans()):
-        content = _toml(data.draw(changed(tomllib.loads(path.read_text()), VALUES | DATES))).encode()
+        content = toml_of(data.draw(changed(tomllib.loads(path.read_text()), VALUES | DATES))).encode()
     elif name.endswith("json"):
         content = _json(data, path)
     elif name.endswith("safetensors") and data.draw(st.booleans()):
@@ -490,7 +371,7 @@ def test_a_recipe_reader_without_bounds_is_found(monkeypatch):
     @cases(1200)
     @given(changed(tomllib.loads(SMALL) | {"b": 8.0}, VALUES | DATES))
     def fuzz(table):
-        clean("control", planned, _toml(table), {"methods.gd": {"law": "poisson", "b": 10**12}})
+        clean("control", planned, toml_of(table), {"methods.gd": {"law": "poisson", "b": 10**12}})
 
     with pytest.raises(Exception, match=r"(?i)memory|alloc|lam|large"):
         fuzz()

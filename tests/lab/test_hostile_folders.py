@@ -7,10 +7,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from faults.folders import RECIPE, finished, network
+from faults.folders import RECIPE, finished, measured, network
 from measuring import call
 from msgd.errors import UserError
-from msgd.lab import models, report, results, runs, tuning
+from msgd.lab import measurements, models, report, results, runs, tuning
 from msgd.lab.fitting import check_state
 from msgd.lab.train import train
 from msgd.langevin import GLDConst, GLDDiag, GLDLeading
@@ -55,7 +55,7 @@ def test_what_a_description_says_of_the_data(out, data):
 )
 def test_descriptions_that_are_no_json(out, content):
     (out / "experiment.json").write_text(content)
-    with pytest.raises(UserError, match="experiment.json is damaged"):
+    with pytest.raises(UserError, match=r"experiment.json is damaged"):
         results.gather(out)
 
 
@@ -164,6 +164,37 @@ def test_tunings(tmp_path, change):
     rewrite(tmp_path / "tuning.json", change)
     with pytest.raises(UserError, match=r"tuning.json is missing or damaged .*: msgd run writes it anew"):
         tuning.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m[0]["found"].update(eigenvalues=[]),
+        lambda m: m[2]["found"].update(directions=[]),
+        lambda m: m[0]["found"].update(trace=1e300),
+        lambda m: m[0].update(step=10**400),
+        lambda m: m[0].update(notes=["a\x1b[2Jb"]),
+        lambda m: m[0].update(notes=["[" * 10**6]) or m.append("["),
+    ],
+    ids=["no eigenvalue", "no direction", "huge", "a huge step", "a note", "no measurement"],
+)
+def test_measurements(out, change):
+    table = measured([done.run for done in results.gather(out).finished])
+    (out / "measurements.json").write_text(json.dumps(table))
+    assert measurements.read(out) is not None
+    change(table["measurements"])
+    (out / "measurements.json").write_text(json.dumps(table))
+    with pytest.raises(UserError, match=r"measurements.json is damaged .*: delete it, and msgd measure makes it anew"):
+        measurements.read(out)
+
+
+def test_eigenvalues_below_zero_have_no_logarithm(out):
+    table = measured([done.run for done in results.gather(out).finished])
+    for measurement in table["measurements"]:
+        if "eigenvalues" in measurement["found"]:
+            measurement["found"]["eigenvalues"][-1] = -1e-9
+    (out / "measurements.json").write_text(json.dumps(table))
+    assert "Spectrum of C" in report.write_report(results.gather(out), out).read_text()
 
 
 def test_the_report_of_a_command_that_is_no_text(out):

@@ -35,7 +35,7 @@ def recipe_text(name: str) -> str:
     """
     if name in recipe_names():
         return (resources.files("msgd.lab") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-    if not name.endswith(".toml"):
+    if not name.endswith(".toml") or not Path(name).stem.strip("."):  # its stem names the folder: runs/.. is none
         known = ", ".join(recipe_names())
         raise UserError(f"there is no recipe {name!r}: take one of {known}, or the path of a TOML file")
     try:

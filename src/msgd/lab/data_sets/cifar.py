@@ -113,10 +113,10 @@ def _members(content: bytes) -> dict[str, memoryview | None]:
     """
     view, members, at = memoryview(content), dict[str, memoryview | None](), 0
     for _ in range(MEMBERS):
-        try:
-            member = tarfile.TarInfo.frombuf(bytes(view[at : at + _BLOCK]), "utf-8", "surrogateescape")
-        except tarfile.EOFHeaderError:
+        header = bytes(view[at : at + _BLOCK])
+        if header == bytes(_BLOCK):
             return members
+        member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         at += _BLOCK
         size = 0 if member.type in _WITHOUT_CONTENT else member.size
         if size < 0 or at + size > len(view):
