@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from msgd.errors import Terminated, UserError
+from msgd.errors import Terminated, UserError, one_line
 from msgd.lab.termination import heard
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ def _clear_errors() -> Iterator[None]:
         with heard():
             yield
     except UserError as error:
-        typer.echo(f"msgd: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"msgd: {one_line(error)}", err=True)
         raise typer.Exit(2) from None
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0)
@@ -211,7 +210,8 @@ def _clear_errors() -> Iterator[None]:
             raise typer.Exit(1) from None
         if os.environ.get("MSGD_DEBUG"):
             raise
-        typer.echo(f"msgd: a fault of msgd: {error!r}; MSGD_DEBUG=1 shows where, please report it", err=True)
+        said = f"a fault of msgd: {one_line(repr(error))}; MSGD_DEBUG=1 shows where, please report it"
+        typer.echo(f"msgd: {said}", err=True)
         raise typer.Exit(1) from None
 
 
@@ -228,14 +228,16 @@ def _console() -> Console:
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
+    from msgd.lab.files import parse_toml
+
     table: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UserError(f"--set {pair}: write --set key=value")
         try:
-            table[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+            table[key] = parse_toml(f"value = {value}")["value"]
+        except ValueError:
             table[key] = value  # a string without quotes
     return table
 

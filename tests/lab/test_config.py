@@ -135,6 +135,22 @@ def test_evaluations_include_start_and_end():
         ({"methods.A B.law": "cov"}, "a method's name has lower-case letters"),
         ({"methods.../x.law": "cov"}, r"not a table|lower-case letters"),
         ({"title.x": 3}, "title is not a table"),
+        ({"title": "a\x1b[2Jb"}, "title: it has control characters"),
+        ({"title": "two\nlines"}, "title: it has control characters"),
+        ({"steps": 10**15}, "steps: .*less than or equal to 100000000"),
+        ({"seeds": 10**9}, "methods, seeds and .grid. make 3000000000 runs"),
+        ({"n": 10**12}, "n: .*less than or equal to 1000000"),
+        ({"b": 1e12}, "b: .*less than or equal to 1000000"),
+        ({"snapshots": [1] * 1001}, "snapshots: .*at most 1000 items"),
+        ({"grid": {"lr": [0.1] * 1000, "b": [8.0] * 1000}}, "make 6000000 runs"),
+        ({"tune": {"lr": [0.1], "seeds": 10**8}}, "tune: methods, lr and seeds make 300000000 runs"),
+        ({"methods.t": {"law": "poisson", "b": 10**12}}, r"methods.t.b: 1000000000000 is not a number of at most 10"),
+        ({"methods.t": {"law": "two-batch", "gamma": 1e300}}, r"methods.t.gamma: 1e\+300 is not a number of at most"),
+        ({"methods.t": {"law": "cov", "b": float("nan")}}, "methods.t.b: nan is not a number of at most"),
+        ({"lr": 10**400}, "64 bits"),
+        ({"data": "mnist1d", "vary": ["data"], "seeds": 1001}, "vary: the data of all seeds are held at once"),
+        ({".".join("a" * 17): 1}, "nested more than 16 deep"),
+        ({"extends": {}}, "unknown key 'extends'"),
         ({"title": 3}, "title: .*valid string"),
     ],
 )
@@ -142,6 +158,56 @@ def test_impossible_values_are_refused_with_their_key(settings, message):
     with pytest.raises(UserError, match=message) as caught:
         parse_recipe(SMALL, source="small", settings=settings)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"steps": 10**8, "eval_every": 1},
+            "methods.gd: 100000000 steps with eval_every = 1: a run pauses at most 100000",
+        ),
+        ({"steps": 10**8, "eval_every": 10**4, "checkpoint_every": 1}, "with checkpoint_every = 1: a run pauses"),
+        (
+            {"steps": 10**6, "eval_every": 100, "methods.sgd.eval_every": 1},
+            "methods.sgd: 1000000 steps with eval_every = 1",
+        ),
+        (
+            {"steps": 10**7, "eval_every": 10**6, "checkpoint_every": 10**4, "match": "examples", "reference": "gd"},
+            "steps cost what",
+        ),
+        ({"lr": 1e300, "methods.gd.lr_of": "sgd", "methods.gd.lr_times": 1e300}, "times the rate of sgd is inf"),
+    ],
+)
+def test_what_would_take_all_memory_is_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        resolve(parse_recipe(SMALL, source="small", settings=settings), n=10**6, digests=[""])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 10**9}, "steps: .*less than or equal to 1000000"),
+        ({"trajectories": 10**6, "eval_every": 1}, "methods, trajectories and recorded steps make 672000000 losses"),
+        ({"n": 10**5, "d": 1000}, "X would have 100000000 entries"),
+        ({"n": 10**5, "d": 100, "steps": 10**4, "eval_every": 1000}, r"the exact curves would take 2e\+14 products"),
+        ({"condition": 1e300}, "condition: .*less than or equal"),
+        ({"slopes": 1e300}, "slopes: .*less than or equal"),
+    ],
+)
+def test_least_squares_of_terabytes_are_refused(settings, message):
+    table = read_table(recipe_text("least-squares"), source="it", settings=settings)
+    with pytest.raises(UserError, match=message):
+        least_squares.parse(table, source="it")
+
+
+def test_a_recipe_with_control_characters_is_not_shown(tmp_path):
+    (tmp_path / "a.toml").write_text('title = "a\x1b[2J"')
+    with pytest.raises(UserError, match="it has control characters"):
+        recipe_text(str(tmp_path / "a.toml"))
+    (tmp_path / "b.toml").write_bytes(bytes(2**19 + 1))
+    with pytest.raises(UserError, match="more than 524288 bytes"):
+        recipe_text(str(tmp_path / "b.toml"))
 
 
 def test_a_law_without_b_anywhere():

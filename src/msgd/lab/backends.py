@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 from msgd.errors import UserError
 from msgd.lab.data import Data, read_data, write_data
 from msgd.lab.environment import versions
+from msgd.lab.files import check_inside
 from msgd.lab.verdict import plural
 
 Backend = Literal["loky", "dask"]
@@ -290,6 +291,7 @@ def lent(loaded: Mapping[int, Data], workers: Workers, out: Path) -> Iterator[Ma
         yield loaded
         return
     folder = out.absolute() / ".data"
+    check_inside(folder, out.absolute())
     folder.mkdir(parents=True, exist_ok=True)
     try:
         paths: dict[int, Data | Path] = {}

@@ -11,6 +11,8 @@ from msgd.errors import UserError
 from msgd.langevin import LANGEVIN, PENALTIES
 from msgd.noise import LAWS, SCALAR_LAWS
 
+LARGEST = 10**6  #: number in a table: what a draw may take is in proportion to b, and msgd's data sets are smaller
+
 Part = Literal["law", "scalar law", "noise", "penalty"]
 #: what may be named, and the key that names it
 KNOWN: dict[Part, tuple[str, Mapping[str, type]]] = {
@@ -59,6 +61,8 @@ def build(
         if isinstance(value, dict):
             inner: Part = "scalar law" if field == "scalar_law" else "law"
             given[field] = build(inner, value, b=b, where=f"{where}.{field}")
+        elif isinstance(value, int | float) and not abs(value) <= LARGEST:
+            raise UserError(f"{where}.{field}: {value!r} is not a number of at most {LARGEST}")
     given = {field: value for field, value in defaults.items() if field in fields} | given
     if "b" in fields and b is not None:
         given.setdefault("b", int(b) if float(b).is_integer() else b)
@@ -67,5 +71,5 @@ def build(
         raise UserError(f"{where}: the {part} {name} needs {', '.join(needed)}")
     try:
         return known[name](**given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{where}: {error}") from error

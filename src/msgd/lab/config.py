@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from msgd.errors import UserError
-from msgd.lab.build import build
+from msgd.lab.build import LARGEST, build
 from msgd.lab.data import GENERATED, NAMES, Pixels
+from msgd.lab.files import plain_line
 from msgd.lab.models import MODELS, NORMALISED, check_norm
 from msgd.lab.reading import read_table, validated
 from msgd.langevin import ParameterNoise, Penalty
@@ -16,7 +17,18 @@ from msgd.noise import Law
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Line = Annotated[str, StringConstraints(max_length=1000), AfterValidator(plain_line)]  #: text that is shown
+# Bounds of what a recipe may ask for, far beyond what can be trained: without them a line of a recipe takes all memory.
+Count = Annotated[int, Field(ge=1, le=10**9)]
+EXAMPLES = 10**6
+Examples = Annotated[int, Field(ge=1, le=EXAMPLES)]
+STEPS = 10**8
+Steps = Annotated[int, Field(ge=1, le=STEPS)]
+BatchSize = Annotated[float, Field(ge=1, le=LARGEST)]
+SOME = 1000  #: entries of a list, methods, and data sets that are drawn anew
+AtSteps = Annotated[list[Steps], Field(max_length=SOME)]
+RUNS = 10**5  #: of an experiment, or of its tuning
+EVALUATIONS = 10**5  #: of a run; so many checkpoints as well
 
 
 AnyMethod = TypeVar("AnyMethod", bound="LawTable")
@@ -30,7 +42,7 @@ class Training(BaseModel):
     lr_times: Positive = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    steps: Count | None = None
+    steps: Steps | None = None
     eval_every: Count | None = None
 
 
@@ -67,7 +79,7 @@ class Tune(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    lr: Annotated[list[Positive], Field(min_length=1)]
+    lr: Annotated[list[Positive], Field(min_length=1, max_length=SOME)]
     seeds: Count = 3
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  #: fraction of the training examples
 
@@ -77,8 +89,8 @@ class Grid(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    lr: Annotated[list[Positive], Field(min_length=1)]
-    b: Annotated[list[Annotated[float, Field(ge=1, allow_inf_nan=False)]], Field(min_length=1)]
+    lr: Annotated[list[Positive], Field(min_length=1, max_length=SOME)]
+    b: Annotated[list[BatchSize], Field(min_length=1, max_length=SOME)]
 
 
 class Recipe(BaseModel):
@@ -86,21 +98,21 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    title: str
+    title: Line
     data: str
-    n: Count | None = None
+    n: Examples | None = None
     model: str
     norm: str | None = None  #: of the model; None: its own
     ghost: Count | None = None  #: examples in a group of the norm "batch"; None: the whole batch
     lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    b: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
-    steps: Count
+    b: BatchSize | None = None
+    steps: Steps
     eval_every: Count
     checkpoint_every: Count = 500
-    snapshots: list[Count] = []  #: after these steps the parameters are kept, for `msgd measure`
-    lr_drops: list[Count] = []  #: after these steps the learning rate is multiplied by ``lr_drop``
+    snapshots: AtSteps = []  #: after these steps the parameters are kept, for `msgd measure`
+    lr_drops: AtSteps = []  #: after these steps the learning rate is multiplied by ``lr_drop``
     lr_drop: Annotated[float, Field(gt=0, lt=1)] = 0.1
     pixels: Pixels = "unit"
     augment: Count | None = None  #: random flips, and crops after padding by so many pixels
@@ -112,7 +124,7 @@ class Recipe(BaseModel):
     seeds: Count
     margin: Annotated[float, Field(gt=0, lt=1)]
     reference: Name
-    methods: Annotated[dict[Name, Method], Field(min_length=1)]
+    methods: Annotated[dict[Name, Method], Field(min_length=1, max_length=SOME)]
 
     @property
     def batch_norm(self) -> bool:
@@ -126,6 +138,17 @@ class Recipe(BaseModel):
         if value not in allowed:
             raise ValueError(f"{value!r} is not known; there are {', '.join(allowed)}")
         return value
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        cells = len(self.grid.lr) * len(self.grid.b) if self.grid else 1
+        if (runs := len(self.methods) * cells * self.seeds) > RUNS:
+            raise ValueError(f"methods, seeds and [grid] make {runs} runs; an experiment has at most {RUNS}")
+        if self.tune and (runs := len(self.methods) * len(self.tune.lr) * self.tune.seeds) > RUNS:
+            raise ValueError(f"tune: methods, lr and seeds make {runs} runs; take at most {RUNS}")
+        if "data" in self.vary and max(self.seeds, self.tune.seeds if self.tune else 1) > SOME:
+            raise ValueError(f"vary: the data of all seeds are held at once; take at most {SOME} seeds")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from msgd.errors import UserError
+from msgd.lab.files import check_inside
 from msgd.lab.runs import METRICS, Record
 
 
@@ -45,6 +46,7 @@ def event_file(folder: Path, records: list[Record]) -> Iterator[Callable[[Record
     from torch.utils.tensorboard import SummaryWriter
 
     place = folder / "tensorboard"
+    check_inside(place, folder)
     for old in place.glob("events.out.tfevents.*"):
         old.unlink()
     # Step 0 is where this file starts: a TensorBoard that is open forgets what it read in the old one.

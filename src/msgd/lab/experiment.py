@@ -16,6 +16,7 @@ from msgd.lab.backends import Workers
 from msgd.lab.config import Recipe
 from msgd.lab.data import Data
 from msgd.lab.events import write_events
+from msgd.lab.files import check_inside
 from msgd.lab.plan import Run
 from msgd.lab.reading import check_kind
 from msgd.lab.verdict import plural
@@ -96,6 +97,8 @@ class Experiment:
         about: dict[str, Any],
         measured: str,
     ) -> None:
+        for _, folder in planned:
+            check_inside(folder, self.out)
         self.console.print(_plan_text(planned, len(planned) - len(jobs), measured, self.out))
         if self.events:
             open_folders = {job.folder for job in jobs}

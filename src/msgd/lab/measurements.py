@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from msgd.errors import UserError
 from msgd.lab import runs
 from msgd.lab.config import Count, Name
+from msgd.lab.files import plain_line
+from msgd.lab.files import read as read_file
 from msgd.lab.plan import Run
 
 FILE = "measurements.json"
@@ -19,7 +21,11 @@ Cost = Literal["cheap", "medium", "full"]
 WHATS: tuple[What, ...] = get_args(What)
 COSTS: tuple[Cost, ...] = get_args(Cost)
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-1e200, le=1e200)]  #: so that means and ratios are finite, too
+Numbers = Annotated[list[Finite], Field(min_length=1)]
+Notes = list[Annotated[str, AfterValidator(plain_line)]]
+Whole = Annotated[int, Field(ge=0, le=10**9)]
+BYTES = 2**26  #: of the file: some 10,000 measurements
 
 
 class Table(BaseModel):
@@ -41,7 +47,7 @@ class CovarianceFound(Table):
     """The covariance C of the per-example gradients, and the noise that the method makes of it."""
 
     kind: Literal["covariance"] = "covariance"
-    eigenvalues: list[Finite]  #: the largest of C, in decreasing order
+    eigenvalues: Numbers  #: the largest of C, in decreasing order
     trace: Finite  #: tr C
     mean_square: Finite  #: ‖ḡ‖²
     stable_rank: Finite | None  #: tr C over its largest eigenvalue
@@ -69,7 +75,7 @@ class Direction(Table):
     hill: Interval | None  #: tail index; null where it cannot be had
     block_index: Interval | None  #: index of a stable law, if it is one: 2 for a normal
     p_normal: Finite  #: of the test of Anderson and Darling, adjusted for the number of directions
-    quantiles: list[Finite]  #: at the normal's −3, −2.85 … 3, with median 0 and a normal's quartiles
+    quantiles: Numbers  #: at the normal's −3, −2.85 … 3, with median 0 and a normal's quartiles
 
 
 class TailsFound(Table):
@@ -77,14 +83,14 @@ class TailsFound(Table):
 
     kind: Literal["tails"] = "tails"
     draws: Count
-    directions: list[Direction]
+    directions: Annotated[list[Direction], Field(min_length=1)]
 
 
 class SharpnessFound(Table):
     """The Hessian H of the mean training loss."""
 
     kind: Literal["sharpness"] = "sharpness"
-    eigenvalues: list[Finite]  #: the largest of H, in decreasing order
+    eigenvalues: Numbers  #: the largest of H, in decreasing order
     trace: Interval  #: Tr H
     size: Finite  #: standard deviation of the perturbation of each parameter
     loss_change: Interval  #: E L(θ + δ) − L(θ) under perturbations of that size
@@ -97,14 +103,14 @@ class Measurement(Table):
     """One thing measured of one run after one of its steps."""
 
     method: Name
-    seed: Annotated[int, Field(ge=0)]
-    step: Annotated[int, Field(ge=0)]
+    seed: Whole
+    step: Whole
     what: What
     cost: Cost
     run: str  #: `runs.fingerprint` of the run
     loss: Finite | None  #: mean training loss
     found: Found | None  #: null where nothing could be measured; a note says why
-    notes: list[str]
+    notes: Notes
     gradients: Finite  #: the cost in gradient equivalents
     seconds: Finite
 
@@ -135,14 +141,14 @@ def read(out: Path) -> Measurements | None:
     if not path.exists():
         return None
     try:
-        return Measurements.model_validate_json(path.read_bytes())
+        return Measurements.model_validate_json(read_file(path, BYTES))
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
         raise UserError(
             f"{path} is damaged ({where}: {fault['msg']}): delete it, and msgd measure makes it anew"
         ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): delete it, and msgd measure makes it anew") from error
 
 

@@ -75,7 +75,7 @@ def _spectrum(results: Results, spectra: dict[str, dict[int, list[CovarianceFoun
         found = by_step[max(by_step)]
         k = min(len(each.eigenvalues) for each in found)
         values = [mean_over(found, lambda f, i=i: f.eigenvalues[i]) for i in range(k)]  # type: ignore[misc]
-        kept = [value if value else None for value in values]  # 0 has no logarithm
+        kept = [value if value and value > 0 else None for value in values]  # the others have no logarithm
         _line(figure, method, list(range(1, k + 1)), kept, of[method], "eigenvalue %{x}: %{y:.3g}")
     layout(figure, x="number", y="eigenvalue of C", height=400)
     _logarithmic(figure)

@@ -154,7 +154,9 @@ def _interval_text(estimate: Interval | None) -> str:
 
 
 def _rows(measured: Sequence[Measurement], columns: list[tuple[str, dict[str, str]]]) -> Rows:
-    last = {m.method: max(other.step for other in measured if other.method == m.method) for m in measured}
+    last: dict[str, int] = {}
+    for m in measured:
+        last[m.method] = max(m.step, last.get(m.method, 0))
     columns = [("step", {method: str(step) for method, step in last.items()}), *(c for c in columns if c[1])]
     body = [[method, *(texts.get(method, "–") for _, texts in columns)] for method in last]
     return ["method", *(head for head, _ in columns)], body

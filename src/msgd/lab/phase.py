@@ -42,10 +42,9 @@ def phases(results: Results) -> list[Phase]:
     """
     compared = {c.method: c for c in results.comparisons}
     scores, diverged, finished = results.scores(), results.diverged(), results.by_method()
-    planes = []
+    planes, table = [], cells(results.recipe)
     for method in results.recipe.methods:
-        mine = {name: cell for name, cell in cells(results.recipe).items() if cell.method == method}
-        mine = {name: cell for name, cell in mine.items() if name in finished}
+        mine = {name: cell for name, cell in table.items() if cell.method == method and name in finished}
         if mine:
             planes.append(
                 Phase(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Any
 
 from msgd.errors import UserError
-from msgd.lab.config import Method, Recipe, law_of, noise_of, penalty_of
+from msgd.lab.config import EVALUATIONS, STEPS, Method, Recipe, law_of, noise_of, penalty_of
 from msgd.lab.data import Pixels
 from msgd.langevin import SGLD, ParameterNoise, Penalty
 from msgd.noise import Law
@@ -131,11 +132,25 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
             lr_drops=tuple(round(drop * stretch) for drop in recipe.lr_drops),
             snapshots=tuple(sorted({max(1, round(step * stretch)) for step in recipe.snapshots})),
         )
+        _check_pauses(spaced)
         runs += [
             dataclasses.replace(spaced, seed=seed, data_digest=digests[(seed - first_seed) % len(digests)])
             for seed in range(first_seed, first_seed + recipe.seeds)
         ]
     return runs
+
+
+def _check_pauses(run: Run) -> None:
+    """Refuse what would take more memory for its records than for its training."""
+    if run.steps > STEPS:
+        raise UserError(f"methods.{run.method}: {run.steps} steps cost what the reference's do; take at most {STEPS}")
+    for key in ("eval_every", "checkpoint_every"):
+        every: int = getattr(run, key)
+        if run.steps > every * EVALUATIONS:
+            raise UserError(
+                f"methods.{run.method}: {run.steps} steps with {key} = {every}: a run pauses at most {EVALUATIONS} "
+                f"times; give it fewer steps, or a larger {key}"
+            )
 
 
 def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
@@ -144,7 +159,7 @@ def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
     law, lr = law_of(method, b=recipe.b, where=where), _learning_rate(recipe, method)
     try:
         law.moments(n)
-    except ValueError as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{where}: {error}") from error
     return Run(
         method=name,
@@ -176,7 +191,10 @@ def _learning_rate(recipe: Recipe, method: Method) -> float:
     if method.lr_of is not None:
         if method.lr_of not in recipe.methods:
             raise UserError(f"--methods: name {method.lr_of!r} as well, whose learning rate is taken")
-        return method.lr_times * _learning_rate(recipe, recipe.methods[method.lr_of])
+        lr = method.lr_times * _learning_rate(recipe, recipe.methods[method.lr_of])
+        if not 0 < lr < math.inf:
+            raise UserError(f"lr_times: {method.lr_times:g} times the rate of {method.lr_of} is {lr:g}; take another")
+        return lr
     return recipe.lr if method.lr is None else method.lr
 
 
@@ -209,4 +227,5 @@ def computed_per_step(run: Run) -> float:
         return 2 * visited
     if run.noise is None or isinstance(run.noise, SGLD):  # which measures nothing
         return visited
-    return visited + run.n * sum(run.noise.refresh_due(step) for step in range(run.steps)) / run.steps
+    refresh = getattr(run.noise, "refresh", run.steps)  # without one it measures at the start only
+    return visited + run.n * -(-run.steps // refresh) / run.steps

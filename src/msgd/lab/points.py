@@ -12,6 +12,7 @@ from torch import nn
 from msgd.errors import UserError
 from msgd.lab import runs
 from msgd.lab.data import Data
+from msgd.lab.fitting import check_model
 from msgd.lab.measurements import COSTS, WHATS, Cost, What
 from msgd.lab.models import initial_network
 from msgd.lab.plan import Run
@@ -103,7 +104,7 @@ def locate(target: Path) -> tuple[Path, Path | None, int | None]:
         if target.suffix != ".safetensors":
             raise UserError(f"{target} is no checkpoint: give a folder that msgd run wrote, or a .safetensors in it")
         checkpoint = None if kept else runs.read_checkpoint(folder)
-        if kept and not target.stem.isdigit():
+        if kept and not (target.stem.isascii() and target.stem.isdigit()):
             raise UserError(f"{target} is no snapshot of a run: its name is not a step")
         step = int(target.stem) if kept else checkpoint.step if checkpoint else None
     out = folder.resolve().parent.parent
@@ -188,18 +189,7 @@ def _fill(model: nn.Module, point: Point) -> None:
         checkpoint = runs.read_checkpoint(point.folder)
         tensors = checkpoint.tensors if checkpoint else {}
         path = point.folder / "checkpoint.safetensors"
-    given = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    expected = model.state_dict()
-    for name in [*expected, *given]:
-        mine, theirs = (
-            f"{tuple(table[name].shape)} in {table[name].dtype}" if name in table else "no such tensor"
-            for table in (expected, given)
-        )
-        if mine != theirs:
-            raise UserError(
-                f"{path} is not of this run's network {point.run.model}: {name} is {theirs}, and should be {mine}"
-            )
-    model.load_state_dict(given)
+    model.load_state_dict(check_model(path, point.run, tensors, model))
 
 
 def check_loss(point: Point, loss: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -10,6 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from msgd.errors import UserError
+from msgd.lab.files import TOML_BYTES, check_values, has_control, parse_toml, read, read_toml
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 Kind = Literal["training", "least-squares"]  #: of experiment: the recipe's key ``experiment``; without it, "training"
@@ -35,13 +35,16 @@ def recipe_text(name: str) -> str:
     """
     if name in recipe_names():
         return (resources.files("msgd.lab") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-    if not name.endswith(".toml"):
+    if not name.endswith(".toml") or not Path(name).stem.strip("."):  # its stem names the folder: runs/.. is none
         known = ", ".join(recipe_names())
         raise UserError(f"there is no recipe {name!r}: take one of {known}, or the path of a TOML file")
     try:
-        return Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read(Path(name), TOML_BYTES).decode("utf-8")
+    except (OSError, ValueError) as error:
         raise UserError(f"recipe {name} cannot be read: {error}") from error
+    if has_control(text):  # msgd show would hand it to the terminal
+        raise UserError(f"recipe {name} cannot be read: it has control characters, which TOML writes as \\u001b")
+    return text
 
 
 def read_table(text: str, *, source: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -62,6 +65,10 @@ def read_table(text: str, *, source: str, settings: dict[str, Any] | None = None
     table = _table(text, source)
     for key, value in (settings or {}).items():
         _set(table, key, value)
+    try:
+        check_values(table)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from error
     return table
 
 
@@ -90,7 +97,7 @@ def kind_in(folder: Path) -> Kind | None:
     """Tell which kind of experiment a folder holds; None where that cannot be read."""
     path = folder / "config.toml"
     try:
-        return kind_of(tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
+        return kind_of(read_toml(path), source=str(path))
     except (OSError, ValueError):
         return None
 
@@ -133,13 +140,13 @@ def validated(model: type[AnyModel], table: dict[str, Any], *, source: str) -> A
 def _table(text: str, source: str, children: tuple[str, ...] = ()) -> dict[str, Any]:
     """A recipe's table, laid over that of the recipe it extends."""
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table = parse_toml(text)
+    except ValueError as error:
         raise UserError(f"{source} is not TOML: {error}") from error
     name = table.pop("extends", None)
     if name is None:
         return table
-    if name not in recipe_names() or name in children:
+    if not isinstance(name, str) or name not in recipe_names() or name in children:
         raise UserError(f"{source}: extends: {name!r} is no other recipe of the package; see msgd recipes")
     base = _table(recipe_text(name), f"recipe {name}", (*children, name))
     methods = table.get("methods", {})
@@ -160,6 +167,7 @@ def _set(table: dict[str, Any], key: str, value: Any) -> None:
     table[last] = value
 
 
+SHOWN = 100  #: characters of a value in a message
 #: pydantic's words for what a recipe's author calls otherwise
 PLAIN = {
     "list_type": "write a list, in brackets",
@@ -183,8 +191,13 @@ def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
     if fault["loc"][-1] == "[key]":
         return f"{key!r}: a method's name has lower-case letters, digits and + _ - only"
     if fault["type"] in PLAIN:
-        return f"{key}: {PLAIN[fault['type']]}, not {fault['input']!r}"
-    return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"
+        return f"{key}: {PLAIN[fault['type']]}, not {_shown(fault['input'])}"
+    return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {_shown(fault['input'])}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def _table_of(model: type[BaseModel], key: str) -> type[BaseModel]:

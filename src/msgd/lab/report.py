@@ -60,8 +60,13 @@ def write_report(results: Results, out: Path) -> Path:
     path = out / "report.html"
     measured = measurements.read(out)
     current = measurements.current(measured, [done.run for done in results.finished]) if measured else []
-    runs.write_atomically(path, page(results, current).encode())
+    runs.write_atomically(path, encoded(page(results, current)))
     return path
+
+
+def encoded(html: str) -> bytes:
+    """A page as it is written; a command may hold bytes that are no text, and UTF-8 cannot have them."""
+    return html.encode("utf-8", errors="backslashreplace")
 
 
 def page(results: Results, measured: Sequence[Measurement] = ()) -> str:
@@ -195,7 +200,7 @@ def html_table(heads: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     for row in body:
         cells = ""
         for column, text in zip(heads, row, strict=True):
-            kind = KINDS.get(column, "") + (f" {text}" if column == "verdict" else "")
+            kind = KINDS.get(column, "") + (f" {escape(text)}" if column == "verdict" else "")
             cells += f'<td class="{kind}">{escape(text)}</td>'
         lines += f"<tr>{cells}</tr>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,8 @@ from pydantic import BaseModel
 
 from msgd.errors import UserError
 from msgd.lab import grid, runs, tuning
-from msgd.lab.config import Recipe, parse_recipe
+from msgd.lab.config import EXAMPLES, Recipe, parse_recipe
+from msgd.lab.files import TOML_BYTES, read, read_json
 from msgd.lab.plan import Run, resolve
 from msgd.lab.statistics import Comparison, compare
 from msgd.lab.tuning import Tuning
@@ -56,11 +58,7 @@ class Results:
         Returns:
             Method → seed → value, in [0, 1].
         """
-        return {
-            method: {each.run.seed: each.final["test_accuracy"] for each in done if each.final}
-            for method, done in self.by_method().items()
-            if all(each.final for each in done)
-        }
+        return self._scores
 
     def diverged(self) -> dict[str, list[FinishedRun]]:
         """The runs that diverged: method → runs, of the methods that have any."""
@@ -69,6 +67,18 @@ class Results:
 
     def by_method(self) -> dict[str, list[FinishedRun]]:
         """The finished runs of each method."""
+        return self._by_method
+
+    @cached_property  # both are asked for by every method: with many of them that would be quadratic
+    def _scores(self) -> dict[str, dict[int, float]]:
+        return {
+            method: {each.run.seed: each.final["test_accuracy"] for each in done if each.final}
+            for method, done in self.by_method().items()
+            if all(each.final for each in done)
+        }
+
+    @cached_property
+    def _by_method(self) -> dict[str, list[FinishedRun]]:
         table: dict[str, list[FinishedRun]] = {}
         for done in self.finished:
             table.setdefault(done.run.method, []).append(done)
@@ -120,7 +130,7 @@ def describe_experiment(
     about = {"recipe": name, "data": data, "environment": environment}
     try:
         if keep_environment and (out / "config.toml").read_bytes() == config:
-            about["environment"] = json.loads((out / "experiment.json").read_text(encoding="utf-8"))["environment"]
+            about["environment"] = read_json(out / "experiment.json")["environment"]
     except (OSError, ValueError, KeyError, TypeError):
         pass  # then it is written anew
     runs.write_atomically(out / "config.toml", config)
@@ -150,14 +160,14 @@ def read_description(out: Path) -> Description:
         UserError: it is no such folder, or a file in it is damaged.
     """
     try:
-        text = (out / "config.toml").read_text(encoding="utf-8")
-        about = json.loads((out / "experiment.json").read_text(encoding="utf-8"))
+        text = read(out / "config.toml", TOML_BYTES).decode("utf-8")
+        about = read_json(out / "experiment.json")
         return Description(text, str(about["recipe"]), dict(about["environment"]), dict(about["data"]))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{out} holds no experiment: give the folder that msgd run wrote, such as runs/mnist1d"
         ) from None
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{out / 'experiment.json'} is damaged ({error}): msgd run writes it anew") from error
 
 
@@ -174,10 +184,11 @@ def gather(out: Path) -> Results:
         UserError: it is no such folder, holds no finished run, or a file in it is damaged.
     """
     described = read_description(out)
-    try:
-        n, digests = int(described.data["n"]), [str(digest) for digest in described.data["digests"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{out / 'experiment.json'} is damaged ({error}): msgd run writes it anew") from error
+    match described.data:
+        case {"n": int(n), "digests": [str(), *_] as digests} if 0 < n <= EXAMPLES:
+            digests = list(map(str, digests))
+        case _:
+            raise UserError(f"{out / 'experiment.json'} is damaged (of the data): msgd run writes it anew")
     recipe = parse_recipe(described.config, source=str(out / "config.toml"))
     planned = planned_runs(recipe, n=n, digests=digests)
     finished = [done for run in planned if (done := _finished(run, runs.folder_of(run, out))) is not None]

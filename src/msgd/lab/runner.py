@@ -217,5 +217,5 @@ def last_record(folder: Path) -> runs.Record:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 400))
             record = json.loads(file.read().splitlines()[-1])
             return {"step": int(record["step"]), "test_accuracy": float(record["test_accuracy"])}
-    except (OSError, ValueError, IndexError, KeyError, TypeError):
+    except (OSError, ValueError, OverflowError, IndexError, KeyError, TypeError):
         return {"step": 0, "test_accuracy": 0.0}

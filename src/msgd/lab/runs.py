@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tomllib
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,10 +26,24 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from msgd.errors import UserError
+from msgd.lab.files import (
+    TOML_BYTES,
+    check_inside,
+    check_regular,
+    check_tensor_file,
+    parse_json,
+    parse_toml,
+    read,
+    read_json,
+)
 from msgd.lab.plan import Run
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 ENDPOINT = 10  #: the endpoint of a run is the mean over its last ten evaluations
+
+# Bounds of what is read, see `files`.
+LARGEST_LOSS = 1e100  #: far beyond float32, in which networks compute; means of such losses are finite
+RECORD_BYTES = 500  #: of a line of the metrics; msgd writes less than 200
 
 Record = dict[str, Any]
 
@@ -81,7 +94,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         content: all of it.
     """
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    part.unlink(missing_ok=True)  # it may be a link, which would be followed
+    with part.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -106,6 +120,7 @@ def locked(folder: Path, *, patience: float = 0) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"{folder} cannot be a folder, there is a file in its place: give another --out") from None
+    check_inside(folder / ".lock", folder)  # FileLock empties the file
     try:
         lock = FileLock(folder / ".lock").acquire(timeout=patience)
     except Timeout:
@@ -129,11 +144,11 @@ def note_processes(folder: Path, environment: dict[str, Any]) -> None:
     """
     path, now = folder / "environment.json", environment.get("processes_per_run", 1)
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = read_json(path)
         before = str(about.get("processes_per_run", 1))
     except (OSError, ValueError, AttributeError):
         return  # it is a record for people, nothing depends on it
-    if before.split()[-1] != str(now):
+    if before.split()[-1:] != [str(now)]:
         write_atomically(path, json.dumps(about | {"processes_per_run": f"{before}, then {now}"}, indent=2).encode())
 
 
@@ -150,11 +165,14 @@ def check_identity(run: Identified, folder: Path) -> None:
     path = folder / "config.toml"
     if not path.exists():
         return
-    try:
-        theirs = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete {folder} to run it again") from error
     mine = run.identity()
+    try:
+        text = read(path, TOML_BYTES).decode("utf-8")
+        if text == tomli_w.dumps(mine):  # which is all that there mostly is to see, and quicker than to read it
+            return
+        theirs = parse_toml(text)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): delete {folder} to run it again") from error
     for key in [*mine, *theirs]:
         if mine.get(key) != theirs.get(key):
             raise UserError(
@@ -195,10 +213,13 @@ def read_checkpoint(folder: Path, *, tensors: bool = True) -> Checkpoint | None:
         return None
     metadata, loaded = _read_tensors(path, folder, tensors=tensors)
     try:
+        step, seconds = int(metadata["step"]), float(metadata["seconds"])
         diverged = int(metadata["diverged"]) if "diverged" in metadata else None
-        return Checkpoint(int(metadata["step"]), float(metadata["seconds"]), loaded, diverged)
     except (KeyError, ValueError) as error:
         raise UserError(_damage(path, folder, error)) from error
+    if not (0 <= (diverged or 0) <= step and 0 <= seconds < math.inf):
+        raise UserError(_damage(path, folder, f"step {step}, {seconds} seconds, diverged {diverged}"))
+    return Checkpoint(step, seconds, loaded, diverged)
 
 
 def write_snapshot(run: Run, folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
@@ -213,6 +234,7 @@ def write_snapshot(run: Run, folder: Path, step: int, tensors: dict[str, Tensor]
     model = {name: value for name, value in tensors.items() if name.startswith("model.")}
     metadata = {"step": str(step), "run": fingerprint(run), "crc32": crc32(model)}
     path = folder / "snapshots" / f"{step}.safetensors"
+    check_inside(path.parent, folder)
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, safetensors.torch.save(model, metadata))
 
@@ -251,12 +273,14 @@ def fingerprint(run: Run) -> str:
 
 def _read_tensors(path: Path, folder: Path, *, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
+        check_tensor_file(path)
         with safetensors.safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             loaded = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
+        checksum = crc32(loaded)
+    except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:  # NumPy lacks some types
         raise UserError(_damage(path, folder, error)) from error
-    if tensors and metadata.get("crc32") != crc32(loaded):
+    if tensors and metadata.get("crc32") != checksum:
         raise UserError(_damage(path, folder, "wrong checksum"))
     return metadata, loaded
 
@@ -309,8 +333,10 @@ def read_records(run: Run, folder: Path, *, step: int) -> list[Record]:
     expected = [at for at in run.evaluations if at <= step]
     damaged = f"is damaged: delete {folder} to train this run again"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()[: len(expected)]
-        records = [json.loads(line) for line in lines]
+        check_regular(path)
+        with path.open("rb") as file:
+            lines = file.read(RECORD_BYTES * len(expected)).splitlines()[: len(expected)]
+        records = [parse_json(line) for line in lines]
     except (OSError, ValueError) as error:
         raise UserError(f"{path} {damaged} ({error})") from error
     for number, at in enumerate(expected):
@@ -338,12 +364,16 @@ def state_of(run: Run, folder: Path) -> tuple[Checkpoint | None, list[Record]]:
 
 
 def _is_record(record: Any, step: int) -> bool:
-    return (
-        isinstance(record, dict)
-        and record.get("step") == step
-        and all(isinstance(record.get(key), float) for key in METRICS if key.endswith("accuracy"))
-        and all(key in record and isinstance(record[key], float | None) for key in METRICS)
-    )
+    if not (isinstance(record, dict) and record.get("step") == step):
+        return False
+    for key in METRICS:
+        value = record.get(key, "missing")
+        if key.endswith("accuracy"):
+            if not (isinstance(value, float) and 0 <= value <= 1):
+                return False
+        elif value is not None and not (isinstance(value, float) and abs(value) < LARGEST_LOSS):
+            return False
+    return True
 
 
 def keep_records(folder: Path, records: list[Record]) -> None:

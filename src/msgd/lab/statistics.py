@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,8 +104,13 @@ def mean_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[fl
     mean = float(array.mean())
     if len(array) < 2:
         return mean, mean, mean
-    half = float(stats.t.ppf((1 + level) / 2, len(array) - 1)) * _standard_error(array)
+    half = _t_quantile((1 + level) / 2, len(array) - 1) * _standard_error(array)
     return mean, mean - half, mean + half
+
+
+@lru_cache(maxsize=1000)  # a report asks for the same one at every step of every method
+def _t_quantile(level: float, df: int) -> float:
+    return float(stats.t.ppf(level, df))
 
 
 def _standard_error(differences: NDArray[np.float64]) -> float:

@@ -20,6 +20,7 @@ from msgd.lab.augment import crop_and_flip
 from msgd.lab.data import Data, check_device, on_device, pixel_statistics
 from msgd.lab.environment import describe
 from msgd.lab.events import event_file
+from msgd.lab.fitting import check_state
 from msgd.lab.networks.perceptron import Perceptron, log_softmax
 from msgd.lab.plan import Run
 from msgd.langevin import SGLD, State
@@ -221,6 +222,7 @@ def train(
         trainer, train_set, test_set = prepared(run, data, place)
         done, seconds = 0, 0.0
         if checkpoint:
+            check_state(folder / "checkpoint.safetensors", run, checkpoint.tensors, trainer.model)
             trainer.load(checkpoint.tensors)
             done, seconds = checkpoint.step, checkpoint.seconds
 

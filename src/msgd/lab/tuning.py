@@ -7,16 +7,43 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from msgd.errors import UserError
 from msgd.lab import runs
-from msgd.lab.config import Recipe
+from msgd.lab.config import Count, Name, Positive, Recipe
 from msgd.lab.data import Data
+from msgd.lab.files import read_json
 from msgd.lab.plan import Run, resolve
 
 FIRST_SEED = 1000  #: so that no run of the experiment itself shares its initial parameters or noise with a tuning run
+
+
+Rate = Annotated[str, StringConstraints(pattern=r"^[0-9.e+-]{1,30}$")]
+
+
+class _File(BaseModel):
+    """What ``tuning.json`` holds: the fields of `Tuning`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    held_out: Count
+    seeds: Count
+    accuracy: Annotated[dict[Name, dict[Rate, Annotated[float, Field(ge=0, le=1)]]], Field(min_length=1)]
+    chosen: dict[Name, Positive]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        rates = {frozenset(row) for row in self.accuracy.values()}
+        if len(rates) > 1 or self.accuracy.keys() != self.chosen.keys():
+            raise ValueError("not every method has every learning rate, and one that was picked")
+        tried = {float(rate) for rate in next(iter(rates))}
+        if not tried >= set(self.chosen.values()):
+            raise ValueError("a learning rate was picked that was not tried")
+        return self
 
 
 @dataclass(frozen=True)
@@ -154,9 +181,11 @@ def read(out: Path) -> Tuning:
     """
     path = out / "tuning.json"
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        accuracy = {str(m): {str(lr): float(a) for lr, a in row.items()} for m, row in table["accuracy"].items()}
-        chosen = {str(m): float(lr) for m, lr in table["chosen"].items()}
-        return Tuning(int(table["held_out"]), int(table["seeds"]), accuracy, chosen)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = _File.model_validate(read_json(path))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        said = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        raise UserError(f"{path} is missing or damaged ({said}): msgd run writes it anew") from None
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is missing or damaged ({error}): msgd run writes it anew") from error
+    return Tuning(found.held_out, found.seeds, found.accuracy, found.chosen)

@@ -45,7 +45,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
         A row of texts for each method, in the order of `columns`; accuracies in percent, differences in points.
     """
     compared = {c.method: c for c in results.comparisons}
-    scores, diverged = results.scores(), results.diverged()
+    scores, diverged, heads = results.scores(), results.diverged(), columns(results)
     table = []
     for method, done in results.by_method().items():
         run = done[0].run
@@ -63,7 +63,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
                 method,
                 method_text(run),
                 b_eff(run),
-                *(extra[c] for c in columns(results) if c in extra),
+                *(extra[c] for c in heads if c in extra),
                 accuracy,
                 *cells,
             )

@@ -187,12 +187,12 @@ def test_what_is_no_regular_file_in_the_archive(tmp_path, kind):
                 member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     (tmp_path / ARCHIVE).write_bytes(gzip.compress(file.getvalue()))
-    with pytest.raises(UserError, match="is no file of at most"):
+    with pytest.raises(UserError, match="is no plain file"):
         load("cifar10", data_dir=tmp_path)
 
 
 def test_a_file_in_the_archive_that_claims_to_be_huge(tmp_path):
-    """A sparse file's size is a claim, of zeros that the archive does not hold."""
+    """A sparse file's size is a claim, of zeros that the archive does not hold; nobody listens to it."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in cifar10_members():
@@ -202,8 +202,32 @@ def test_a_file_in_the_archive_that_claims_to_be_huge(tmp_path):
             member.pax_headers = {f"GNU.sparse.{key}": value for key, value in claims.items()}
             tar.addfile(member, io.BytesIO(b"1\n0\n0\n".ljust(512, b"\0")))
     (tmp_path / ARCHIVE).write_bytes(gzip.compress(file.getvalue()))
-    with pytest.raises(UserError, match="is no file of at most"):
+    with pytest.raises(UserError, match="cannot be read"):
         load("cifar10", data_dir=tmp_path)
+
+
+def test_an_archive_of_a_million_members(tmp_path):
+    """Empty ones, half a kilobyte each: 4 MB that would take half a gigabyte as objects."""
+    empty = tarfile.TarInfo("a").tobuf(tarfile.USTAR_FORMAT)
+    (tmp_path / ARCHIVE).write_bytes(gzip.compress(empty * (cifar.MEMBERS + 1), compresslevel=1))
+    with pytest.raises(UserError, match="more than 1000 members"):
+        load("cifar10", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_archives_of_any_tar_are_read_and_their_attributes_passed_over(tmp_path, kind):
+    packed = load("cifar10", data_dir=write_cifar10(tmp_path))
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=kind) as tar:
+        for name, content in cifar10_members().items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(content), 1.5  # a fraction needs an extended header
+            member.pax_headers = {"comment": "a" * 2000}
+            tar.addfile(member, io.BytesIO(content))
+        if kind != tarfile.USTAR_FORMAT:
+            tar.addfile(tarfile.TarInfo("cifar-10-batches-py/" + "long/" * 50))
+    (tmp_path / ARCHIVE).write_bytes(gzip.compress(file.getvalue()))
+    assert load("cifar10", data_dir=tmp_path).digest() == packed.digest()
 
 
 @pytest.mark.parametrize("number", range(6))

@@ -140,6 +140,14 @@ def test_bytes_multiplied_by_calls_are_bounded(monkeypatch):
         unpickle(b"](" + call * 11 + b"e.", "here")
 
 
+def test_objects_of_one_byte_each_are_bounded(monkeypatch):
+    """An empty list is a byte in a pickle and 60 in memory."""
+    monkeypatch.setattr(pickles, "OPCODES", 103)
+    assert unpickle(b"(" + b"]" * 100 + b"l.", "here") == [[]] * 100
+    with pytest.raises(UserError, match="more than 103 opcodes"):
+        unpickle(b"(" + b"]" * 101 + b"l.", "here")
+
+
 def test_what_a_pickle_does_to_the_stand_ins_does_not_last(batch):
     """BUILD on a name writes its attributes; the next pickle must not see them."""
     for name in (b"cnumpy\nndarray\n", b"cnumpy\ndtype\n", b"c_codecs\nencode\n"):

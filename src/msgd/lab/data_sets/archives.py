@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msgd.errors import UserError
+from msgd.lab.files import check_regular
 
 Array = NDArray[Any]
 #: training images, their classes, test images, their classes
@@ -124,6 +125,7 @@ def read(path: Path) -> bytes:
         UserError: the file is missing, truncated, damaged, or holds more than `LIMIT` bytes.
     """
     try:
+        check_regular(path)
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(LIMIT + 1)
     except (OSError, EOFError, zlib.error) as error:

@@ -16,6 +16,7 @@ import numpy as np
 from msgd.errors import UserError
 from msgd.lab.data_sets.archives import LIMIT, Array, unreadable
 
+OPCODES = 10**6  #: of a pickle: one byte makes an empty list of 60; the official files have fewer than 300,000
 MEMO = 2**20  #: numbers that a pickle may give to its objects; Python sets aside room for all up to the largest
 
 
@@ -75,7 +76,9 @@ class _Reader(pickle.Unpickler):
         super().__init__(io.BytesIO(content), encoding="bytes")
         self._where = where
         self._encoded = 0
-        for opcode, argument, _ in pickletools.genops(content):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+            if number >= OPCODES:
+                raise pickle.UnpicklingError(f"more than {OPCODES} opcodes")
             if opcode.name in ("PUT", "LONG_BINPUT") and (argument is None or argument > MEMO):
                 raise pickle.UnpicklingError(f"an object numbered {argument}")
 

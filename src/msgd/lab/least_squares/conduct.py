@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from msgd.errors import UserError
 from msgd.lab import environment, runs
 from msgd.lab.backends import Workers, give_up, wanted
+from msgd.lab.files import HEADER_BYTES, check_inside, check_tensor_file
 from msgd.lab.least_squares.curves import exact_curve
 from msgd.lab.least_squares.recipe import LeastSquaresRecipe
 from msgd.lab.least_squares.simulate import Array, Simulation, data, losses, planned
@@ -53,13 +54,14 @@ def read_losses(path: Path, shape: tuple[int, int]) -> Array | None:
     if not path.exists():
         return None
     try:
+        check_tensor_file(path, HEADER_BYTES + 8 * shape[0] * shape[1])
         with safetensors.safe_open(path, framework="np") as file:
             found: Array = file.get_tensor("losses")
             checksum = (file.metadata() or {})["crc32"]
         damage = None if found.shape == shape and found.dtype == np.float64 else f"shape {found.shape}, not {shape}"
         if damage is None and checksum != f"{zlib.crc32(found.tobytes()):08x}":
             damage = "wrong checksum"
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
         damage = str(error)
     if damage is not None:
         raise UserError(f"{path} is damaged ({damage}): delete it to simulate this part again")
@@ -87,6 +89,7 @@ def conduct(name: str, recipe: LeastSquaresRecipe, out: Path, *, workers: Worker
         exact_curve(problem, simulation, recipe.recorded)  # its faults show before anything is written
     with runs.locked(out):
         for simulation in simulations:
+            check_inside(out / simulation.method, out)
             runs.check_identity(simulation, out / simulation.method)
         jobs = [
             (simulation, part)

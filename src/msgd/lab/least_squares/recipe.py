@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from msgd.errors import UserError
 from msgd.lab.build import build
-from msgd.lab.config import Count, LawTable, Name, Positive, chosen_methods
+from msgd.lab.config import SOME, BatchSize, Count, LawTable, Line, Name, Positive, chosen_methods
 from msgd.lab.reading import validated
 from msgd.noise import Law
 
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, le=10**6)]
+Trials = Annotated[int, Field(ge=2, le=10**6)]
+# Bounds of what a recipe may ask for: below them a command needs about 1 GB, and minutes for the exact curves.
+NUMBERS = 5 * 10**7  #: losses that are kept: of all methods, trajectories and recorded steps
+INPUTS = 10**7  #: entries of X
+PRODUCTS = 10**12  #: of numbers, for the exact curves of all methods
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -28,24 +33,37 @@ class LeastSquaresRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     experiment: Literal["least-squares"]
-    title: str
-    n: Count
-    d: Count
-    intercept: Annotated[float, Field(allow_inf_nan=False)]
+    title: Line
+    n: Annotated[int, Field(ge=1, le=10**5)]
+    d: Annotated[int, Field(ge=1, le=1000)]
+    intercept: Annotated[float, Field(ge=-(10**6), le=10**6)]
     slopes: Amount
-    condition: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    condition: Annotated[float, Field(ge=1, le=10**12)] = 1.0
     noise: Amount
     data_seed: Seed = 0
     lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    b: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
-    steps: Count
+    b: BatchSize | None = None
+    steps: Annotated[int, Field(ge=1, le=10**6)]
     eval_every: Count
-    trajectories: Annotated[int, Field(ge=2, lt=2**32)]
+    trajectories: Trials
     seed: Seed = 0
     false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01  #: probability of any, if all methods are on their curves
     reference: Name
-    methods: Annotated[dict[Name, LawTable], Field(min_length=1)]
+    methods: Annotated[dict[Name, LawTable], Field(min_length=1, max_length=SOME)]
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.n * self.d > INPUTS:
+            raise ValueError(f"n, d: X would have {self.n * self.d} entries; take at most {INPUTS}")
+        kept = len(self.methods) * self.trajectories * (self.steps // self.eval_every + 2)
+        if kept > NUMBERS:
+            raise ValueError(
+                f"eval_every: methods, trajectories and recorded steps make {kept} losses; record at most {NUMBERS}"
+            )
+        if (products := len(self.methods) * self.steps * self.n * self.d**2) > PRODUCTS:
+            raise ValueError(f"steps: the exact curves would take {products:.0e} products; take at most {PRODUCTS:.0e}")
+        return self
 
     @property
     def recorded(self) -> list[int]:
@@ -70,7 +88,7 @@ class LeastSquaresRecipe(BaseModel):
             law: Law = build("law", method.law_table(), b=self.b, where=where, others=["optional"])
             try:
                 law.moments(self.n)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise UserError(f"{where}: {error}") from error
             built[name] = law
         return built

@@ -13,7 +13,7 @@ from msgd.lab import runs
 from msgd.lab.figures import COLOURS, layout
 from msgd.lab.least_squares.results import Judged, Results
 from msgd.lab.least_squares.verdict import answers, columns, groups, notes, rows
-from msgd.lab.report import STYLE, figures_html, html_table, made
+from msgd.lab.report import STYLE, encoded, figures_html, html_table, made
 from msgd.lab.verdict import plural
 
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star", "hexagon", "pentagon")
@@ -31,7 +31,7 @@ def write_report(results: Results, out: Path) -> Path:
         The file.
     """
     path = out / "report.html"
-    runs.write_atomically(path, page(results).encode())
+    runs.write_atomically(path, encoded(page(results)))
     return path
 
 

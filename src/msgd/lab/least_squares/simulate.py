@@ -76,12 +76,12 @@ def losses(simulation: Simulation, recorded: list[int], trajectories: range) -> 
     X, y = data(s)
     stream = 2**32 + zlib.crc32(s.method.encode())  # the method's own, as in training
     theta, velocity = np.zeros((2, len(trajectories), s.d))
-    found = []
+    found, wanted = [], set(recorded)
     # einsum adds up in one order; BLAS does so by the number of its threads.
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(s.steps + 1):
             residuals = np.einsum("td,nd->tn", theta, X) - y
-            if step in recorded:
+            if step in wanted:
                 found.append(0.5 * (residuals**2).mean(1))
             if step < s.steps:
                 w = np.array(

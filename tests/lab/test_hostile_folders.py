@@ -1,0 +1,219 @@
+"""Folders of runs that somebody else has made: each thing that once was a traceback, memory or a foreign file."""
+
+import dataclasses
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from faults.folders import RECIPE, finished, measured, network
+from measuring import call
+from msgd.errors import UserError
+from msgd.lab import measurements, models, report, results, runs, tuning
+from msgd.lab.fitting import check_state
+from msgd.lab.train import train
+from msgd.langevin import GLDConst, GLDDiag, GLDLeading
+
+TUNED = RECIPE.replace("[methods.sgd]", "[tune]\nlr = [0.1, 0.2]\n[methods.sgd]")
+
+
+@pytest.fixture
+def out(tmp_path):
+    finished(tmp_path / "out")
+    return tmp_path / "out"
+
+
+def rewrite(path, change):
+    table = json.loads(path.read_text())
+    change(table)
+    path.write_text(json.dumps(table))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"n": 1000, "digests": []},
+        {"n": 10**12, "digests": ["0"]},
+        {"n": 0, "digests": ["0"]},
+        {"n": 1.5, "digests": ["0"]},
+        {"n": 1000, "digests": [1]},
+        {"n": 1000},
+    ],
+    ids=["no digest", "huge n", "no n", "a fraction", "a number", "none"],
+)
+def test_what_a_description_says_of_the_data(out, data):
+    rewrite(out / "experiment.json", lambda table: table.update(data=data))
+    with pytest.raises(UserError, match=r"experiment.json is damaged .*: msgd run writes it anew"):
+        results.gather(out)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 10**5, '{"environment": {"a": NaN}}', "[]", '{"a": ' + "9" * 5000 + "}"],
+    ids=["deep", "NaN", "a list", "digits"],
+)
+def test_descriptions_that_are_no_json(out, content):
+    (out / "experiment.json").write_text(content)
+    with pytest.raises(UserError, match=r"experiment.json is damaged"):
+        results.gather(out)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["NaN", "1e999", "Infinity", "-0.1", "1.1", "1", "null", "[[[]]]", "[" * 5000],
+    ids=lambda value: value[:8],
+)
+def test_accuracies_that_are_none(out, value):
+    path = out / "sgd" / "seed-0" / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    record = json.loads(lines[1])
+    lines[1] = lines[1].replace(f'"test_accuracy": {record["test_accuracy"]}', f'"test_accuracy": {value}')
+    path.write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"metrics.jsonl is damaged: delete .* to train this run again"):
+        results.gather(out)
+
+
+def test_losses_whose_mean_would_overflow(out):
+    path = out / "sgd" / "seed-0" / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"train_loss": ', '"train_loss": 1e300, "was": '))
+    with pytest.raises(UserError, match=r"metrics.jsonl is damaged"):
+        results.gather(out)
+
+
+def test_what_follows_the_metrics_is_not_read(out):
+    with (out / "sgd" / "seed-0" / "metrics.jsonl").open("r+b") as file:
+        file.seek(2**40)  # a terabyte that takes no room
+        file.write(b"\n")
+    assert len(results.gather(out).finished) == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("step", "-1"), ("step", "1" * 5000), ("seconds", "nan"), ("seconds", "inf"), ("seconds", "-1"), ("step", "x")],
+    ids=["before the start", "digits", "nan", "inf", "negative", "text"],
+)
+def test_metadata_of_a_checkpoint(out, key, value):
+    run = results.gather(out).finished[0].run
+    tensors = network(run, None)
+    metadata = {"step": "30", "seconds": "1.0", "crc32": runs.crc32(tensors)} | {key: value}
+    path = out / "sgd" / "seed-0" / "checkpoint.safetensors"
+    path.write_bytes(safetensors.torch.save(tensors, metadata))
+    with pytest.raises(UserError, match=r"checkpoint.safetensors is damaged"):
+        results.gather(out)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn], ids=str)
+def test_types_that_numpy_lacks(out, kind):
+    path = out / "sgd" / "seed-0" / "checkpoint.safetensors"
+    metadata = {"step": "30", "seconds": "1.0", "crc32": "00000000"}
+    path.write_bytes(safetensors.torch.save({"model.a": torch.zeros(3).to(kind)}, metadata))
+    with pytest.raises(UserError, match="is damaged"):
+        runs.read_checkpoint(path.parent)
+
+
+STRANGE = {
+    "another network": ({"model.a": torch.zeros(3)}, None, "should be"),
+    "a model too many": ({"model.a": torch.zeros(3), "ours": True}, None, ": a is .*, and should be no such tensor"),
+    "one momentum": ({"momentum.a": torch.zeros(3), "ours": True}, None, "is no such tensor, and should be"),
+    "noise of none": ({"noise.trace": torch.zeros(()), "ours": True}, None, "should be no such tensor"),
+    "trace of two": ({"noise.trace": torch.zeros(2).double(), "ours": True}, GLDConst(20), r"should be \(\) in"),
+    "short diagonal": ({"noise.diagonal": torch.zeros(2).double(), "ours": True}, GLDDiag(20), "should be"),
+    "no eigenvectors": ({"noise.trace": torch.zeros(()).double(), "ours": True}, GLDLeading(20, k=2), "is no such"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_whole_checkpoint_of_other_tensors(out, name):
+    tensors, noise, message = STRANGE[name]
+    run = dataclasses.replace(results.gather(out).finished[0].run, noise=noise)
+    if "ours" in tensors:
+        tensors = network(run, None) | {key: value for key, value in tensors.items() if key != "ours"}
+    model = models.build(run.model, input_shape=(40,), classes=10, seed=0)
+    with pytest.raises(UserError, match=message):
+        check_state(out / "checkpoint.safetensors", run, tensors, model)
+    check_state(out / "checkpoint.safetensors", run, network(run, None), model)
+
+
+def test_a_run_is_not_continued_from_another_networks_checkpoint(out, data):
+    gathered = results.gather(out).finished[0].run
+    folder = out / "sgd" / "seed-0"
+    tensors = {"model.a": torch.zeros(3)}
+    runs.write_checkpoint(folder, runs.Checkpoint(20, 1.0, tensors))
+    with pytest.raises(UserError, match="is not of this run's network mlp"):
+        train(gathered, data, folder, device="cpu", environment={})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.update(accuracy={}),
+        lambda t: t["accuracy"]["sgd"].update({"abc": 0.5}),
+        lambda t: t["accuracy"]["sgd"].pop("0.1"),
+        lambda t: t["chosen"].pop("sgd"),
+        lambda t: t["chosen"].update({"sgd": 0.3}),
+        lambda t: t["chosen"].update({"\x1b[2J": 0.1}),
+        lambda t: t["accuracy"]["sgd"].update({"0.1": 7.0}),
+    ],
+    ids=["empty", "text", "a rate less", "a choice less", "not tried", "a name", "above 1"],
+)
+def test_tunings(tmp_path, change):
+    found = tuning.Tuning(200, 3, {m: {"0.1": 0.4, "0.2": 0.3} for m in ("sgd", "cov")}, {"sgd": 0.1, "cov": 0.2})
+    tuning.write(found, tmp_path)
+    assert tuning.read(tmp_path) == found
+    rewrite(tmp_path / "tuning.json", change)
+    with pytest.raises(UserError, match=r"tuning.json is missing or damaged .*: msgd run writes it anew"):
+        tuning.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m[0]["found"].update(eigenvalues=[]),
+        lambda m: m[2]["found"].update(directions=[]),
+        lambda m: m[0]["found"].update(trace=1e300),
+        lambda m: m[0].update(step=10**400),
+        lambda m: m[0].update(notes=["a\x1b[2Jb"]),
+        lambda m: m[0].update(notes=["[" * 10**6]) or m.append("["),
+    ],
+    ids=["no eigenvalue", "no direction", "huge", "a huge step", "a note", "no measurement"],
+)
+def test_measurements(out, change):
+    table = measured([done.run for done in results.gather(out).finished])
+    (out / "measurements.json").write_text(json.dumps(table))
+    assert measurements.read(out) is not None
+    change(table["measurements"])
+    (out / "measurements.json").write_text(json.dumps(table))
+    with pytest.raises(UserError, match=r"measurements.json is damaged .*: delete it, and msgd measure makes it anew"):
+        measurements.read(out)
+
+
+def test_eigenvalues_below_zero_have_no_logarithm(out):
+    table = measured([done.run for done in results.gather(out).finished])
+    for measurement in table["measurements"]:
+        if "eigenvalues" in measurement["found"]:
+            measurement["found"]["eigenvalues"][-1] = -1e-9
+    (out / "measurements.json").write_text(json.dumps(table))
+    assert "Spectrum of C" in report.write_report(results.gather(out), out).read_text()
+
+
+def test_the_report_of_a_command_that_is_no_text(out):
+    """A name of a folder may be any bytes, and comes as text that UTF-8 cannot have."""
+    command = "msgd run --out '\udcff' <script>alert(1)</script>"
+    rewrite(out / "experiment.json", lambda table: table["environment"].update(command=command))
+    path = report.write_report(results.gather(out), out)
+    text = path.read_text(encoding="utf-8")
+    assert "\\udcff" in text
+    assert "<script>alert" not in text
+
+
+@pytest.mark.parametrize("name", ["sgd", "sgd/seed-0"])
+def test_no_run_is_trained_behind_a_link(tmp_path, name, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "small.toml").write_text(RECIPE)
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).symlink_to(tmp_path / "elsewhere")
+    assert call("run", tmp_path / "small.toml", "--out", out, "--jobs", 1) == 2
+    assert "is a link, and msgd writes to no place outside" in capsys.readouterr().err
+    assert not any((tmp_path / "elsewhere").iterdir())
