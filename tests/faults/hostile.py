@@ -8,12 +8,19 @@ import torch
 from hypothesis import strategies as st
 
 from msgd.lab import runs
+from msgd.lab.data import NAMES as DATA_SETS
+from msgd.lab.models import MODELS
+from msgd.langevin import LANGEVIN, PENALTIES
+from msgd.noise import LAWS, SCALAR_LAWS
 
 #: of JSON and TOML alike
 WHOLE = [0, 1, -1, 2, 7, 10**5, 10**9, 10**12, 10**15, 2**63 - 1, 2**63, -(2**70), True, False]
 REAL = [0.0, -0.0, 0.5, 1.0, 1.5, -3.25, 5e-324, 1e-9, 1e7, 1e16, 1e308, -1e308, *map(float, ("nan", "inf", "-inf"))]
 NAMES = ["", "a", "nan", "1", "sgd", "gd", "cov", "full-batch", "mini-batch", "data", "../../x", "/etc/passwd"]
 TEXTS = ["x" * 3000, "\x1b[2J", "a\nb", "<script>alert(1)</script>", "</script>", "\u202eabc", "é", "😀", "²"]
+WORDS = [*LAWS, *SCALAR_LAWS, *LANGEVIN, *PENALTIES, *MODELS, *DATA_SETS, "sgd", "gd", "init", "noise", "data"]
+WORDS += ["unit", "raw", "standard", "steps", "epochs", "examples", "group", "batch", "none", "variance", "iqr"]
+FIRST = ("title", "data", "model")
 LISTS = [[], [[]], [{}], [1, 2, 3], ["sgd"], [0.1, 1e300], [10**9] * 5, list(range(2000))]
 MADE = [{}, {"a": {}}, {"law": "cov"}, {"law": ["cov"]}, {"kind": "gld-diag"}, {"law": "poisson", "b": 1e6}]
 MADE += [{"law": "subsampled", "B": 2, "inner": {"law": "emulate"}}, {f"m{i}": {"law": "cov"} for i in range(1200)}]
@@ -44,14 +51,15 @@ def changed(draw, table, values=VALUES, most=3):
     """The table with some values replaced, taken away, or added under another key."""
     table = copy.deepcopy(table)
     for _ in range(draw(st.integers(1, most))):
-        paths = [path for path in places(table) if path]
+        # What a recipe is about is checked first of all, so that nothing else would be looked at.
+        paths = [path for path in places(table) if path and (path[0] not in FIRST or not draw(st.integers(0, 9)))]
         if not paths:
             break
         *path, last = paths[draw(PLACE) % len(paths)]
         inner = table
         for key in path:
             inner = inner[key]
-        what = draw(st.sampled_from(["replace", "replace", "replace", "delete", "add", "copy"]))
+        what = draw(st.sampled_from(["replace"] * 7 + ["delete", "add", "copy"]))
         if what == "delete":
             del inner[last]
         elif what == "copy":
@@ -65,9 +73,27 @@ def changed(draw, table, values=VALUES, most=3):
                 sorted({str(p[-1]) for p in paths} | {"tune", "grid", "match", "vary", "norm", "noise"})
             )
             inner[draw(known | st.text(max_size=8))] = draw(values)
+        elif draw(st.integers(0, 3)):
+            inner[last] = draw(alike(inner[last]))
         else:
             inner[last] = draw(values)
     return table
+
+
+def alike(value):
+    """Other values of the type, most of which may be allowed: what is refused at once tests nothing beyond."""
+    match value:
+        case bool():
+            return st.booleans()
+        case int():
+            return st.integers(0, 100) | st.sampled_from([1000, 10**4, 10**5, 10**6, 10**8])
+        case float():
+            return st.floats(0, 2) | st.floats(1, 100) | st.sampled_from([1e-12, 1e-3, 1e3, 1e6, 1e9])
+        case str():
+            return st.sampled_from(WORDS)
+        case list() if value:
+            return st.lists(st.sampled_from(range(len(value))).flatmap(lambda i: alike(value[i])), max_size=8)
+    return st.just(value)
 
 
 @st.composite

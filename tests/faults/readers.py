@@ -19,7 +19,7 @@ def planned(text, changes=None):
     if kind_of(table, source="it") == "least-squares":
         return _simulated(least_squares.select(least_squares.parse(table, source="it"), None))
     recipe = select_methods(validated_recipe(table, source="it"), None)
-    found = results.planned_runs(recipe, n=min(recipe.n or 60, 60), digests=["0"])
+    found = results.planned_runs(recipe, n=min(recipe.n or 1000, 1000), digests=["0"])
     one_of_each = {run.method: run for run in found}
     for run in list(one_of_each.values())[:20]:
         assert len(run.evaluations) <= 10**5 + 2

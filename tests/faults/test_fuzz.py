@@ -34,6 +34,7 @@ from msgd.lab.reading import read_table, recipe_names, recipe_text
 from msgd.lab.train import Trainer
 from small import SMALL, cifar10_members, svhn_split, write_cifar10, write_fashion_mnist, write_svhn
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*adds no noise to a batch:UserWarning")  # which is said to the user
 SHARE = 1 if FULL else 40  #: of the cases that run
 
 
