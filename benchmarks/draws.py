@@ -7,6 +7,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
+import numpy as np
 from numpy.random import Generator
 from timing import Result, interleaved, interval, ratio
 
@@ -22,7 +23,7 @@ DENSE: dict[str, tuple[Law, Callable[[Generator, int], object]]] = {
     "Rademacher": (noise.Injected(noise.Rademacher(), 20), lambda rng, n: rng.integers(2, size=n)),
     "Uniform": (noise.Injected(noise.Uniform(), 20), lambda rng, n: rng.random(n)),
     "Laplace": (noise.Injected(noise.Laplace(), 20), lambda rng, n: rng.laplace(size=n)),
-    "BayesianBootstrap(20)": (noise.BayesianBootstrap(20), lambda rng, n: rng.standard_gamma(19 / n, n)),
+    "BayesianBootstrap(20)": (noise.BayesianBootstrap(20), lambda rng, n: rng.dirichlet(np.full(n, 19 / n))),
 }
 SPARSE: dict[str, Law] = {
     "MiniBatch(256)": noise.MiniBatch(SPARSE_B),
