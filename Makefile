@@ -24,7 +24,7 @@ test: $(READY)  ## run the tests, on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-faults: $(READY)  ## inject faults by the hundred, and bad input by the ten thousand (an hour; docs/faults.md)
-	rm -rf build/faults && MSGD_FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults
+	rm -f build/faults*.json; MSGD_FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults
 
 test-slow: $(READY)  ## run the long checks as well
 	$(BIN)/python -m pytest -m 'slow or not slow'

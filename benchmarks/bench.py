@@ -31,7 +31,8 @@ from where import median_ms, parts, peak_gflops
 
 from msgd import Reweighter
 from msgd.lab.environment import describe
-from msgd.lab.train import STRETCH, Trainer
+from msgd.lab.train import STRETCH
+from msgd.lab.trainer import Trainer
 from msgd.noise import Bernoulli, Fisher, FullBatch, Law, MiniBatch
 
 SETTINGS = {"conv-small": "conv-small, n = 1000", "vgg11": "VGG-11, B = 128", "transformer": "transformer, B = 32"}

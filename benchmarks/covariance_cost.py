@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from msgd import GradientMatrix
 from msgd.diagnostics import Covariance
 from msgd.lab.models import build
-from msgd.lab.train import losses_of
+from msgd.lab.trainer import losses_of
 
 Result = dict[str, Any]
 

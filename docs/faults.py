@@ -1,6 +1,6 @@
 """Fills the tables of faults.md from faults.json: `make docs`.
 
-`python docs/faults.py build/faults` first takes over the figures that `make test-faults` has written there.
+`python docs/faults.py build` first takes over the figures that `make test-faults` has written there.
 """
 
 from __future__ import annotations
@@ -17,32 +17,26 @@ PLACE = re.compile(r"(<!-- table: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(name: str, figures: dict[str, Any]) -> str:
-    """Compose a table, and when and where its numbers were made."""
+    """Compose a table of one kind of figures."""
     if name == "faults":
         heads = ["fault", "injected", "survived", "lost"]
         body = [
-            [fault, n["injected"], n["survived"], n["injected"] - n["survived"]] for fault, n in figures[name].items()
+            [what, n["injected"], n["survived"], n["injected"] - n["survived"]] for what, n in figures[name].items()
         ]
     else:
-        heads = ["what is read", "cases", "read", "refused in one line", "anything else"]
-        body = [[what, *n.values()] for what, n in figures[name].items()]
+        heads = ["what is read", "cases", "read", "refused in one line"]
+        body = [[what, n["cases"], n["cases"] - n["refused"], n["refused"]] for what, n in figures[name].items()]
     body.append(["all", *(sum(row[i] for row in body) for i in range(1, len(heads)))])
     lines = [heads, [":--", *["--:"] * (len(heads) - 1)], *body]
-    return (
-        "\n"
-        + "".join(
-            "| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else cell for cell in line) + " |\n"
-            for line in lines
-        )
-        + "\n"
-    )
+    cells = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in line] for line in lines]
+    return "\n" + "".join("| " + " | ".join(line) + " |\n" for line in cells) + "\n"
 
 
 def main() -> None:
     """Take over figures, and fill the tables."""
     for folder in map(Path, sys.argv[1:]):
-        figures = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("faults", "fuzz")}
-        FIGURES.write_text(json.dumps(figures, indent=2) + "\n")
+        faults, fuzz = (json.loads((folder / f"{name}.json").read_text()) for name in ("faults", "faults-fuzz"))
+        FIGURES.write_text(json.dumps({"faults": faults, "fuzz": fuzz["targets"]}, indent=2) + "\n")
     figures, page = json.loads(FIGURES.read_text()), HERE / "faults.md"
     page.write_text(PLACE.sub(lambda found: found[1] + table(found[2], figures) + found[3], page.read_text()))
 

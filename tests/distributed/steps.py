@@ -15,7 +15,8 @@ from torch.nn.functional import cross_entropy
 
 from msgd.lab import models, processes
 from msgd.lab.augment import crop_and_flip
-from msgd.lab.train import Trainer, advance, losses_of
+from msgd.lab.train import advance
+from msgd.lab.trainer import Trainer, losses_of
 from msgd.langevin import SGLD, FullBatchPenalty, GLDDiag, GLDLeading, MiniBatchPenalty
 from msgd.noise import Bernoulli, Cov, FullBatch, MiniBatch, Subsampled, generator
 from training import make

@@ -31,7 +31,7 @@ from msgd.lab.least_squares import conduct
 from msgd.lab.least_squares import recipe as least_squares
 from msgd.lab.least_squares import report as least_squares_report
 from msgd.lab.reading import read_table, recipe_names, recipe_text
-from msgd.lab.train import Trainer
+from msgd.lab.trainer import Trainer
 from small import SMALL, cifar10_members, svhn_split, write_cifar10, write_fashion_mnist, write_svhn
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*adds no noise to a batch:UserWarning")  # which is said to the user

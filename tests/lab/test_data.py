@@ -9,7 +9,7 @@ import torch
 
 from msgd.errors import UserError
 from msgd.lab.data import CHUNK, NAMES, Data, load, on_device, pixel_statistics
-from msgd.lab.train import chosen
+from msgd.lab.trainer import chosen
 from small import write_cifar10, write_cifar100, write_svhn
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from msgd.lab import instruments, measure, measurements, models, results, runs
 from msgd.lab.counted import CountedMatrix
 from msgd.lab.instruments import LEVELS, Level, Subject, noise_trace
 from msgd.lab.points import Point, Request, find_points
-from msgd.lab.train import losses_of
+from msgd.lab.trainer import losses_of
 from msgd.langevin import SGLD, FullBatchPenalty, GLDConst, GLDDiag, GLDLeading
 from msgd.noise import (
     Anticorrelated,

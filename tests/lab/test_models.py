@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from msgd.errors import UserError
 from msgd.lab.models import MODELS, build
 from msgd.lab.networks.resnet import Block
-from msgd.lab.train import losses_of
+from msgd.lab.trainer import losses_of
 from msgd.noise import Weights
 from msgd.reweight import weighted_mean
 from reference import gradient_matrix

@@ -9,7 +9,7 @@ from msgd.lab.augment import crop_and_flip
 from msgd.lab.config import parse_recipe
 from msgd.lab.data import load, on_device
 from msgd.lab.plan import resolve
-from msgd.lab.train import Trainer, losses_of
+from msgd.lab.trainer import Trainer, losses_of
 from msgd.langevin import SGLD, FullBatchPenalty, GLDDiag, MiniBatchPenalty
 from msgd.noise import Bernoulli, Cov, FullBatch, MiniBatch, generator
 from small import SMALL

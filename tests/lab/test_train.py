@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from msgd.errors import UserError
 from msgd.lab import models, runs
 from msgd.lab.data import Data, on_device
-from msgd.lab.train import Trainer, chosen, evaluate, losses_of
+from msgd.lab.trainer import Trainer, chosen, evaluate, losses_of
 from msgd.noise import Bernoulli, Cov, Fisher, FullBatch, MiniBatch, Poisson, Subsampled
 from reference import flat_gradient, gradient_matrix
 from training import contents, go, make, no_checkpoint, same
@@ -75,7 +75,7 @@ def test_an_empty_draw_is_a_step_of_the_momentum():
 
 
 def test_evaluation_is_over_everything_in_eval_mode(monkeypatch):
-    monkeypatch.setattr("msgd.lab.train.EVALUATION_CHUNK", 7)
+    monkeypatch.setattr("msgd.lab.trainer.EVALUATION_CHUNK", 7)
     model = torch.nn.Sequential(torch.nn.Dropout(0.9), torch.nn.Linear(4, 10)).double()
     x, y = torch.randn(30, 4, dtype=torch.float64), torch.randint(10, (30,))
     accuracy, loss = evaluate(model, x, y)

@@ -24,7 +24,7 @@ from msgd.lab.instruments import LEVELS, Subject
 from msgd.lab.measurements import COSTS, Cost, Found, Measurement, Measurements, What
 from msgd.lab.points import Point, Request, check_loss, find_points, network
 from msgd.lab.results import Results
-from msgd.lab.train import evaluate, losses_of
+from msgd.lab.trainer import evaluate, losses_of
 from msgd.lab.verdict import plural
 
 DIVERGED = "the run diverged: its loss is not finite"

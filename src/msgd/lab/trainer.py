@@ -1,0 +1,163 @@
+"""A step of training under any law of w, and the one evaluation for all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from msgd.lab.networks.perceptron import Perceptron, log_softmax
+from msgd.langevin import State
+from msgd.noise import Weights
+from msgd.reweight import weighted_mean
+
+EVALUATION_CHUNK = 2000
+
+
+def losses_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of each example, shape (n,)."""
+    probabilities, classes = log_softmax(logits)
+    return F.nll_loss(probabilities if classes == 1 else probabilities.t(), targets, reduction="none")
+
+
+Augment = Callable[[Tensor], Tensor]
+Examples = tuple[Tensor, Tensor]  #: inputs and targets
+
+
+def chosen(inputs: Tensor, index: Tensor) -> Tensor:
+    """The examples at the given positions, images in channels-last layout as they were."""
+    if inputs.ndim != 4:
+        return inputs.index_select(0, index)
+    # Four times faster than indexing, which does not copy whole images; index_select alone would lose the layout.
+    return inputs.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
+
+
+@dataclass
+class Trainer:
+    """A network and its SGD with momentum, driven by weights.
+
+    The update is `torch.optim.SGD`'s, without the code around it, which costs a tenth of a step on 20 examples.
+
+    Args:
+        model: the network.
+        lr: learning rate η.
+        momentum: coefficient of the last step's velocity.
+        weight_decay: coefficient of the parameters that is added to the gradient.
+        micro_batch: examples in memory at a time; the gradients of the parts add up to that of the whole.
+    """
+
+    model: nn.Module
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    micro_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        self.parameters: list[Tensor] = list(self.model.parameters())
+        self.noise: State = {}  # what the noise in parameter space was measured to be
+        self.momenta: list[Tensor] = []  # one for each parameter from the first step with momentum on
+
+    def step(self, inputs: Tensor, targets: Tensor, weights: Weights, augment: Augment | None = None) -> None:
+        """Take one step along −G·w/n (see `gradient`)."""
+        self.update(self.gradient(inputs, targets, weights, augment))
+
+    def gradient(
+        self, inputs: Tensor, targets: Tensor, weights: Weights, augment: Augment | None = None
+    ) -> tuple[Tensor, ...]:
+        """Compute G·w/n, a micro-batch at a time; examples of weight zero are never computed.
+
+        Args:
+            inputs: of all n training examples.
+            targets: of all n training examples.
+            weights: this step's draw; an empty one is a zero gradient.
+            augment: what is done to the inputs that are computed.
+
+        Returns:
+            A tensor for each parameter.
+        """
+        weights = weights.to(inputs.device)
+        if weights.index is not None:
+            inputs, targets = chosen(inputs, weights.index), targets.index_select(0, weights.index)
+        if augment is not None:
+            inputs = augment(inputs)
+        size = self.micro_batch or max(1, len(targets))
+        total: tuple[Tensor, ...] = ()
+        for start in range(0, max(1, len(targets)), size):
+            part = slice(start, start + size)
+            share = Weights(None, weights.value[part], weights.n)
+            if isinstance(self.model, Perceptron):
+                gradients = self.model.gradient(inputs[part], targets[part], share.value, share.n)
+            else:
+                loss = weighted_mean(losses_of(self.model(inputs[part]), targets[part]), share)
+                gradients = torch.autograd.grad(loss, self.parameters)
+            if total:
+                torch._foreach_add_(total, gradients)
+            else:
+                total = gradients
+        return total
+
+    @torch.no_grad()
+    def update(self, gradients: tuple[Tensor, ...]) -> None:
+        """Move along a gradient: v ← momentum·v + g + weight_decay·θ, θ ← θ − η·v.
+
+        Args:
+            gradients: one for each parameter.
+        """
+        moves = gradients
+        if self.weight_decay:
+            moves = torch._foreach_add(moves, self.parameters, alpha=self.weight_decay)
+        if self.momentum:
+            if self.momenta:
+                torch._foreach_mul_(self.momenta, self.momentum)
+                torch._foreach_add_(self.momenta, moves)
+            else:
+                self.momenta = [torch.clone(move) for move in moves]
+            moves = tuple(self.momenta)
+        torch._foreach_add_(self.parameters, moves, alpha=-self.lr)
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that change while training, by name."""
+        tensors = {f"model.{name}": value.contiguous() for name, value in self.model.state_dict().items()}
+        names = [name for name, _ in self.model.named_parameters()]
+        tensors |= {f"noise.{name}": value.contiguous() for name, value in self.noise.items()}
+        tensors |= {f"momentum.{name}": value.contiguous() for name, value in zip(names, self.momenta, strict=False)}
+        return tensors
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Continue from a `state`."""
+        self.model.load_state_dict(
+            {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
+        )
+        self.noise = {key.removeprefix("noise."): value for key, value in tensors.items() if key.startswith("noise.")}
+        if any(key.startswith("momentum.") for key in tensors):
+            self.momenta = [
+                torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"]).detach()
+                for name, parameter in self.model.named_parameters()
+            ]
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, float]:
+    """Accuracy and mean loss over all the given examples, in eval mode.
+
+    Args:
+        model: the network; its mode is restored.
+        inputs: examples.
+        targets: their classes.
+
+    Returns:
+        Accuracy in [0, 1] and mean cross-entropy.
+    """
+    was_training = model.training
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=inputs.device)
+    total = torch.zeros((), dtype=torch.float64, device=inputs.device)
+    for x, y in zip(torch.split(inputs, EVALUATION_CHUNK), torch.split(targets, EVALUATION_CHUNK), strict=True):
+        logits = model(x)
+        correct += (logits.argmax(1) == y).sum()
+        total += losses_of(logits, y).sum(dtype=torch.float64)
+    model.train(was_training)
+    return correct.item() / len(targets), total.item() / len(targets)
