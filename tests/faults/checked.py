@@ -35,7 +35,8 @@ def clean(target, read, *arguments, seconds=SECONDS):
     before = signal.signal(signal.SIGALRM, hangs)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        return read(*arguments)
+        with bounded():
+            return read(*arguments)
     except UserError as error:
         refused[target] += 1
         said = str(error)

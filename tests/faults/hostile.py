@@ -72,11 +72,11 @@ def changed(draw, table, values=VALUES, most=3):
             known = st.sampled_from(
                 sorted({str(p[-1]) for p in paths} | {"tune", "grid", "match", "vary", "norm", "noise"})
             )
-            inner[draw(known | st.text(max_size=8))] = draw(values)
+            inner[draw(known | st.text(max_size=8))] = copy.deepcopy(draw(values))  # the samples themselves must stay
         elif draw(st.integers(0, 3)):
-            inner[last] = draw(alike(inner[last]))
+            inner[last] = copy.deepcopy(draw(alike(inner[last])))
         else:
-            inner[last] = draw(values)
+            inner[last] = copy.deepcopy(draw(values))  # the samples themselves must stay
     return table
 
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from faults.checked import FULL, HangsError, bounded, clean, write_ledger
+from faults.checked import FULL, HangsError, clean, write_ledger
 from faults.folders import RECIPE, finished, measured, network
 from faults.hostile import DATES, VALUES, changed, damaged, tensor_files
 from faults.readers import planned, toml_of
@@ -49,10 +49,9 @@ def cases(number):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def memory():
+def ledger():
     torch.set_num_threads(1)
-    with bounded():
-        yield
+    yield
     if FULL:
         write_ledger()
 
