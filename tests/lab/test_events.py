@@ -55,7 +55,7 @@ def test_every_step_once_after_interruptions_and_while_training(data, tmp_path):
 def test_finished_runs_and_a_loss_that_is_not_finite(tmp_path, fashion_mnist, recipe_file):
     out = tmp_path / "out"
     command = ["run", recipe_file, "--out", out, "--data-dir", fashion_mnist, "--jobs", 1, "--steps", 20]
-    command += ["--methods", "sgd", "--set", "lr=1e6"]
+    command += ["--methods", "sgd", "--set", "lr=1e9", "--set", "eval_every=1"]
     assert call(*command) == 0
     metrics = (out / "sgd" / "seed-0" / "metrics.jsonl").read_bytes()
     assert b"null" in metrics

@@ -64,8 +64,8 @@ class Rademacher(ScalarLaw):
 
     def sample(self, size: int, rng: Generator) -> NDArray[np.float64]:
         """Signs (see `ScalarLaw.sample`)."""
-        signs = rng.integers(2, size=size).astype(np.float64)  # numpy.where would branch, and guess wrong half the time
-        signs *= 2.0
+        bits = rng.integers(2, size=size)
+        signs = np.multiply(bits, 2.0, out=bits.view(np.float64))  # in place; numpy.where would guess branches wrong
         signs -= 1.0
         return signs
 
