@@ -1,4 +1,4 @@
-"""What a few training steps take on top of the network and its batch, with `Reweighter` or without: prints JSON.
+"""The peak of memory of a few training steps, with `Reweighter` or without, and on top of what is there: prints JSON.
 
 python benchmarks/memory.py SETTING reweighter|plain
 """
@@ -24,7 +24,7 @@ def main() -> None:
     before = resident_mib()
     for _ in range(5):
         step()
-    json.dump({"peak_mib": peak_mib() - before}, sys.stdout)
+    json.dump({"peak_mib": peak_mib(), "on_top_mib": peak_mib() - before}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def intact(out):
 def test_kill_9_at_random_moments(command, continues, inject, full, tmp_path, target):
     """The same folder is killed time and again, until a command gets to its end."""
     rng, out, number = random.Random(target), tmp_path / "out", 0
-    for attempt in range(20 if full else 2):
+    for attempt in range(8 if full else 2):
         folder = out / str(number)
         with inject(f"kill -9 of {target}"):
             process = start(*command, "--out", folder)
