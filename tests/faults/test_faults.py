@@ -86,7 +86,8 @@ def test_ctrl_c(command, continues, inject, tmp_path):
 
 
 def processes_of(group):
-    return subprocess.run(["pgrep", "-g", str(group)], capture_output=True, check=False).stdout
+    """Those that live: one that has ended may wait for its parent to notice."""
+    return subprocess.run(["pgrep", "-g", str(group), "-r", "R,S,D"], capture_output=True, check=False).stdout
 
 
 def limited(limit, size):
