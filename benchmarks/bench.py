@@ -5,7 +5,7 @@
 
 Ratios are medians over interleaved repetitions, with a 95% interval that assumes no distribution; a row is met where
 the worse end of its interval reaches what is to be reached. Memory is the peak of a process of its own. Rows that are
-measured already are kept in the file; a row is written as soon as it is measured.
+measured already are kept in the file; a row is written as soon as it is measured, with the environment of its group.
 """
 
 from __future__ import annotations
@@ -23,40 +23,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from alone import EXACT, ROOT, ask
+from alone import EXACT, FAST, ROOT, ask
 from draws import DENSE, SPARSE, dense, sparse
-from settings import Setting, loop, make
-from timing import Result, interleaved, met, ratio
-from where import median_ms, parts, peak_gflops
+from gpu import lockstep, on_gpu
+from settings import loop, make
+from timing import Result, interleaved, judged, ratio
 
 from msgd import Reweighter
 from msgd.lab.environment import describe
-from msgd.lab.train import STRETCH
-from msgd.lab.trainer import Trainer
-from msgd.noise import Bernoulli, Fisher, FullBatch, Law, MiniBatch
+from msgd.noise import Fisher
 
 SETTINGS = {"conv-small": "conv-small, n = 1000", "vgg11": "VGG-11, B = 128", "transformer": "transformer, B = 32"}
 PEERS = ROOT / "build" / "peers"
 NEEDED = ["torch>=2.6,<2.14", "numpy", "scipy", "opacus>=1.5", "backpack-for-pytorch>=1.6"]
 
 
-def judged(what: str, against: str, reach: float, result: Result, *, at_least: bool = False) -> Result:
-    """A row: what was measured against what, what is to be reached, and whether it is."""
-    return {
-        "what": what,
-        "against": against,
-        "reach": reach,
-        "at_least": at_least,
-        **result,
-        "met": met(result, reach, at_least=at_least),
-    }
-
-
 def reweighter(quick: bool) -> list[Result]:
     """`Reweighter` in a loop against the loop without noise: time, and peak memory."""
     rows = []
     for name, title in SETTINGS.items():
-        pairs = {"conv-small": 150, "vgg11": 50, "transformer": 200}[name]
+        pairs = {"conv-small": 600, "vgg11": 160, "transformer": 200}[name]
         steps = {
             which: loop(make(name), Reweighter(Fisher(20), seed=0) if which == "reweighter" else torch.mean)
             for which in ("reweighter", "plain")
@@ -64,6 +50,7 @@ def reweighter(quick: bool) -> list[Result]:
         times = interleaved(steps, 3 if quick else pairs)
         found = ratio(times["reweighter"], times["plain"])
         found |= {f"{which}_ms": 1e3 * statistics.median(seconds) for which, seconds in times.items()}
+        found["the weighing alone, over the mean,_us"] = 1e6 * call_alone(len(make(name).y), 200)
         rows.append(judged(f"Reweighter step, {title}: time", "the loop without noise", 1.01, found))
         del steps
         peaks: dict[str, list[dict[str, float]]] = {"reweighter": [], "plain": []}
@@ -76,6 +63,14 @@ def reweighter(quick: bool) -> list[Result]:
             found |= {f"{which} on top of network and batch_mib": statistics.median(e["on_top_mib"] for e in each)}
         rows.append(judged(f"Reweighter step, {title}: peak memory", "the loop without noise", 1.01, found))
     return rows
+
+
+def call_alone(n: int, repetitions: int) -> float:
+    """Seconds that `Reweighter` and its backward pass take on n losses that are there, over those of their mean."""
+    losses, reweight = torch.rand(n, requires_grad=True), Reweighter(Fisher(20), seed=0)
+    steps = {"ours": lambda: reweight(losses).backward(), "mean": lambda: losses.mean().backward()}  # type: ignore[no-untyped-call]
+    times = interleaved(steps, repetitions)
+    return statistics.median(times["ours"]) - statistics.median(times["mean"])
 
 
 def peers(quick: bool) -> list[Result]:
@@ -134,61 +129,9 @@ def _environment_of_peers() -> str:
     return str(python)
 
 
-def _lab(setting: Setting, law: Law, stretch: int) -> Callable[[], None]:
-    trainer, numbers = Trainer(setting.model, lr=0.01), iter(range(10**9))
-
-    def steps() -> None:
-        draws = [law.draw(len(setting.y), seed=0, step=next(numbers)) for _ in range(stretch)]
-        for weights in draws:
-            trainer.step(setting.x, setting.y, weights)
-
-    return steps
-
-
-def _by_hand(setting: Setting) -> Callable[[], None]:
-    """The step that one would write for speed: no optimizer object, one fused update."""
-    parameters: list[torch.Tensor] = list(setting.model.parameters())
-
-    def step() -> None:
-        loss = torch.nn.functional.cross_entropy(setting.model(setting.x), setting.y)
-        gradients = torch.autograd.grad(loss, parameters)
-        with torch.no_grad():
-            torch._foreach_add_(parameters, gradients, alpha=-0.01)
-
-    return step
-
-
-def full_batch(quick: bool) -> list[Result]:
-    """The lab's full-batch step against hand-written loops, and where its time goes."""
-    routes = {
-        "lab": _lab(make("conv-small"), FullBatch(), 1),
-        "torch.optim.SGD": loop(make("conv-small"), torch.mean),
-        "fused update": _by_hand(make("conv-small")),
-    }
-    times = interleaved(routes, 3 if quick else 150)
-    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
-    best = min(("torch.optim.SGD", "fused update"), key=lambda name: medians[name])
-    found = ratio(times["lab"], times[best]) | {f"{name}_ms": 1e3 * value for name, value in medians.items()}
-    found["peak_gflops"] = peak_gflops()
-    found["where"] = parts(routes["lab"], 2 if quick else 10)
-    found["step_ms"] = median_ms(routes["lab"], 3 if quick else 20)
-    return [judged("the lab's full-batch step, conv-small, n = 1000", f"hand-written loop ({best})", 1.03, found)]
-
-
-def sparse_steps(quick: bool) -> list[Result]:
-    """The lab's sparse steps against its full-batch step, in stretches as in training."""
-    rows = []
-    for law, reach in ((MiniBatch(20), 25.0), (Bernoulli(20), 20.0)):
-        routes = {"full": _lab(make("conv-small"), FullBatch(), 1), "sparse": _lab(make("conv-small"), law, STRETCH)}
-        times = interleaved(routes, 3 if quick else 100)
-        each = [seconds / STRETCH for seconds in times["sparse"]]
-        found = ratio(times["full"], each) | {
-            "full_ms": 1e3 * statistics.median(times["full"]),
-            "sparse_ms": 1e3 * statistics.median(each),
-        }
-        what = f"the lab's {law!r} step of 1000, conv-small: how many times cheaper"
-        rows.append(judged(what, "its full-batch step", reach, found, at_least=True))
-    return rows
+def lab(group: str) -> Callable[[bool], list[Result]]:
+    """A group of the laboratory's steps, in a process with the memory settings of its workers."""
+    return lambda quick: list(ask("lab.py", group, int(quick), malloc=FAST))
 
 
 def main_job(quick: bool) -> list[Result]:
@@ -231,9 +174,11 @@ ROWS: dict[str, Callable[[bool], list[Result]]] = {
     "draws": draws,
     "reweighter": reweighter,
     "peers": peers,
-    "full-batch": full_batch,
-    "sparse": sparse_steps,
+    "full-batch": lab("full-batch"),
+    "sparse": lab("sparse"),
     "main-job": main_job,
+    "gpu": on_gpu,
+    "lockstep": lambda quick: lockstep("cuda" if torch.cuda.is_available() else "cpu", 5 if quick else 100),
 }
 
 
@@ -249,7 +194,7 @@ def main() -> None:
         parser.error(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
-    path = given.out / "results.json"
+    path, where = given.out / "results.json", given.out / "environment.json"
     measured = json.loads(path.read_text()) if path.exists() else {}
     for name in chosen:
         start = time.perf_counter()
@@ -264,7 +209,9 @@ def main() -> None:
         measured = {key: measured[key] for key in ROWS if key in measured}
         path.write_text(json.dumps(measured, indent=2) + "\n")
         about = describe("cpu") | {"command": shlex.join(["python", "benchmarks/bench.py", *sys.argv[1:]])}
-        (given.out / "environment.json").write_text(json.dumps(about, indent=2) + "\n")
+        environment = json.loads(where.read_text()) if where.exists() else {}
+        environment = {key: value for key, value in environment.items() if key in measured} | {name: about}
+        where.write_text(json.dumps(environment, indent=2) + "\n")
         for row in measured[name]:
             print(f"  {said(row)}", flush=True)
         print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)

@@ -1,4 +1,4 @@
-"""The networks and batches that steps are timed on."""
+"""The networks and batches that steps are timed on, and the steps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgd.lab.networks.vgg import vgg11
+from msgd.lab.trainer import Trainer, chosen
+from msgd.noise import Law
 
 Losses = Callable[[Tensor, Tensor], Tensor]
 
@@ -100,3 +102,43 @@ def loop(setting: Setting, weighted: Callable[[Tensor], Tensor]) -> Callable[[],
         optimizer.step()
 
     return step
+
+
+def lab_steps(setting: Setting, law: Law, stretch: int) -> Callable[[], None]:
+    """The laboratory's steps, whose weights are drawn ahead for a stretch, as in training."""
+    trainer, numbers = Trainer(setting.model, lr=0.01), iter(range(10**9))
+
+    def steps() -> None:
+        draws = [law.draw(len(setting.y), seed=0, step=next(numbers)) for _ in range(stretch)]
+        for weights in draws:
+            trainer.step(setting.x, setting.y, weights)
+
+    return steps
+
+
+def by_hand(setting: Setting) -> Callable[[], None]:
+    """The step that one would write for speed: no optimizer object, one fused update."""
+    parameters: list[Tensor] = list(setting.model.parameters())
+
+    def step() -> None:
+        loss = F.cross_entropy(setting.model(setting.x), setting.y)
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            torch._foreach_add_(parameters, gradients, alpha=-0.01)
+
+    return step
+
+
+def by_hand_on_few(setting: Setting, b: int, stretch: int) -> Callable[[], None]:
+    """As `by_hand`, on b random images a step, drawn and chosen by hand: what sparse steps could cost at best."""
+    parameters: list[Tensor] = list(setting.model.parameters())
+
+    def steps() -> None:
+        for _ in range(stretch):
+            index = torch.randint(len(setting.y), (b,))
+            loss = F.cross_entropy(setting.model(chosen(setting.x, index)), setting.y[index])
+            gradients = torch.autograd.grad(loss, parameters)
+            with torch.no_grad():
+                torch._foreach_add_(parameters, gradients, alpha=-0.01)
+
+    return steps

@@ -87,3 +87,15 @@ def met(result: Result, reach: float, *, at_least: bool = False) -> bool:
         Whether it does.
     """
     return bool(result["low"] >= reach if at_least else result["high"] <= reach)
+
+
+def judged(what: str, against: str, reach: float, result: Result, *, at_least: bool = False) -> Result:
+    """A row: what was measured against what, what is to be reached, and whether it is."""
+    return {
+        "what": what,
+        "against": against,
+        "reach": reach,
+        "at_least": at_least,
+        **result,
+        "met": met(result, reach, at_least=at_least),
+    }

@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from msgd.checks import whole
 from msgd.noise.law import Law, Sample, batch_size
-from msgd.noise.laws import Normal, ScalarLaw
+from msgd.noise.laws import BLOCK, Normal, ScalarLaw
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import NO_NOISE, subset
-
-BLOCK = 2**15
 
 
 def gaussian(n: int, variance: float, rng: Generator, *, centred: bool) -> NDArray[np.float64]:
@@ -27,7 +25,7 @@ def gaussian(n: int, variance: float, rng: Generator, *, centred: bool) -> NDArr
 def _perturbed(noise: NDArray[np.float64], scale: float, *, centred: bool) -> NDArray[np.float64]:
     mean = noise.mean() if centred else None
     for start in range(0, len(noise), BLOCK):
-        part = noise[start : start + BLOCK]  # stays in the cache: at n = 10⁷ memory is what takes time
+        part = noise[start : start + BLOCK]
         if mean is not None:
             part -= mean
         part *= scale

@@ -33,18 +33,19 @@ def subset(n: int, size: int, rng: Generator) -> NDArray[np.int64] | None:
     """
     if size == n:
         return None
-    return np.sort(rng.choice(n, size, replace=False, shuffle=False))
+    chosen = rng.choice(n, size, replace=False, shuffle=False)
+    chosen.sort()
+    return chosen
 
 
 def counted(drawn: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The different positions, sorted, and how often each was drawn: `numpy.unique`, faster for a few."""
-    drawn = np.sort(drawn)
-    new = np.ones(len(drawn), dtype=bool)
-    np.not_equal(drawn[1:], drawn[:-1], out=new[1:])
-    first = np.flatnonzero(new)
-    ends = np.full(len(first), len(drawn))
-    ends[:-1] = first[1:]
-    return drawn[first], ends - first
+    """The different positions, sorted, and how often each was drawn: `numpy.unique` in place, faster for a few."""
+    drawn.sort()
+    same = drawn[1:] == drawn[:-1]
+    if not same.any():  # a few of many: hardly ever one twice
+        return drawn, np.ones(len(drawn), dtype=np.int64)
+    first = np.flatnonzero(np.concatenate([[True], ~same]))
+    return drawn[first], np.diff(first, append=len(drawn))
 
 
 def keep_each(n: int, probability: float, rng: Generator) -> Sample:
