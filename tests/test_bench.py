@@ -1,6 +1,6 @@
 """The benchmark: its intervals against the binomial, its verdict against known ratios, and that it runs."""
 
-import importlib.util
+import importlib
 import json
 import math
 import subprocess
@@ -9,11 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from msgd import Reweighter
+from msgd.noise import Fisher
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-spec = importlib.util.spec_from_file_location("timing", FOLDER / "timing.py")
-timing = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(timing)
+
+
+def module(name):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        return importlib.import_module(name)
+
+
+timing = module("timing")
 
 
 def coverage(n, below):
@@ -76,7 +86,27 @@ def test_the_command_measures_and_keeps_what_it_has(tmp_path):
     assert [other["n"] for other in sparse["other_n"]] == [10**6, 10**12]
     for found in (sparse, *sparse["other_n"]):
         assert found["peak_kib"] < 100  # of n = 10⁹, 8 million
-    assert json.loads((tmp_path / "environment.json").read_text())["command"].endswith(f"--quick --out {tmp_path}")
+    environment = json.loads((tmp_path / "environment.json").read_text())
+    assert list(environment) == ["draws"]
+    assert environment["draws"]["command"].endswith(f"--quick --out {tmp_path}")
+
+
+def test_seeds_in_lockstep_take_the_steps_of_each_alone(tmp_path):
+    """The row compares parameters after a step and fails where they differ; without a GPU its rows say why not."""
+    done = bench("--only", "gpu,lockstep", "--quick", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads((tmp_path / "results.json").read_text())
+    assert measured["lockstep"][0]["ratio"] > 0
+    if not torch.cuda.is_available():
+        assert measured["gpu"][0]["not_measured"] == "torch sees no CUDA device here"
+
+
+def test_weights_drawn_ahead_are_those_of_the_steps():
+    gpu = module("gpu")
+    ahead, reweight = gpu.Ahead("cpu"), Reweighter(Fisher(20), seed=0)
+    for _ in range(gpu.AHEAD + 2):
+        losses = torch.rand(30, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        torch.testing.assert_close(ahead(losses), reweight(losses))
 
 
 def test_an_unknown_row_is_refused(tmp_path):
