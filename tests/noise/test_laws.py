@@ -1,6 +1,7 @@
 """Scalar laws: moments against quadrature, quantiles against SciPy's distributions, and what is refused."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy import integrate, stats
 
 from msgd.noise import (
     SCALAR_LAWS,
+    Fisher,
     Gamma,
     Injected,
     Laplace,
@@ -79,6 +81,27 @@ def test_rademacher():
     assert set(values.tolist()) == {-1.0, 1.0}
     assert abs(values.sum()) < stats.norm.isf(0.5e-5) * math.sqrt(40_000)
     assert Rademacher().kurtosis == 1
+
+
+@pytest.mark.parametrize("law", [*(law for law, _ in TWINS), Rademacher()], ids=repr)
+@pytest.mark.parametrize("n", [2**15, 2**15 + 1, 2**17 - 3])
+def test_many_weights_are_drawn_in_parts_of_one_sample(law, n):
+    """What is drawn a block at a time is the one sample, to the bit; Fisher's draw is the general form's."""
+    drawn = Injected(law, 20).draw(n, seed=3, step=7, stream=2)
+    sample = Injected(law, 20).sample(n, generator(3, 7, 2))
+    assert drawn.index is None
+    assert drawn.n == n
+    np.testing.assert_array_equal(drawn.value.numpy(), sample.value.astype(np.float32))
+    if law == Normal():
+        np.testing.assert_array_equal(Fisher(20).draw(n, seed=3, step=7, stream=2).value, drawn.value)
+
+
+def test_many_weights_take_the_memory_of_float32():
+    tracemalloc.start()
+    Fisher(20).draw(10**6, seed=0, step=0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 4e6 < peak < 5e6
 
 
 def test_infinite_variance():

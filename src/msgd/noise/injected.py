@@ -7,14 +7,16 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from msgd.checks import whole
-from msgd.noise.law import Law, Sample, batch_size
+from msgd.noise.law import Law, Sample, Weights, batch_size
 from msgd.noise.laws import BLOCK, Normal, ScalarLaw
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import NO_NOISE, subset
+from msgd.noise.streams import NOISE, generator
 
 
 def gaussian(n: int, variance: float, rng: Generator, *, centred: bool) -> NDArray[np.float64]:
@@ -109,6 +111,16 @@ class Injected(Law):
         value[chosen] = noisy
         return Sample(None, value)
 
+    def draw(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Weights:
+        """As `Law.draw`; many independent weights a block at a time, so that only their float32 is in memory whole."""
+        if self.coupled or whole("n", n) <= BLOCK:
+            return super().draw(n, seed=seed, step=step, stream=stream)
+        rng, value, scale = generator(seed, step, stream), np.empty(n, dtype=np.float32), math.sqrt(n / self.b)
+        for start in range(0, n, BLOCK):
+            part = value[start : start + BLOCK]
+            part[:] = _perturbed(self.scalar_law.sample(len(part), rng), scale, centred=False)
+        return Weights(None, torch.from_numpy(value), n)
+
     def _check(self, n: int) -> None:
         if whole("n", n) < (self.support or 1):
             raise ValueError(f"a support of m = {self.support} cannot be drawn from n = {n} examples: use m ≤ n")
@@ -139,6 +151,10 @@ class _Named(Law):
     def sample(self, n: int, rng: Generator) -> Sample:
         """Dense Gaussian weights (see `Law.sample`)."""
         return self.injected.sample(n, rng)
+
+    def draw(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Weights:
+        """As the general form (see `Law.draw`)."""
+        return self.injected.draw(n, seed=seed, step=step, stream=stream)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class ScalarLaw(ABC):
 
     @abstractmethod
     def sample(self, size: int, rng: Generator) -> NDArray[np.float64]:
-        """Draw independent values.
+        """Draw independent values, one after the other: two draws of k and of m are the numbers of one of k + m.
 
         Args:
             size: how many.
