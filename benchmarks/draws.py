@@ -57,16 +57,16 @@ def dense(name: str, n: int, repetitions: int) -> Result:
     return {**ratio(times["draw"], times["raw"]), **milliseconds}
 
 
-def sparse(name: str, n: int, repetitions: int) -> Result:
-    """Time draws of a few of n.
+def microseconds(name: str, n: int, repetitions: int) -> list[float]:
+    """What a draw of a few of n takes.
 
     Args:
         name: a key of `SPARSE`.
         n: number of examples.
-        repetitions: of 20 draws each.
+        repetitions: of 20 draws each, after 3 that do not count.
 
     Returns:
-        Microseconds, median and the larger end of its interval over repetitions; the peak of memory in KiB.
+        Microseconds of a draw, for each repetition.
     """
     law, numbers, times = SPARSE[name], iter(range(10**9)), []
     for _ in range(repetitions + 3):
@@ -74,16 +74,23 @@ def sparse(name: str, n: int, repetitions: int) -> Result:
         for _ in range(20):
             law.draw(n, seed=0, step=next(numbers))
         times.append((time.perf_counter() - start) / 20e-6)
-    times = times[3:]
+    return times[3:]
+
+
+def sparse(name: str, n: int, times: list[float]) -> Result:
+    """Summarise draws of a few of n.
+
+    Args:
+        name: a key of `SPARSE`.
+        n: number of examples.
+        times: from `microseconds`.
+
+    Returns:
+        Their median with its interval; the peak of memory of a draw in KiB.
+    """
     tracemalloc.start()
-    law.draw(n, seed=0, step=0)
+    SPARSE[name].draw(n, seed=0, step=0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     low, high = interval(times)
-    return {
-        "us": statistics.median(times),
-        "low": low,
-        "high": high,
-        "peak_kib": peak / 1024,
-        "n": n,
-    }
+    return {"us": statistics.median(times), "low": low, "high": high, "peak_kib": peak / 1024, "n": n}
