@@ -1,6 +1,6 @@
 """What msgd costs, side by side with what one would do instead: writes results.json and environment.json.
 
-    make bench                              # all rows, about twenty minutes on two quiet cores
+    make bench                              # all rows, about 45 minutes on two quiet cores
     python benchmarks/bench.py --only draws --quick --out DIR
 
 Ratios are medians over interleaved repetitions, with a 95% interval that assumes no distribution; a row is met where
