@@ -177,10 +177,17 @@ def msgd(*arguments, **options):
     return subprocess.run(command, **options)
 
 
+STARTED = []  #: so that a test which fails leaves none behind
+
+
 def start(*arguments):
     """Start the command as the leader of a process group, as a terminal does."""
     command = [sys.executable, "-m", "msgd", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    STARTED.append(process)
+    return process
 
 
 def wait_until(condition, seconds=300):

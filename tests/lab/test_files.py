@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -106,3 +109,36 @@ def test_a_record_of_the_processes_that_is_anything(tmp_path):
     (tmp_path / "environment.json").write_text('{"processes_per_run": 1}')
     runs.note_processes(tmp_path, {"processes_per_run": 2})
     assert json.loads((tmp_path / "environment.json").read_text()) == {"processes_per_run": "1, then 2"}
+
+
+SAVE = """
+import resource, sys, torch, safetensors.torch
+from msgd.lab import runs
+tensors = {"a": torch.zeros(3_000_000)}
+runs.packed({"a": torch.zeros(1)}, {})
+status = open("/proc/self/status").read()
+used = int(status.partition("VmData:")[2].split()[0]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + int(float(sys.argv[2]) * 12e6),) * 2)
+save = runs.packed if sys.argv[1] == "ours" else safetensors.torch.save
+try:
+    print("whole" if len(save(tensors, {})) > 12_000_000 else "short")
+except MemoryError:
+    print("MemoryError")
+"""
+
+
+@pytest.mark.parametrize("room", [0, 0.5, 1.2, 1.8, 2.5, 4])
+def test_too_little_memory_for_a_checkpoint_is_an_error(room):
+    """Of twelve million bytes; where safetensors aborts the process, or panics and waits for itself forever."""
+    environment = os.environ | {"RUST_BACKTRACE": "1"}
+    command = [sys.executable, "-c", SAVE, "ours", str(room)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == ("whole" if room > 3 else "MemoryError")
+
+
+def test_safetensors_itself_aborts():
+    """The control: should this fail one day, `packed` is needed no more."""
+    command = [sys.executable, "-c", SAVE, "theirs", "0.5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGABRT

@@ -181,6 +181,23 @@ def check_identity(run: Identified, folder: Path) -> None:
             )
 
 
+def packed(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """Compose a safetensors file.
+
+    Args:
+        tensors: by name.
+        metadata: strings by name.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        MemoryError: there is too little memory; safetensors itself would abort the process, or wait for itself forever.
+    """
+    bytearray(3 * sum(tensor.nbytes for tensor in tensors.values()) + 2**20)  # it has two copies at a time
+    return safetensors.torch.save(tensors, metadata)
+
+
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the folder's checkpoint, once the metrics before it are on disk."""
     with (folder / "metrics.jsonl").open("rb+") as file:
@@ -192,7 +209,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     }
     if checkpoint.diverged is not None:
         metadata["diverged"] = str(checkpoint.diverged)
-    write_atomically(folder / "checkpoint.safetensors", safetensors.torch.save(checkpoint.tensors, metadata))
+    write_atomically(folder / "checkpoint.safetensors", packed(checkpoint.tensors, metadata))
 
 
 def read_checkpoint(folder: Path, *, tensors: bool = True) -> Checkpoint | None:
@@ -236,7 +253,7 @@ def write_snapshot(run: Run, folder: Path, step: int, tensors: dict[str, Tensor]
     path = folder / "snapshots" / f"{step}.safetensors"
     check_inside(path.parent, folder)
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, safetensors.torch.save(model, metadata))
+    write_atomically(path, packed(model, metadata))
 
 
 def snapshot_steps(folder: Path) -> list[int]:
