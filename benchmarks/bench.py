@@ -188,16 +188,24 @@ ROWS: dict[str, Callable[[bool], list[Result]]] = {
 
 def main() -> None:
     """Measure, and write what was measured after each group of rows."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], epilog="All rows take 45 minutes.")
     parser.add_argument("--only", default=",".join(ROWS), help="some of " + ", ".join(ROWS))
     parser.add_argument("--quick", action="store_true", help="a few repetitions: to see that it works")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the two files go")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parent,
+        help="where the two files go (default: beside this script, over those published)",
+    )
     given = parser.parse_args()
     chosen = given.only.split(",")
     if unknown := set(chosen) - set(ROWS):
         parser.error(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     torch.set_num_threads(1)
-    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out: {error}: give another folder")
     path, where = given.out / "results.json", given.out / "environment.json"
     measured = json.loads(path.read_text()) if path.exists() else {}
     for name in chosen:

@@ -54,7 +54,9 @@ from `benchmarks/results.json`.
 A ratio is the median over repetitions taken in turn, so that drift of the machine cancels; behind it stand its 95%
 interval, which assumes no distribution, and the quartiles of the single ratios. **A row is met where the worse end of
 the interval reaches what is to be reached.** Memory is the peak of the resident set of a process of its own. In the
-pictures the tick is what is to be reached, the bar the interval.
+pictures the tick is what is to be reached, the bar the interval. Fewer than six repetitions have no such interval: it
+is their range then, and marked so. Medians of times behind a ratio are over all repetitions, while the ratio is of
+neighbours: where the machine had slow spells the two differ. A "+" behind a commit: with changes not yet committed.
 """
 
 
@@ -134,9 +136,9 @@ def section(name: str, rows: list[Row], about: Row) -> str:
         body = [
             [
                 row["what"],
-                ("≥ " if row["at_least"] else "≤ ") + f"{row['reach']:g}",
+                ("≥ " if row["at_least"] else "≤ ") + f"{row['reach']:g}" + _unit(row),
                 f"**{number(row['ratio'])}**",
-                f"{number(row['low'])} … {number(row['high'])}",
+                f"{number(row['low'])} … {number(row['high'])}" + _range(row),
                 "yes" if row["met"] else "**no**",
             ]
             for row in done
@@ -147,6 +149,15 @@ def section(name: str, rows: list[Row], about: Row) -> str:
     if name == "full-batch" and done:
         text += _where(done[0])
     return text + (f"\n{NOTES[name]}\n" if name in NOTES else "")
+
+
+def _unit(row: Row) -> str:
+    return " µs" if row["against"] == "microseconds" else ""
+
+
+def _range(row: Row) -> str:
+    few = row.get("pairs", 6) < 6
+    return f" (range of {row['pairs']})" if few else ""
 
 
 def _where(row: Row) -> str:

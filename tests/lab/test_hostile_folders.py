@@ -1,7 +1,9 @@
 """Folders of runs that somebody else has made: each thing that once was a traceback, memory or a foreign file."""
 
 import dataclasses
+import errno
 import json
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -45,6 +47,28 @@ def rewrite(path, change):
 def test_what_a_description_says_of_the_data(out, data):
     rewrite(out / "experiment.json", lambda table: table.update(data=data))
     with pytest.raises(UserError, match=r"experiment.json is damaged .*: msgd run writes it anew"):
+        results.gather(out)
+
+
+def test_rubbish_in_one_file_is_not_blamed_on_another(out):
+    (out / "config.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"config.toml is damaged .*: msgd run writes it anew"):
+        results.gather(out)
+
+
+@pytest.mark.parametrize("name", ["config.toml", "experiment.json", "metrics.jsonl", "checkpoint.safetensors"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(out, name, monkeypatch):
+    """Whoever takes that at its word deletes a good run."""
+    whole = Path.open
+
+    def refused(path, *arguments, **named):
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return whole(path, *arguments, **named)
+
+    results.gather(out)
+    monkeypatch.setattr(Path, "open", refused)  # root may read what nobody may
+    with pytest.raises(PermissionError):
         results.gather(out)
 
 

@@ -279,8 +279,11 @@ def test_what_was_measured_of_other_methods_stays_and_of_other_runs_goes(copy, f
 def test_a_run_that_diverged(tmp_path, fashion_mnist, capsys):
     out = trained(tmp_path, RECIPE, fashion_mnist, "--set", "lr=1e9", "--methods", "sgd", "--seeds", 1)
     assert call("measure", out, "--data-dir", fashion_mnist, "--jobs", 1) == 0
-    assert "sgd, covariance: the run diverged" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "sgd, covariance: the run diverged" in shown
     assert [m["found"] is None for m in entries(out)] == [m["step"] > 0 for m in entries(out)]
+    trace = next(m["found"]["trace"] for m in entries(out) if m["what"] == "covariance" and m["step"] == 0)
+    assert f"{trace:.3g}" not in shown  # which it had before it diverged, and not after
 
 
 def test_a_grid(tmp_path, fashion_mnist):

@@ -6,6 +6,7 @@ it. All readers raise OSError and ValueError alone, so that callers need to know
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import stat
@@ -22,6 +23,7 @@ WHOLE = 2**63  #: TOML's whole numbers are below
 JSON_BYTES = 2**24
 TENSOR_BYTES = 2**32  #: of a checkpoint: resnet18 with momentum and 80 eigenvectors
 HEADER_BYTES = 2**20  #: of its header, with the names of the tensors
+_UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 #: what steers a terminal or turns text around; tab and ends of lines are none
 _CONTROL = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 
@@ -59,6 +61,19 @@ def check_regular(path: Path) -> None:
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("no regular file")
+
+
+def raise_unreadable(error: Exception) -> None:
+    """Tell a file that the system keeps from being read from one that is damaged.
+
+    Args:
+        error: of reading it.
+
+    Raises:
+        OSError: the error, where it says nothing against what is in the file.
+    """
+    if isinstance(error, OSError) and error.errno in _UNREADABLE:
+        raise error
 
 
 def read_toml(path: Path) -> dict[str, Any]:

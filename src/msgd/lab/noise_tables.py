@@ -130,16 +130,23 @@ def noise_notes(measured: Sequence[Measurement]) -> list[str]:
     return said + [f"{', '.join(methods)}, {note}." for note, methods in notes.items()]
 
 
-def _last(measured: Sequence[Measurement], kind: type[F], number: Number[F]) -> dict[str, str]:
+def _at_the_end(measured: Sequence[Measurement], kind: type[F]) -> dict[str, list[F]]:
+    """What was found after a method's last measured step: of a run that diverged nothing, and not what was before."""
+    last: dict[str, int] = {}
+    for m in measured:
+        last[m.method] = max(m.step, last.get(m.method, 0))
     table = found_of(measured, kind)
-    values = {method: mean_over(by_step[max(by_step)], number) for method, by_step in table.items()}
+    return {method: by_step[last[method]] for method, by_step in table.items() if last[method] in by_step}
+
+
+def _last(measured: Sequence[Measurement], kind: type[F], number: Number[F]) -> dict[str, str]:
+    values = {method: mean_over(found, number) for method, found in _at_the_end(measured, kind).items()}
     form = {method: ",.0f" if value and value >= 1000 else ".3g" for method, value in values.items()}
     return {method: format(value, form[method]) for method, value in values.items() if value is not None}
 
 
 def _leading(measured: Sequence[Measurement], text: Callable[[Direction], str]) -> dict[str, str]:
-    table = found_of(measured, TailsFound)
-    return {method: text(by_step[max(by_step)][0].directions[0]) for method, by_step in table.items()}
+    return {method: text(found[0].directions[0]) for method, found in _at_the_end(measured, TailsFound).items()}
 
 
 def _value(estimate: Interval | None) -> float | None:

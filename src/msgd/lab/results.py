@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from msgd.errors import UserError
 from msgd.lab import grid, runs, tuning
 from msgd.lab.config import EXAMPLES, Recipe, parse_recipe
-from msgd.lab.files import TOML_BYTES, read, read_json
+from msgd.lab.files import TOML_BYTES, raise_unreadable, read, read_json
 from msgd.lab.plan import Run, resolve
 from msgd.lab.statistics import Comparison, compare
 from msgd.lab.tuning import Tuning
@@ -159,16 +159,20 @@ def read_description(out: Path) -> Description:
     Raises:
         UserError: it is no such folder, or a file in it is damaged.
     """
+    path = out / "config.toml"
     try:
-        text = read(out / "config.toml", TOML_BYTES).decode("utf-8")
-        about = read_json(out / "experiment.json")
+        text = read(path, TOML_BYTES).decode("utf-8")
+        path = out / "experiment.json"
+        about = read_json(path)
         return Description(text, str(about["recipe"]), dict(about["environment"]), dict(about["data"]))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{out} holds no experiment: give the folder that msgd run wrote, such as runs/mnist1d"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{out / 'experiment.json'} is damaged ({error}): msgd run writes it anew") from error
+        raise_unreadable(error)
+        what = f"without {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path} is damaged ({what}): msgd run writes it anew") from error
 
 
 def gather(out: Path) -> Results:

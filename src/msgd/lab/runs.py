@@ -33,6 +33,7 @@ from msgd.lab.files import (
     check_tensor_file,
     parse_json,
     parse_toml,
+    raise_unreadable,
     read,
     read_json,
 )
@@ -172,6 +173,7 @@ def check_identity(run: Identified, folder: Path) -> None:
             return
         theirs = parse_toml(text)
     except (OSError, ValueError) as error:
+        raise_unreadable(error)
         raise UserError(f"{path} is damaged ({error}): delete {folder} to run it again") from error
     for key in [*mine, *theirs]:
         if mine.get(key) != theirs.get(key):
@@ -296,6 +298,7 @@ def _read_tensors(path: Path, folder: Path, *, tensors: bool = True) -> tuple[di
             loaded = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
         checksum = crc32(loaded)
     except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:  # NumPy lacks some types
+        raise_unreadable(error)
         raise UserError(_damage(path, folder, error)) from error
     if tensors and metadata.get("crc32") != checksum:
         raise UserError(_damage(path, folder, "wrong checksum"))
@@ -355,6 +358,7 @@ def read_records(run: Run, folder: Path, *, step: int) -> list[Record]:
             lines = file.read(RECORD_BYTES * len(expected)).splitlines()[: len(expected)]
         records = [parse_json(line) for line in lines]
     except (OSError, ValueError) as error:
+        raise_unreadable(error)
         raise UserError(f"{path} {damaged} ({error})") from error
     for number, at in enumerate(expected):
         if number >= len(records) or not _is_record(records[number], at):

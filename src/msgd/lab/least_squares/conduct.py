@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from msgd.errors import UserError
 from msgd.lab import environment, runs
 from msgd.lab.backends import Workers, give_up, wanted
-from msgd.lab.files import HEADER_BYTES, check_inside, check_tensor_file
+from msgd.lab.files import HEADER_BYTES, check_inside, check_tensor_file, raise_unreadable
 from msgd.lab.least_squares.curves import exact_curve
 from msgd.lab.least_squares.recipe import LeastSquaresRecipe
 from msgd.lab.least_squares.simulate import Array, Simulation, data, losses, planned
@@ -62,6 +62,7 @@ def read_losses(path: Path, shape: tuple[int, int]) -> Array | None:
         if damage is None and checksum != f"{zlib.crc32(found.tobytes()):08x}":
             damage = "wrong checksum"
     except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
+        raise_unreadable(error)
         damage = str(error)
     if damage is not None:
         raise UserError(f"{path} is damaged ({damage}): delete it to simulate this part again")
