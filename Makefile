@@ -23,7 +23,7 @@ run: $(READY)  ## run the main job: does the class of the noise matter? (runs/mn
 test: $(READY)  ## run the tests, on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-faults: $(READY)  ## inject faults by the hundred, and bad input by the ten thousand (an hour; docs/faults.md)
+test-faults: $(READY)  ## inject faults by the dozen, and bad input by the ten thousand (25 minutes; docs/faults.md)
 	rm -f build/faults*.json; MSGD_FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults
 
 test-slow: $(READY)  ## run the long checks as well
