@@ -16,9 +16,11 @@ from small import SMALL, msgd, outcome
 FULL = os.environ.get("MSGD_FAULTS") == "full"
 FIGURES = Path(__file__).parents[2] / "build" / "faults.json"
 
-#: about a second of training for each of four runs
-RECIPE = SMALL.replace("steps = 60", "steps = 3000").replace("eval_every = 10", "eval_every = 400")
-RECIPE = RECIPE.replace("checkpoint_every = 20", "checkpoint_every = 500")
+#: seeds of two methods, steps, and how often a run is evaluated and saved
+SEEDS, STEPS, EVERY = (2, 3000, 500) if FULL else (1, 1000, 200)
+RECIPE = SMALL.replace("seeds = 2", f"seeds = {SEEDS}").replace("steps = 60", f"steps = {STEPS}")
+RECIPE = RECIPE.replace("eval_every = 10", f"eval_every = {EVERY}")
+RECIPE = RECIPE.replace("checkpoint_every = 20", f"checkpoint_every = {EVERY}")
 
 
 @pytest.fixture(scope="session")
@@ -47,17 +49,20 @@ def inject():
 
 @pytest.fixture(scope="session")
 def command(tmp_path_factory, fashion_mnist):
-    """The arguments of the command that every fault meets, less its folder."""
+    """The arguments of the command that every fault meets, less its folder.
+
+    In the short form it trains in one process, which starts sooner, where a test does not ask for workers.
+    """
     path = tmp_path_factory.mktemp("recipe") / "small.toml"
     path.write_text(RECIPE)
-    return ["run", path, "--methods", "sgd,bernoulli", "--data-dir", fashion_mnist, "--jobs", 2]
+    return ["run", path, "--methods", "sgd,bernoulli", "--data-dir", fashion_mnist, "--jobs", 2 if FULL else 1]
 
 
 @pytest.fixture(scope="session")
 def whole(command, tmp_path_factory):
     """The outcome where nothing happens."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    done = msgd(*command, "--out", out)
+    done = msgd(*command, "--jobs", 2, "--out", out)
     assert done.returncode == 0, done.stderr
     return outcome(out)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 
@@ -64,7 +64,7 @@ def quantile(count: int, level: float) -> float:
         raise ValueError(f"level must lie between 0 and 1, not {level!r}: 0.95 is usual")
     if count < 2:
         raise ValueError(f"an interval takes at least 2 samples, not {count}")
-    return float(stats.t.ppf((1 + level) / 2, count - 1))
+    return float(special.stdtrit(count - 1, (1 + level) / 2))
 
 
 def independent(samples: ArrayLike | Tensor, *, least: int) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from msgd.checks import whole
@@ -101,7 +101,7 @@ def hill(samples: ArrayLike | Tensor, *, k: int | None = None, level: float = 0.
     value = float(hill_curve(x, most=k)[-1])
     if math.isinf(value):
         raise ValueError(f"the {k + 1} largest |x| are equal: the samples have no tail, or k = {k} is too small")
-    low, high = (value * float(stats.gamma.ppf((1 + sign * level) / 2, k)) / k for sign in (-1, 1))
+    low, high = (value * float(special.gammaincinv(k, (1 + sign * level) / 2)) / k for sign in (-1, 1))
     return Estimate(value, low, high, level)
 
 

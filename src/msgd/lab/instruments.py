@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from msgd.diagnostics import (
@@ -252,8 +252,8 @@ def standard_quantiles(samples: Tensor) -> list[float]:
     """
     values = samples.numpy()
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
-    scale = (high - low) / (2 * stats.norm.ppf(0.75)) or 1.0
-    return [float(q) for q in (np.quantile(values, stats.norm.cdf(SCORES)) - median) / scale]
+    scale = (high - low) / (2 * special.ndtri(0.75)) or 1.0
+    return [float(q) for q in (np.quantile(values, special.ndtr(SCORES)) - median) / scale]
 
 
 def measure_sharpness(subject: Subject, norm: float) -> tuple[SharpnessFound, list[str]]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from msgd.holm import holm
 
@@ -110,7 +110,7 @@ def mean_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[fl
 
 @lru_cache(maxsize=1000)  # a report asks for the same one at every step of every method
 def _t_quantile(level: float, df: int) -> float:
-    return float(stats.t.ppf(level, df))
+    return float(special.stdtrit(df, level))
 
 
 def _standard_error(differences: NDArray[np.float64]) -> float:
@@ -122,7 +122,7 @@ def _p_of_difference(differences: NDArray[np.float64]) -> float:
     mean = float(differences.mean())
     if error == 0:  # every pair differs by the same amount, as few accuracies in steps may: a sign test is left
         return 1.0 if mean == 0 else 2.0 ** (1 - len(differences))
-    return float(2 * stats.t.sf(abs(mean) / error, len(differences) - 1))
+    return float(2 * special.stdtr(len(differences) - 1, -abs(mean) / error))
 
 
 def _judge(
@@ -137,7 +137,7 @@ def _judge(
     _, low90, high90 = mean_interval(d.tolist(), 1 - 2 * LEVEL)
     distance = margin - abs(mean)
     if error > 0:
-        p_equivalence = float(stats.t.sf(distance / error, len(d) - 1))
+        p_equivalence = float(special.stdtr(len(d) - 1, -distance / error))
     else:
         p_equivalence = 2.0 ** -len(d) if distance > 0 else 1.0
     different, equivalent = p_holm <= LEVEL, p_equivalence < LEVEL
@@ -154,13 +154,13 @@ def _judge(
 
 def _seeds_needed(mean: float, spread: float, margin: float, now: int) -> int | None:
     """Smallest number of pairs at which either test decides with the stated power, if mean and spread stay."""
+    from scipy.stats import nct  # takes half a second, in each worker too; special.nctdtr is NaN here and there
+
     n = np.arange(now + 1, MOST_SEEDS + 1)
     error = spread / np.sqrt(n)
-    difference = stats.nct.sf(stats.t.ppf(1 - LEVEL / 2, n - 1), n - 1, abs(mean) / error)
+    difference = nct.sf(special.stdtrit(n - 1, 1 - LEVEL / 2), n - 1, abs(mean) / error)
     # TOST passes where |estimate| < margin − t·error; the estimate is taken as normal around the mean.
-    reach = margin - stats.t.ppf(1 - LEVEL, n - 1) * error
-    equivalence = np.where(
-        reach > 0, stats.norm.cdf((reach - mean) / error) - stats.norm.cdf((-reach - mean) / error), 0.0
-    )
+    reach = margin - special.stdtrit(n - 1, 1 - LEVEL) * error
+    equivalence = np.where(reach > 0, special.ndtr((reach - mean) / error) - special.ndtr((-reach - mean) / error), 0.0)
     enough = n[np.maximum(difference, equivalence) >= POWER]
     return int(enough[0]) if len(enough) else None

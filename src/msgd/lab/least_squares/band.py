@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from msgd.lab.least_squares.simulate import Array
 
@@ -55,7 +55,7 @@ def critical(false_alarms: float, *, methods: int, steps: int) -> float:
         >>> round(critical(0.01, methods=1, steps=1), 3)
         2.576
     """
-    return float(stats.norm.isf(false_alarms / (2 * methods * steps)))
+    return float(-special.ndtri(false_alarms / (2 * methods * steps)))
 
 
 def standard_error(losses: Array) -> Array:
