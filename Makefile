@@ -20,8 +20,9 @@ $(READY): pyproject.toml
 run: $(READY)  ## run the main job: does the class of the noise matter? (runs/mnist1d/report.html)
 	$(BIN)/msgd run mnist1d
 
+# files in the order of their names: in that of their numbers of tests, few long ones would be left for one core
 test: $(READY)  ## run the tests, on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(READY)  ## inject faults by the dozen, and bad input by the ten thousand (25 minutes; docs/faults.md)
 	rm -f build/faults*.json; MSGD_FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults

@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+import torch
 
 from small import SMALL, STARTED, write_fashion_mnist
 
@@ -11,6 +12,19 @@ from small import SMALL, STARTED, write_fashion_mnist
 @pytest.fixture(scope="session")
 def fashion_mnist(tmp_path_factory):
     return write_fashion_mnist(tmp_path_factory.mktemp("fashion-mnist"))
+
+
+@pytest.fixture(autouse=True)
+def the_same_numbers():
+    """What a test draws without a seed of its own does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """What a shell starts in the background ignores Ctrl-C, and so would the commands that are tested here."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

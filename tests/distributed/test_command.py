@@ -152,7 +152,7 @@ def test_a_run_that_diverges_ends_in_every_process(recipe, fashion_mnist, tmp_pa
 def test_what_is_wrong_is_one_line_of_rank_0_and_ends_all(together, recipe, fashion_mnist):
     command = ["run", recipe, "--out", together[0], "--data-dir", fashion_mnist, "--set", "lr=0.2"]
     (code, _, errors), (other_code, said, other_errors) = ended(start(*command))
-    assert (code, other_code) == (2, 2)
+    assert (code, other_code) == (2, 2), errors + other_errors
     assert len(errors.splitlines()) == 1, errors
     assert "give --out another folder" in errors
     assert (said, other_errors) == ("", "")

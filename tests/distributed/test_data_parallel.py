@@ -16,22 +16,27 @@ from msgd.parallel import Ranks
 WORKER = Path(__file__).with_name("worker.py")
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3])
+@pytest.fixture(scope="module", params=[(1, 5), (2, 5), (3, 2), pytest.param((3, 5), marks=pytest.mark.slow)], ids=str)
 def results(request, tmp_path_factory):
-    """What each rank wrote."""
-    folder, size = tmp_path_factory.mktemp("ranks"), request.param
+    """What each of so many ranks wrote, of so many laws."""
+    folder, (size, laws) = tmp_path_factory.mktemp("ranks"), request.param
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, str(WORKER), str(folder)], env=environment, capture_output=True, text=True, timeout=500, check=False
+        [*command, str(WORKER), str(folder), str(laws)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
+    return [{"laws": laws} | json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
 
 
 def test_gradients_and_parameters_are_those_of_one_process(results):
     for rank in results:
-        assert len(rank["equality"]) == 5 * (10 + 6)
+        assert len(rank["equality"]) == rank["laws"] * (10 + 6)
         for row in rank["equality"]:
             allowed = 1e-12 if row["dtype"] == "torch.float64" else 1e-5
             assert row["gradient"] < allowed, row

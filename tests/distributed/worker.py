@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from msgd import Reweighter
 from msgd.noise import Bernoulli, Cov, Fisher, SparseCov, Subsampled
 
-LAWS = [Fisher(5), Cov(5), Bernoulli(5), SparseCov(5, support=8), Subsampled(12, Fisher(5))]
+LAWS = [Cov(5), SparseCov(5, support=8), Fisher(5), Bernoulli(5), Subsampled(12, Fisher(5))]
 STEPS, LR, SEED = 20, 0.1, 7
 CASES = [
     *itertools.product(["ddp", "fsdp"], ["strided"], [1, 2, 4], [24]),
@@ -101,9 +101,9 @@ def distance(mine, theirs):
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(mine, theirs, strict=True))
 
 
-def equality():
+def equality(laws):
     rows = []
-    for dtype, law in itertools.product([torch.float64, torch.float32], LAWS):
+    for dtype, law in itertools.product([torch.float64, torch.float32], laws):
         for wrap, layout, micro, n in CASES if dtype == torch.float64 else CASES[:6]:
             truth = one_process(law, n, dtype)
             found = in_parallel(law, n, micro, layout, wrap, dtype)
@@ -173,7 +173,7 @@ def totals():
 if __name__ == "__main__":
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    result = {"equality": equality(), "totals": totals()}
+    result = {"equality": equality(LAWS[: int(sys.argv[2])]), "totals": totals()}
     if dist.get_world_size() > 1:
         result |= {"refused": refused(), "each_for_itself": each_for_itself()}
     Path(sys.argv[1], f"{os.environ['RANK']}.json").write_text(json.dumps(result))

@@ -17,7 +17,7 @@ FULL = os.environ.get("MSGD_FAULTS") == "full"
 FIGURES = Path(__file__).parents[2] / "build" / "faults.json"
 
 #: seeds of two methods, steps, and how often a run is evaluated and saved
-SEEDS, STEPS, EVERY = (2, 3000, 500) if FULL else (1, 1000, 200)
+SEEDS, STEPS, EVERY = (2, 3000, 500) if FULL else (1, 1500, 200)
 RECIPE = SMALL.replace("seeds = 2", f"seeds = {SEEDS}").replace("steps = 60", f"steps = {STEPS}")
 RECIPE = RECIPE.replace("eval_every = 10", f"eval_every = {EVERY}")
 RECIPE = RECIPE.replace("checkpoint_every = 20", f"checkpoint_every = {EVERY}")

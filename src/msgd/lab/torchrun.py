@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -34,11 +35,22 @@ def conduct(command: Callable[[], None]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):  # torchrun sends them to all; rank 0 decides
             signal.signal(number, signal.SIG_IGN)
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-    if leads:
-        _lead(command)
-    else:
-        _help()
+    try:
+        if leads:
+            _lead(command)
+        else:
+            _help()
+    except SystemExit as end:
+        _leave(end.code if isinstance(end.code, int) else 1)
     dist.destroy_process_group()
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: where another process is gone, the threads of the group now and then abort an ordinary exit."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 def _lead(command: Callable[[], None]) -> None:
