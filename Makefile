@@ -44,7 +44,7 @@ docs: $(READY)  ## write the pages that are made by code, and the site (build/si
 	$(BIN)/python docs/faults.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: $(READY)  ## measure what msgd costs against what one would do instead (45 minutes; docs/benchmarks.md)
+bench: $(READY)  ## measure what msgd costs against what one would do instead (70 minutes; docs/benchmarks.md)
 	$(BIN)/python benchmarks/bench.py
 
 clean:  ## remove .venv and caches; runs/ stays

@@ -1,6 +1,6 @@
 """What msgd costs, side by side with what one would do instead: writes results.json and environment.json.
 
-    make bench                              # all rows, about 45 minutes on two quiet cores
+    make bench                              # all rows, about 70 minutes on two quiet cores
     python benchmarks/bench.py --only draws --quick --out DIR
 
 Ratios are medians over interleaved repetitions, with a 95% interval that assumes no distribution; a row is met where
@@ -42,7 +42,7 @@ def reweighter(quick: bool) -> list[Result]:
     """`Reweighter` in a loop against the loop without noise: time, and peak memory."""
     rows = []
     for name, title in SETTINGS.items():
-        pairs = {"conv-small": 600, "vgg11": 160, "transformer": 200}[name]
+        pairs = {"conv-small": 600, "vgg11": 400, "transformer": 200}[name]
         steps = {
             which: loop(make(name), Reweighter(Fisher(20), seed=0) if which == "reweighter" else torch.mean)
             for which in ("reweighter", "plain")
@@ -188,7 +188,7 @@ ROWS: dict[str, Callable[[bool], list[Result]]] = {
 
 def main() -> None:
     """Measure, and write what was measured after each group of rows."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], epilog="All rows take 45 minutes.")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], epilog="All rows take 70 minutes.")
     parser.add_argument("--only", default=",".join(ROWS), help="some of " + ", ".join(ROWS))
     parser.add_argument("--quick", action="store_true", help="a few repetitions: to see that it works")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Where the time of the lab's full-batch step goes, against the machine's peak rate."""
+"""Where the time of the lab's steps goes, against the machine's peak rate."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ def peak_gflops(size: int = 1536, repetitions: int = 7) -> float:
     return 2 * size**3 / best / 1e9
 
 
-def parts(step: Callable[[], object], repetitions: int) -> list[Result]:
+def parts(step: Callable[[], object], repetitions: int, *, stretch: int = 1) -> list[Result]:
     """Time and FLOPs of a step by operator, the most expensive first.
 
     Args:
-        step: the step.
+        step: the step, or a stretch of some.
         repetitions: how many are profiled.
+        stretch: how many steps it is.
 
     Returns:
         For each operator: name, milliseconds of its own and their share, GFLOP (None: none are counted), GFLOP/s.
@@ -44,11 +45,11 @@ def parts(step: Callable[[], object], repetitions: int) -> list[Result]:
     step()
     with FlopCounterMode(display=False) as counter:
         step()
-    flops = {str(op): count for op, count in counter.get_flop_counts()["Global"].items()}
+    flops = {str(op): count / stretch for op, count in counter.get_flop_counts()["Global"].items()}
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         for _ in range(repetitions):
             step()
-    own = {event.key: event.self_cpu_time_total / 1e3 / repetitions for event in profiled.key_averages()}
+    own = {event.key: event.self_cpu_time_total / 1e3 / repetitions / stretch for event in profiled.key_averages()}
     total = sum(own.values())
     found = []
     for name, milliseconds in sorted(own.items(), key=lambda item: -item[1]):

@@ -146,8 +146,7 @@ def section(name: str, rows: list[Row], about: Row) -> str:
         text += table(["what", "to reach", "measured", "95% interval", "met"], body)
         text += '\n??? note "Behind it"\n' + "".join(f"    - {behind(row)}\n" for row in done)
         text += f"    - measured by `{about['command']}` at commit {about['commit']}\n"
-    if name == "full-batch" and done:
-        text += _where(done[0])
+    text += "".join(_where(row) for row in done if "where" in row and (name == "full-batch" or not row["met"]))
     return text + (f"\n{NOTES[name]}\n" if name in NOTES else "")
 
 
@@ -174,7 +173,7 @@ def _where(row: Row) -> str:
         for part in row["where"]
     ]
     return (
-        f"\nWhere its {row['step_ms']:.0f} ms go (under the profiler, which adds some). The machine's peak on one "
+        f"\nWhere its {number(row['step_ms'])} ms go (under the profiler, which adds some). The machine's peak on one "
         f"thread, in a product of 1536 × 1536 matrices of float32, is {peak:.0f} GFLOP/s:\n\n"
         + table(["operator", "ms", "share", "GFLOP", "GFLOP/s", "of the peak"], body)
     )

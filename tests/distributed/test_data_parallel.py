@@ -16,7 +16,10 @@ from msgd.parallel import Ranks
 WORKER = Path(__file__).with_name("worker.py")
 
 
-@pytest.fixture(scope="module", params=[(1, 5), (2, 5), (3, 2), pytest.param((3, 5), marks=pytest.mark.slow)], ids=str)
+EVERY_LAW = [pytest.param((size, 5), marks=pytest.mark.slow) for size in (1, 3)]
+
+
+@pytest.fixture(scope="module", params=[(1, 2), (2, 5), (3, 2), *EVERY_LAW], ids=str)
 def results(request, tmp_path_factory):
     """What each of so many ranks wrote, of so many laws."""
     folder, (size, laws) = tmp_path_factory.mktemp("ranks"), request.param
