@@ -65,6 +65,7 @@ def read_table(text: str, *, source: str, settings: dict[str, Any] | None = None
     table = _table(text, source)
     for key, value in (settings or {}).items():
         _set(table, key, value)
+    _check_methods(table, settings or {})
     try:
         check_values(table)
     except ValueError as error:
@@ -165,6 +166,22 @@ def _set(table: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(table, dict):
             raise UserError(f"--set {key}: {part} is not a table")
     table[last] = value
+
+
+def _check_methods(table: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Refuse a setting of a method that is not there: a misspelt name would be a new method without a law."""
+    for key in settings:
+        top, _, rest = key.partition(".")
+        name, _, inner = rest.partition(".")
+        method = table["methods"].get(name) if top == "methods" and inner else None
+        if isinstance(method, dict) and "law" not in method:
+            others = [
+                other for other, fields in table["methods"].items() if isinstance(fields, dict) and "law" in fields
+            ]
+            raise UserError(
+                f"--set {key}: there is no method {name!r}; take {', '.join(others)}, or give it a law: "
+                f"--set methods.{name}.law=…"
+            )
 
 
 SHOWN = 100  #: characters of a value in a message
