@@ -281,7 +281,8 @@ def test_a_run_that_diverged(tmp_path, fashion_mnist, capsys):
     out = trained(tmp_path, RECIPE, fashion_mnist, "--set", "lr=1e9", "--methods", "sgd", "--seeds", 1)
     assert call("measure", out, "--data-dir", fashion_mnist, "--jobs", 1) == 0
     shown = capsys.readouterr().out
-    assert "sgd, covariance: the run diverged" in shown
+    diverged = runs.read_checkpoint(out / "sgd" / "seed-0").diverged
+    assert f"sgd, covariance: the run diverged after {diverged} step" in " ".join(shown.split())
     assert [m["found"] is None for m in entries(out)] == [m["step"] > 0 for m in entries(out)]
     trace = next(m["found"]["trace"] for m in entries(out) if m["what"] == "covariance" and m["step"] == 0)
     assert f"{trace:.3g}" not in shown  # which it had before it diverged, and not after

@@ -27,8 +27,6 @@ from msgd.lab.results import Results
 from msgd.lab.trainer import evaluate, losses_of
 from msgd.lab.verdict import plural
 
-DIVERGED = "the run diverged: its loss is not finite"
-
 
 def measure(
     results: Results,
@@ -184,7 +182,7 @@ def measure_point(
     subject, done = Subject(matrix, run, point.step, LEVELS[cost]), []
     for thing in what:
         start, matrix.gradients = time.perf_counter(), 0.0
-        found, notes = _measured(thing, subject, model) if math.isfinite(loss) else (None, [DIVERGED])
+        found, notes = _measured(thing, subject, model) if math.isfinite(loss) else (None, [_divergence(point)])
         done.append(
             Measurement(
                 method=run.method,
@@ -201,6 +199,13 @@ def measure_point(
             )
         )
     return done
+
+
+def _divergence(point: Point) -> str:
+    checkpoint = runs.read_checkpoint(point.folder, tensors=False)  # it may be of a few steps later
+    step = checkpoint.diverged if checkpoint else None
+    after = "" if step is None else f" after {plural(step, 'step')}"
+    return f"the run diverged{after}: its loss is not finite"
 
 
 def _measured(thing: What, subject: Subject, model: nn.Module) -> tuple[Found | None, list[str]]:
