@@ -157,13 +157,14 @@ def draws(quick: bool) -> list[Result]:
     """Dense draws against the raw generator; sparse ones in microseconds."""
     rows = []
     # The sparse ones come in rounds between the dense: each takes a second, and a machine has slow spells of many.
-    few: dict[str, list[float]] = {name: [] for name in SPARSE}
+    few: dict[str, dict[str, list[float]]] = {name: {} for name in SPARSE}
     for n, repetitions in ((50_000, 200), (10_000_000, 15)):
         for name in DENSE:
             found = dense(name, n, 3 if quick else repetitions)
             rows.append(judged(f"a draw of {name}, n = {n:,}", "NumPy's raw numbers", 1.5, found))
             for sparse_name, times in few.items():
-                times += microseconds(sparse_name, 10**9, 3 if quick else 25)
+                for part, each in microseconds(sparse_name, 10**9, 3 if quick else 25).items():
+                    times[part] = [*times.get(part, []), *each]
         if quick:
             break
     for name, times in few.items():

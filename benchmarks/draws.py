@@ -57,27 +57,34 @@ def dense(name: str, n: int, repetitions: int) -> Result:
     return {**ratio(times["draw"], times["raw"]), **milliseconds}
 
 
-def microseconds(name: str, n: int, repetitions: int) -> list[float]:
-    """What a draw of a few of n takes.
+def microseconds(name: str, n: int, repetitions: int) -> dict[str, list[float]]:
+    """What a draw of a few of n takes, and two parts of it.
 
     Args:
         name: a key of `SPARSE`.
         n: number of examples.
-        repetitions: of 20 draws each, after 3 that do not count.
+        repetitions: of 20 calls each, after 3 that do not count.
 
     Returns:
-        Microseconds of a draw, for each repetition.
+        Microseconds of a draw, of its step's generator, and of its positions and weights, for each repetition.
     """
-    law, numbers, times = SPARSE[name], iter(range(10**9)), []
+    law, rng, numbers = SPARSE[name], generator(0, 0), iter(range(10**9))
+    parts: dict[str, Callable[[], object]] = {
+        "draw": lambda: law.draw(n, seed=0, step=next(numbers)),
+        "generator": lambda: generator(0, next(numbers)),
+        "sample": lambda: law.sample(n, rng),
+    }
+    times: dict[str, list[float]] = {part: [] for part in parts}
     for _ in range(repetitions + 3):
-        start = time.perf_counter()
-        for _ in range(20):
-            law.draw(n, seed=0, step=next(numbers))
-        times.append((time.perf_counter() - start) / 20e-6)
-    return times[3:]
+        for part, call in parts.items():
+            start = time.perf_counter()
+            for _ in range(20):
+                call()
+            times[part].append((time.perf_counter() - start) / 20e-6)
+    return {part: each[3:] for part, each in times.items()}
 
 
-def sparse(name: str, n: int, times: list[float]) -> Result:
+def sparse(name: str, n: int, times: dict[str, list[float]]) -> Result:
     """Summarise draws of a few of n.
 
     Args:
@@ -86,11 +93,19 @@ def sparse(name: str, n: int, times: list[float]) -> Result:
         times: from `microseconds`.
 
     Returns:
-        Their median with its interval; the peak of memory of a draw in KiB.
+        Their median with its interval, and its parts; the peak of memory of a draw in KiB.
     """
     tracemalloc.start()
     SPARSE[name].draw(n, seed=0, step=0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    low, high = interval(times)
-    return {"us": statistics.median(times), "low": low, "high": high, "peak_kib": peak / 1024, "n": n}
+    low, high = interval(times["draw"])
+    return {
+        "us": statistics.median(times["draw"]),
+        "low": low,
+        "high": high,
+        "the step's generator_us": statistics.median(times["generator"]),
+        "positions and weights_us": statistics.median(times["sample"]),
+        "peak_kib": peak / 1024,
+        "n": n,
+    }

@@ -25,22 +25,27 @@ TITLES = {
 #: what is to be said of a group's numbers: the reason where a row is not met
 NOTES: dict[str, str] = {
     "reweighter": "What the noise itself takes is measured as well: the draw and the weighing of losses that are "
-    "there, with their backward pass, over those of the mean. It is 0.1 to 0.2 ms: 0.2% of a step of conv-small, "
-    "0.01% of one of VGG-11, 0.06% of one of the transformer. Where a time is not met it is for the width of the "
-    "interval: on this machine, which it shares with others, the same step's time wanders by several percent.",
+    "there, with their backward pass, over those of the mean. It is 0.1 to 0.3 ms: 0.2% of a step of conv-small, "
+    "0.01% of one of VGG-11, 0.05% of one of the transformer. Where a time is not met it is for the width of the "
+    "interval: on this machine, which it shares with others, the same step's time wanders by 7% from one to the next.",
     "peers": "Every route takes the same step, to rounding, which is checked before it is timed. Ours takes nothing "
     "on top of the plain step that could be measured; it is counted as 1 MiB. Opacus runs in PyTorch's usual layout "
     "of images: in channels-last, in which the others run, its gradients of convolutions came out wrong (version "
     "1.6.0).",
-    "sparse": "An ideal step on 20 of 1000 examples would be 50 times cheaper. The floor is a loop written by hand "
-    "for 20 random images, whose time stands behind the numbers: it is 24.9 times cheaper than the full step, so 25 "
-    "cannot be reached with these kernels; the lab takes 8% longer than it, for the draw (1%), the weighted loss and "
-    "its backward pass. The kernels reach the same rate on 20 images as on 1000; what they do not shrink is the "
-    "calling of some sixty of them, and branches of the pooling that are guessed wrong on images not seen before.",
+    "sparse": "An ideal step on 20 of 1000 examples would be 50 times cheaper. A loop written by hand for 20 random "
+    "images, whose time stands behind the numbers, is 23.3 times cheaper than the full step; the lab takes 9% longer "
+    "than it, for the draw, the choice of images, and the weighted loss with its backward pass. So 25 is out of reach "
+    "of these kernels: on 20 images the convolutions and their backward pass come to half the rate that they have on "
+    "1000 (the table above, and that of the full step), and each of some sixty calls takes its few microseconds. "
+    "In other spells of this machine MiniBatch came to 21.6, 23.6 and 24.1, and the loop written by hand to 22.8 to "
+    "25.8.",
     "main-job": "What is not in the raw steps: starting Python and torch three times, data, evaluation every 100 "
     "steps of 5000 examples, checkpoints, the statistics and the report.",
     "draws": "The weights are drawn from a counter-based generator made anew for every step. n is named by the law "
-    "alone: time and memory of the sparse draws do not grow with it.",
+    "alone: time and memory of the sparse draws do not grow with it. Their bound is in microseconds, and this machine "
+    "has spells, minutes long, in which all that Python does takes 1.6 times as long: the draws of the other n behind "
+    "the numbers fell into one. In a whole run that began in such a spell the four rows came to 72 to 80 µs, and were "
+    "not met.",
     "lockstep": "Nothing in msgd trains in lockstep; this is the measurement that would have to speak for it.",
 }
 

@@ -42,7 +42,7 @@ def counted(drawn: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
     """The different positions, sorted, and how often each was drawn: `numpy.unique` in place, faster for a few."""
     drawn.sort()
     same = drawn[1:] == drawn[:-1]
-    if not same.any():  # a few of many: hardly ever one twice
+    if not np.count_nonzero(same):  # a few of many: hardly ever one twice; any() takes three times as long
         return drawn, np.ones(len(drawn), dtype=np.int64)
     first = np.flatnonzero(np.concatenate([[True], ~same]))
     return drawn[first], np.diff(first, append=len(drawn))
