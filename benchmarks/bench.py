@@ -30,7 +30,7 @@ from settings import loop, make
 from timing import Result, interleaved, judged, ratio
 
 from msgd import Reweighter
-from msgd.lab.environment import describe
+from msgd.lab.execution.environment import describe_environment
 from msgd.noise import Fisher
 
 SETTINGS = {"conv-small": "conv-small, n = 1000", "vgg11": "VGG-11, B = 128", "transformer": "transformer, B = 32"}
@@ -221,7 +221,7 @@ def main() -> None:
             raise SystemExit(130) from None
         measured = {key: measured[key] for key in ROWS if key in measured}
         path.write_text(json.dumps(measured, indent=2) + "\n")
-        about = describe("cpu") | {"command": shlex.join(["python", "benchmarks/bench.py", *sys.argv[1:]])}
+        about = describe_environment("cpu") | {"command": shlex.join(["python", "benchmarks/bench.py", *sys.argv[1:]])}
         environment = json.loads(where.read_text()) if where.exists() else {}
         environment = {key: value for key, value in environment.items() if key in measured} | {name: about}
         where.write_text(json.dumps(environment, indent=2) + "\n")

@@ -29,8 +29,8 @@ from torch.nn import functional as F
 
 from msgd import GradientMatrix
 from msgd.diagnostics import Covariance
-from msgd.lab.models import build
-from msgd.lab.trainer import losses_of
+from msgd.lab.networks.build import build_network
+from msgd.lab.training.sgd import losses_of
 
 Result = dict[str, Any]
 
@@ -40,7 +40,7 @@ def setting(n: int) -> tuple[nn.Module, Tensor, Tensor]:
     torch.manual_seed(0)
     y = torch.arange(n) % 10
     x = 0.5 * torch.randn(n, 3, 32, 32) + torch.randn(10, 3, 32, 32)[y]
-    model = build("vgg11", input_shape=(3, 32, 32), classes=10, seed=0)
+    model = build_network("vgg11", input_shape=(3, 32, 32), classes=10, seed=0)
     return model, x.contiguous(memory_format=torch.channels_last), y
 
 

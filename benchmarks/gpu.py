@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from msgd import Reweighter
-from msgd.lab.models import build
-from msgd.lab.trainer import Trainer
+from msgd.lab.networks.build import build_network
+from msgd.lab.training.sgd import Trainer
 from msgd.noise import Bernoulli, Fisher, FullBatch, Law, MiniBatch, Weights
 
 AHEAD = 64  #: steps whose weights are drawn at once
@@ -133,7 +133,7 @@ def lab(device: str, repetitions: int) -> list[Result]:
 
 def networks(device: str) -> list[nn.Module]:
     """The main job's network, of `SEEDS` seeds."""
-    return [build("mlp", input_shape=(40,), classes=10, seed=seed).to(device) for seed in range(SEEDS)]
+    return [build_network("mlp", input_shape=(40,), classes=10, seed=seed).to(device) for seed in range(SEEDS)]
 
 
 def in_turn(models: list[nn.Module], x: Tensor, y: Tensor) -> Callable[[], None]:

@@ -14,7 +14,7 @@ from settings import by_hand, by_hand_on_few, lab_steps, loop, make
 from timing import Result, interleaved, judged, ratio
 from where import median_ms, parts, peak_gflops
 
-from msgd.lab.train import STRETCH
+from msgd.lab.training.loop import STRETCH
 from msgd.noise import Bernoulli, FullBatch, MiniBatch
 
 

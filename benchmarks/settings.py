@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgd.lab.networks.vgg import vgg11
-from msgd.lab.trainer import Trainer, chosen
+from msgd.lab.training.sgd import Trainer, select_examples
 from msgd.noise import Law
 
 Losses = Callable[[Tensor, Tensor], Tensor]
@@ -76,10 +76,10 @@ def make(name: str, device: str = "cpu") -> Setting:
         x, y = torch.randn(128, 3, 32, 32), torch.randint(10, (128,))
         model: nn.Module = vgg11((3, 32, 32), 10)
     else:
-        from msgd.lab.models import build
+        from msgd.lab.networks.build import build_network
 
         x, y = torch.rand(1000, 1, 28, 28), torch.randint(10, (1000,))
-        model = build("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
+        model = build_network("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Setting(model, channels_last(x).to(device), y.to(device), cross_entropy)
 
@@ -136,7 +136,7 @@ def by_hand_on_few(setting: Setting, b: int, stretch: int) -> Callable[[], None]
     def steps() -> None:
         for _ in range(stretch):
             index = torch.randint(len(setting.y), (b,))
-            loss = F.cross_entropy(setting.model(chosen(setting.x, index)), setting.y[index])
+            loss = F.cross_entropy(setting.model(select_examples(setting.x, index)), setting.y[index])
             gradients = torch.autograd.grad(loss, parameters)
             with torch.no_grad():
                 torch._foreach_add_(parameters, gradients, alpha=-0.01)

@@ -13,14 +13,15 @@ from typing import Any
 
 import tomli_w
 
-from msgd.lab.config import parse_recipe
-from msgd.lab.least_squares import results as least_squares
+from msgd.lab.experiment_folder.results import FinishedRun, Results
+from msgd.lab.experiment_folder.tuning import Tuning
 from msgd.lab.least_squares import verdict
-from msgd.lab.phase import phase_rows, phases
-from msgd.lab.results import FinishedRun, Results, planned_runs
-from msgd.lab.statistics import Comparison
-from msgd.lab.tuning import Tuning
-from msgd.lab.verdict import LEFT, answers, columns, rows
+from msgd.lab.least_squares.results import results_from_json
+from msgd.lab.plan.grid import planned_runs
+from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.report.phase_diagram import phase_rows, phases
+from msgd.lab.report.verdict import LEFT, answers, columns, rows
+from msgd.statistics.paired_tests import Comparison
 
 HERE = Path(__file__).parent / "results"
 PLACE = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -64,7 +65,7 @@ def section(path: Path) -> str:
 
 
 def _simulated(path: Path, table: dict[str, Any]) -> str:
-    results = least_squares.from_json(table)
+    results = results_from_json(table)
     text = f"\n    {results.environment['command']}\n\n[{path.name}]({path.name}), seed {results.recipe.seed}.\n\n"
     text += markdown(verdict.columns(results), verdict.rows(results))
     return text + "\n" + "\n".join([*verdict.answers(results), *verdict.notes(results)]) + "\n\n"

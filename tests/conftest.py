@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from small import SMALL, STARTED, write_fashion_mnist
+from helpers.small import SMALL, STARTED, write_fashion_mnist
 
 
 @pytest.fixture(scope="session")

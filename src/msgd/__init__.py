@@ -20,41 +20,40 @@ __all__ = [
     "Weights",
     "__version__",
     "diagnostics",
+    "gradients",
     "langevin",
     "noise",
     "per_sequence",
+    "reweighting",
+    "statistics",
     "theory",
     "weighted_mean",
 ]
 
 if TYPE_CHECKING:
-    from msgd import diagnostics, langevin, noise, theory
-    from msgd.batch_sampler import WeightedBatchSampler
-    from msgd.gradient_matrix import GradientMatrix
+    from msgd import diagnostics, gradients, langevin, noise, reweighting, statistics, theory
+    from msgd.gradients import GradientMatrix
     from msgd.noise import Weights
-    from msgd.reweight import Reweighter, weighted_mean
-    from msgd.sequences import per_sequence
+    from msgd.reweighting import Reweighter, WeightedBatchSampler, per_sequence, weighted_mean
 
+_PACKAGES = ("diagnostics", "gradients", "langevin", "noise", "reweighting", "statistics", "theory")
 _HOME = {
-    "GradientMatrix": "msgd.gradient_matrix",
-    "diagnostics": "msgd.diagnostics",
-    "langevin": "msgd.langevin",
-    "noise": "msgd.noise",
-    "theory": "msgd.theory",
+    "GradientMatrix": "msgd.gradients",
+    "Reweighter": "msgd.reweighting",
+    "WeightedBatchSampler": "msgd.reweighting",
     "Weights": "msgd.noise",
-    "WeightedBatchSampler": "msgd.batch_sampler",
-    "Reweighter": "msgd.reweight",
-    "per_sequence": "msgd.sequences",
-    "weighted_mean": "msgd.reweight",
+    "per_sequence": "msgd.reweighting",
+    "weighted_mean": "msgd.reweighting",
 }
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use, so that `msgd --help` does not wait for torch.
+    if name in _PACKAGES:
+        return import_module(f"msgd.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'msgd' has no attribute {name!r}")
-    module = import_module(_HOME[name])
-    return module if name in ("diagnostics", "langevin", "noise", "theory") else getattr(module, name)
+    return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 _TO_ONE = {True: "squeeze(1)", False: "flatten(1).mean(1)"}
 
 
-def whole(name: str, value: int) -> int:
+def positive_integer(name: str, value: int) -> int:
     """Check a whole number ≥ 1.
 
     Args:

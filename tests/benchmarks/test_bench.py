@@ -14,7 +14,7 @@ import torch
 from msgd import Reweighter
 from msgd.noise import Fisher
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 def module(name):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from msgd.cli import app
-from msgd.lab import runs
-from small import SMALL, msgd, outcome, write_fashion_mnist
+from helpers.small import SMALL, msgd, outcome, write_fashion_mnist
+from msgd.cli.app import app
+from msgd.lab.safe_io.lock import lock_folder
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_more_seeds_and_fewer_methods(finished, copy, fashion_mnist):
 
 
 def test_two_commands_on_one_folder(finished, copy, fashion_mnist, capsys):
-    with runs.locked(copy):
+    with lock_folder(copy):
         code, _, errors = here(capsys, "run", finished[0], "--out", copy, "--data-dir", fashion_mnist)
     assert code == 2
     assert "another msgd is at work" in errors
@@ -202,7 +202,7 @@ def test_bad_input_in_a_process_of_its_own(finished):
 
 
 def test_a_fault_of_ours_is_one_line_and_exit_1(copy, capsys, monkeypatch):
-    monkeypatch.setattr("msgd.lab.results.gather", lambda _: 1 / 0)
+    monkeypatch.setattr("msgd.lab.experiment_folder.results.gather_results", lambda _: 1 / 0)
     code, _, errors = here(capsys, "compare", copy)
     assert code == 1
     assert errors.startswith("msgd: a fault of msgd: ZeroDivisionError")
@@ -311,8 +311,8 @@ def test_the_report_opens_in_a_browser(finished, tmp_path):
 
 def test_a_title_with_brackets_is_shown_as_it_is(capsys, monkeypatch):
     """On a terminal, too, where brackets were taken for markup."""
-    from msgd.cli import _console
+    from msgd.cli.terminal import make_console
 
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    _console().print("noise [red]b[/blue]")
+    make_console().print("noise [red]b[/blue]")
     assert "noise [red]b[/blue]" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from cases import networks
 from msgd import GradientMatrix
 from msgd.diagnostics import Covariance, Probe, ProbeRecord, mean_square, simple_noise_scale
-from msgd.lab.counted import CountedMatrix
+from msgd.lab.measure.cost import CountedMatrix
 from reference import covariance, gradient_matrix
 
 NETWORKS = {network.name: network for network in networks(12)}

@@ -13,13 +13,14 @@ import torch
 import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 
-from msgd.lab import models, processes
-from msgd.lab.augment import crop_and_flip
-from msgd.lab.train import advance
-from msgd.lab.trainer import Trainer, losses_of
+from helpers.training import make
+from msgd.lab.data.augment import crop_and_flip
+from msgd.lab.networks.build import build_network
+from msgd.lab.training.data_parallel import own_part, process_count, rank
+from msgd.lab.training.sgd import Trainer, losses_of
+from msgd.lab.training.step import advance
 from msgd.langevin import SGLD, FullBatchPenalty, GLDDiag, GLDLeading, MiniBatchPenalty
 from msgd.noise import Bernoulli, Cov, FullBatch, MiniBatch, Subsampled, generator
-from training import make
 
 N, STEPS = 23, 4
 CASES = {
@@ -50,7 +51,7 @@ def examples(run):
 
 
 def network(run, x):
-    return models.build(run.model, input_shape=tuple(x.shape[1:]), classes=10, seed=0).double()
+    return build_network(run.model, input_shape=tuple(x.shape[1:]), classes=10, seed=0).double()
 
 
 def twin(run):
@@ -98,9 +99,9 @@ def flat(parameters):
 def row(run):
     """What rank 0 finds; the others only take part."""
     mine = flat(shared(run))
-    everyones = [torch.empty_like(mine) for _ in range(processes.size())]
+    everyones = [torch.empty_like(mine) for _ in range(process_count())]
     dist.all_gather(everyones, mine)
-    if processes.rank() > 0:
+    if rank() > 0:
         return None
     truth, start = flat(twin(run)), flat(network(run, examples(run)[0]).parameters())
     other = flat(twin(replace(run, seed=run.seed + 1)))  # the control
@@ -112,7 +113,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     rows = {name: row(make(**{"model": "mlp", "n": N, **changes})) for name, changes in CASES.items()}
-    parts = [processes.part(number) for number in (0, 1, 7, 8)]
+    parts = [own_part(number) for number in (0, 1, 7, 8)]
     result = {"rows": rows, "parts": [[part.start, part.stop] for part in parts]}
     Path(sys.argv[1], f"{os.environ['RANK']}.json").write_text(json.dumps(result))
     dist.destroy_process_group()

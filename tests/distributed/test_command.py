@@ -11,11 +11,13 @@ import time
 import pytest
 import torch
 
-from msgd.cli import app
-from msgd.errors import UserError
-from msgd.lab import processes, runs
-from msgd.lab.config import parse_recipe
-from small import SMALL, trained_runs
+from helpers.small import SMALL, trained_runs
+from msgd.cli.app import app
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.checkpoint import read_checkpoint
+from msgd.lab.experiment_folder.identity import note_processes
+from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.training.data_parallel import check_data_parallel
 
 RECIPE = SMALL.replace("steps = 60", "steps = 200").replace("seeds = 2", "seeds = 1")
 METHODS = ["--methods", "sgd,bernoulli"]  # not every draw of Bernoulli's is even, and some are empty
@@ -90,7 +92,7 @@ def test_the_results_are_those_of_one_process(together, recipe, fashion_mnist, t
         assert one["final"] == pytest.approx(other["final"], rel=1e-4, abs=1e-6)
     assert [v["verdict"] for v in mine["verdicts"]] == [v["verdict"] for v in theirs["verdicts"]]
     for folder in ("sgd/seed-0", "bernoulli/seed-0"):  # float32: 200 steps, each rounded otherwise
-        one, other = (runs.read_checkpoint(place / folder).tensors for place in (out, tmp_path))
+        one, other = (read_checkpoint(place / folder).tensors for place in (out, tmp_path))
         for name, value in one.items():
             torch.testing.assert_close(value, other[name], rtol=1e-3, atol=1e-5)
 
@@ -159,33 +161,32 @@ def test_what_is_wrong_is_one_line_of_rank_0_and_ends_all(together, recipe, fash
 
 
 def test_refusals(monkeypatch):
-    monkeypatch.setattr(processes, "size", lambda: 2)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     plain = parse_recipe(RECIPE, source="small")
-    processes.check(plain, None, "loky", "cpu")
-    processes.check(plain, 1, "loky", "cpu")
+    check_data_parallel(plain, None, "loky", "cpu")
+    check_data_parallel(plain, 1, "loky", "cpu")
     with pytest.raises(UserError, match="--jobs 2: under torchrun all processes share one run after another"):
-        processes.check(plain, 2, "loky", "cpu")
+        check_data_parallel(plain, 2, "loky", "cpu")
     with pytest.raises(UserError, match="--backend dask: under torchrun its processes do the work"):
-        processes.check(plain, None, "dask", "cpu")
+        check_data_parallel(plain, None, "dask", "cpu")
     with pytest.raises(UserError, match="2 processes and 1 CUDA devices"):
-        processes.check(plain, None, "loky", "cuda")
+        check_data_parallel(plain, None, "loky", "cuda")
     normed = RECIPE.replace('"mlp"', '"resnet18"').replace('"fashion-mnist"', '"cifar10"')
     with pytest.raises(UserError, match=r"norm: .* resnet18's batches"):
-        processes.check(parse_recipe(normed, source="small"), None, "loky", "cpu")
-    processes.check(parse_recipe(normed, source="small", settings={"norm": "group"}), None, "loky", "cpu")
+        check_data_parallel(parse_recipe(normed, source="small"), None, "loky", "cpu")
+    check_data_parallel(parse_recipe(normed, source="small", settings={"norm": "group"}), None, "loky", "cpu")
 
 
 def test_another_number_of_processes_is_noted(tmp_path):
     path = tmp_path / "environment.json"
-    runs.note_processes(tmp_path, {"processes_per_run": 2})
+    note_processes(tmp_path, {"processes_per_run": 2})
     assert not path.exists()
     for before, now, expected in (("{}", 1, None), ("{}", 2, "1, then 2"), ('{"processes_per_run": 2}', 2, 2)):
         path.write_text(before)
-        runs.note_processes(tmp_path, {"processes_per_run": now})
+        note_processes(tmp_path, {"processes_per_run": now})
         assert json.loads(path.read_text()).get("processes_per_run") == expected
     path.write_text('{"cpu": "x", "processes_per_run": "1, then 2"}')
-    runs.note_processes(tmp_path, {"processes_per_run": 2})
-    runs.note_processes(tmp_path, {})
+    note_processes(tmp_path, {"processes_per_run": 2})
+    note_processes(tmp_path, {})
     assert json.loads(path.read_text()) == {"cpu": "x", "processes_per_run": "1, then 2, then 1"}

@@ -11,7 +11,7 @@ import torch
 
 from msgd import Reweighter
 from msgd.noise import Fisher
-from msgd.parallel import Ranks
+from msgd.reweighting.ranks import Ranks
 
 WORKER = Path(__file__).with_name("worker.py")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgd.noise import LAWS, SCALAR_LAWS
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def script(name):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from msgd import noise
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHOWS = {
     "data_parallel.py": "1 processes, ",
     "language_model.py": "bits a character",

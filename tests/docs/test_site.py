@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn import functional as F
 from typer.main import get_command
 
-from msgd.cli import app
-from msgd.lab.config import validated_recipe
-from msgd.lab.reading import read_table, recipe_names
-from test_docs import script
+from docs.test_laws import script
+from msgd.cli.app import app
+from msgd.lab.recipes.parse import validate_recipe
+from msgd.lab.recipes.source import read_table, recipe_names
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(
@@ -76,7 +76,7 @@ def test_every_example_is_on_the_page_of_examples():
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")], ids=lambda page: page.name)
 def test_recipes_on_a_page_are_read(page):
     for text in blocks(page, "toml"):
-        assert validated_recipe(read_table(text, source=page.name), source=page.name).methods
+        assert validate_recipe(read_table(text, source=page.name), source=page.name).methods
 
 
 def commands():

@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
-from msgd.errors import UserError
+from msgd.lab.errors import UserError
 
 FULL = os.environ.get("MSGD_FAULTS") == "full"
 MEMORY = 2**30  #: bytes of addresses that a test may add to those of its process

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from small import SMALL, msgd, outcome
+from helpers.small import SMALL, msgd, outcome
 
 FULL = os.environ.get("MSGD_FAULTS") == "full"
 FIGURES = Path(__file__).parents[2] / "build" / "faults.json"

@@ -4,10 +4,16 @@ import math
 from unittest import mock
 
 import numpy as np
+import torch
 
-from msgd.lab import models, results, runs
-from msgd.lab.config import parse_recipe
-from msgd.lab.measurements import Measurements
+from msgd.lab.experiment_folder.checkpoint import Checkpoint, write_checkpoint, write_snapshot
+from msgd.lab.experiment_folder.description import describe_experiment
+from msgd.lab.experiment_folder.identity import fingerprint, run_folder, write_identity
+from msgd.lab.experiment_folder.metrics import METRICS, keep_records
+from msgd.lab.measure.measurements_file import Measurements
+from msgd.lab.networks.build import build_network
+from msgd.lab.plan.grid import planned_runs
+from msgd.lab.recipes.parse import parse_recipe
 
 ENVIRONMENT = {"msgd": "0", "command": "msgd run made.toml", "cores": 2}
 
@@ -37,21 +43,21 @@ def finished(out, text=RECIPE, *, environment=None, hidden=None):
     ``hidden``: units of the made-up network; None: the real one.
     """
     recipe = parse_recipe(text, source="made")
-    planned = results.planned_runs(recipe, n=1000, digests=["0" * 8])
+    planned = planned_runs(recipe, n=1000, digests=["0" * 8])
     about = environment or ENVIRONMENT
     out.mkdir(parents=True, exist_ok=True)
     with mock.patch("os.fsync"):  # it is the disk's patience, and nothing here is to outlive a power cut
         described = {"n": 1000, "digests": ["0" * 8]}
-        results.describe_experiment(out, "made", recipe, described, about, keep_environment=False)
+        describe_experiment(out, "made", recipe, described, about, keep_environment=False)
         for number, run in enumerate(planned):
-            folder = runs.folder_of(run, out)
+            folder = run_folder(run, out)
             folder.mkdir(parents=True)
-            runs.write_identity(run, folder, about)
-            runs.keep_records(folder, records(run, np.random.default_rng(number)))
+            write_identity(run, folder, about)
+            keep_records(folder, records(run, np.random.default_rng(number)))
             tensors = network(run, hidden)
             for step in run.snapshots:
-                runs.write_snapshot(run, folder, step, tensors)
-            runs.write_checkpoint(folder, runs.Checkpoint(run.steps, 1.5, tensors))
+                write_snapshot(run, folder, step, tensors)
+            write_checkpoint(folder, Checkpoint(run.steps, 1.5, tensors))
     return planned
 
 
@@ -62,15 +68,15 @@ def records(run, rng):
         done = 1 - math.exp(-3 * step / run.steps)
         accuracy, loss = 0.1 + 0.4 * done + 0.02 * rng.standard_normal(), 2.3 - done + 0.02 * rng.standard_normal()
         values = (accuracy - 0.01, loss + 0.1, accuracy, loss)
-        found.append({"step": step, **dict(zip(runs.METRICS, values, strict=True))})
+        found.append({"step": step, **dict(zip(METRICS, values, strict=True))})
     return found
 
 
 def network(run, hidden):
     if hidden is None:
-        model = models.build(run.model, input_shape=(40,), classes=10, seed=run.seed)
+        model = build_network(run.model, input_shape=(40,), classes=10, seed=run.seed)
     else:
-        model = models.torch.nn.Linear(hidden, 1)
+        model = torch.nn.Linear(hidden, 1)
     return {f"model.{name}": value for name, value in model.state_dict().items()}
 
 
@@ -89,7 +95,7 @@ def measured(planned):
     common = {"cost": "cheap", "loss": 1.0, "notes": ["a note"], "gradients": 10.0, "seconds": 0.1}
     entries = [
         {"method": run.method, "seed": run.seed, "step": step, "what": each["kind"], "found": each}
-        | {"run": runs.fingerprint(run)}
+        | {"run": fingerprint(run)}
         | common
         for run in planned
         for step in (0, 30)

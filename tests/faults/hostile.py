@@ -7,9 +7,9 @@ import safetensors.torch
 import torch
 from hypothesis import strategies as st
 
-from msgd.lab import runs
-from msgd.lab.data import NAMES as DATA_SETS
-from msgd.lab.models import MODELS
+from msgd.lab.data.load import NAMES as DATA_SETS
+from msgd.lab.networks.build import MODELS
+from msgd.lab.safe_io.tensors import crc32
 from msgd.langevin import LANGEVIN, PENALTIES
 from msgd.noise import LAWS, SCALAR_LAWS
 
@@ -150,7 +150,7 @@ def tensor_files(draw, tensors, metadata):
         )
     metadata = dict(metadata)
     if all(value.dtype not in (torch.bfloat16, torch.float8_e4m3fn) for value in tensors.values()):
-        metadata["crc32"] = runs.crc32(tensors)
+        metadata["crc32"] = crc32(tensors)
     if draw(st.booleans()):
         texts = st.sampled_from(
             ["-5", "30", "1" * 4500, "1e9", "nan", "inf", "-inf", "0x10", "", "９", "0", "29"]

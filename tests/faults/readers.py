@@ -5,11 +5,14 @@ from pathlib import Path
 
 import tomli_w
 
-from msgd.lab import results, runs
-from msgd.lab.config import select_methods, validated_recipe
-from msgd.lab.least_squares import conduct, simulate
-from msgd.lab.least_squares import recipe as least_squares
-from msgd.lab.reading import kind_of, read_table
+from msgd.lab.experiment_folder.identity import run_folder
+from msgd.lab.least_squares.band import exact_curve
+from msgd.lab.least_squares.losses_file import parts_of
+from msgd.lab.least_squares.recipe import parse_least_squares, select_simulations
+from msgd.lab.least_squares.simulate import make_data, planned_simulations, simulate_losses
+from msgd.lab.plan.grid import planned_runs
+from msgd.lab.recipes.parse import select_methods, validate_recipe
+from msgd.lab.recipes.source import kind_of, read_table
 from msgd.theory import LeastSquares
 
 
@@ -17,29 +20,29 @@ def planned(text, changes=None):
     """What `msgd run` does with a recipe before it trains, and a draw of every law."""
     table = read_table(text, source="it", settings=changes)
     if kind_of(table, source="it") == "least-squares":
-        return _simulated(least_squares.select(least_squares.parse(table, source="it"), None))
-    recipe = select_methods(validated_recipe(table, source="it"), None)
-    found = results.planned_runs(recipe, n=min(recipe.n or 1000, 1000), digests=["0"])
+        return _simulated(select_simulations(parse_least_squares(table, source="it"), None))
+    recipe = select_methods(validate_recipe(table, source="it"), None)
+    found = planned_runs(recipe, n=min(recipe.n or 1000, 1000), digests=["0"])
     one_of_each = {run.method: run for run in found}
     for run in list(one_of_each.values())[:20]:
         assert len(run.evaluations) <= 10**5 + 2
         run.law.draw(run.n, seed=0, step=1, stream=run.stream)
         tomllib.loads(tomli_w.dumps(run.identity()))
-        assert runs.folder_of(run, Path("out")).parts[0] == "out"
-        assert ".." not in runs.folder_of(run, Path("out")).parts
+        assert run_folder(run, Path("out")).parts[0] == "out"
+        assert ".." not in run_folder(run, Path("out")).parts
     tomli_w.dumps(recipe.model_dump(exclude_none=True))
     return recipe
 
 
 def _simulated(recipe):
     """The start of a least-squares experiment, where the recipe is of a size that a test can have."""
-    simulations = simulate.planned(recipe)
-    assert len(conduct.parts(recipe)) <= 10**6
+    simulations = planned_simulations(recipe)
+    assert len(parts_of(recipe)) <= 10**6
     if recipe.n * recipe.d**2 * recipe.steps <= 10**6:
-        problem = LeastSquares(*simulate.data(recipe))
+        problem = LeastSquares(*make_data(recipe))
         for simulation in simulations[:3]:
-            conduct.exact_curve(problem, simulation, recipe.recorded)
-            simulate.losses(simulation, recipe.recorded, range(2))
+            exact_curve(problem, simulation, recipe.recorded)
+            simulate_losses(simulation, recipe.recorded, range(2))
     return recipe
 
 

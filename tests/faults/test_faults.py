@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from msgd.lab import runs
-from small import msgd, outcome, start, wait_until, workers_of
+from helpers.small import msgd, outcome, start, wait_until, workers_of
+from msgd.lab.experiment_folder.checkpoint import read_checkpoint
 
 AGAIN = "the same command continues"
 
@@ -41,7 +41,7 @@ def one_line(process_or_done, code, *said):
 def intact(out):
     """Every evaluation up to a run's checkpoint is there and whole, and there are no runs but the planned ones."""
     for path in checkpoints(out):
-        checkpoint = runs.read_checkpoint(path.parent)  # checks the tensors' checksum
+        checkpoint = read_checkpoint(path.parent)  # checks the tensors' checksum
         every = tomllib.loads((out / "config.toml").read_text())["eval_every"]
         lines = (path.parent / "metrics.jsonl").read_text().splitlines()
         due = list(range(0, checkpoint.step + 1, every))
@@ -241,7 +241,7 @@ def test_sigterm_saves_where_it_is(command, whole, inject, tmp_path, target):
         assert time.monotonic() - begun < 20
         assert process.returncode == 143, errors
         assert errors == f"msgd: terminated; {AGAIN} where the runs were saved\n"
-        saved = [runs.read_checkpoint(path.parent).step for path in checkpoints(out)]
+        saved = [read_checkpoint(path.parent).step for path in checkpoints(out)]
         assert len(saved) >= 2
         assert min(saved) > 0
         done = msgd(*arguments)

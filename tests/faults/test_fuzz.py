@@ -9,6 +9,7 @@ import json
 import shutil
 import time
 import tomllib
+import zlib
 from unittest import mock
 
 import numpy as np
@@ -23,16 +24,24 @@ from faults.checked import FULL, HangsError, clean, write_ledger
 from faults.folders import RECIPE, finished, measured, network
 from faults.hostile import DATES, VALUES, changed, damaged, tensor_files
 from faults.readers import planned, toml_of
-from msgd.errors import UserError
-from msgd.lab import models, points, report, results, runs, said, tuning
-from msgd.lab.data import load
-from msgd.lab.fitting import check_state
-from msgd.lab.least_squares import conduct
-from msgd.lab.least_squares import recipe as least_squares
+from helpers.small import SMALL, cifar10_members, svhn_split, write_cifar10, write_fashion_mnist, write_svhn
+from msgd.cli.terminal import gather_any, print_verdicts
+from msgd.lab.data.load import load_data
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.checkpoint import snapshot_steps
+from msgd.lab.experiment_folder.identity import run_folder
+from msgd.lab.experiment_folder.results import gather_results
+from msgd.lab.experiment_folder.resume import check_state, read_run_state
+from msgd.lab.experiment_folder.tuning import Tuning, write_tuning
 from msgd.lab.least_squares import report as least_squares_report
-from msgd.lab.reading import read_table, recipe_names, recipe_text
-from msgd.lab.trainer import Trainer
-from small import SMALL, cifar10_members, svhn_split, write_cifar10, write_fashion_mnist, write_svhn
+from msgd.lab.least_squares.pipeline import simulate_experiment
+from msgd.lab.least_squares.recipe import parse_least_squares
+from msgd.lab.measure.restore import _fill
+from msgd.lab.measure.selection import Point
+from msgd.lab.networks.build import build_network
+from msgd.lab.recipes.source import read_table, recipe_names, recipe_text
+from msgd.lab.report.page import write_report
+from msgd.lab.training.sgd import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*adds no noise to a batch:UserWarning")  # which is said to the user
 SHARE = 1 if FULL else 40  #: of the cases that run
@@ -121,7 +130,7 @@ def data_folders(tmp_path_factory):
 
 def loaded(name, folder, path, content):
     path.write_bytes(content)
-    found = load(name, data_dir=folder)
+    found = load_data(name, data_dir=folder)
     assert found.train_inputs.dtype == np.uint8
     assert len(found.train_inputs) == len(found.train_targets) == found.n > 0
     assert 0 <= found.train_targets.min() <= found.train_targets.max() < found.classes
@@ -200,20 +209,20 @@ def folder(tmp_path_factory):
     made = finished(out, TUNED)
     with mock.patch("os.fsync"):
         accuracy = {"sgd": {"0.1": 0.4, "0.2": 0.3}, "cov": {"0.1": 0.2, "0.2": 0.3}}
-        tuning.write(tuning.Tuning(200, 3, accuracy, {"sgd": 0.1, "cov": 0.2}), out)
+        write_tuning(Tuning(200, 3, accuracy, {"sgd": 0.1, "cov": 0.2}), out)
         (out / "measurements.json").write_text(json.dumps(measured(made)))
     return out
 
 
 def compared(out):
     """What `msgd compare` and `msgd report` do but for the pictures."""
-    gathered = said.gather(out)
-    said.print_verdicts(gathered, quiet())
+    gathered = gather_any(out)
+    print_verdicts(gathered, quiet())
     json.dumps(gathered.as_json(), allow_nan=False)
 
 
 def reported(out):
-    report.write_report(results.gather(out), out)
+    write_report(gather_results(out), out)
 
 
 def with_file(path, content, read, target, out):
@@ -273,14 +282,14 @@ def test_reports(folder, data, name):
 
 def resumed(out):
     """What `msgd run` and `msgd measure` do with a run's folder before they compute anything."""
-    run = results.gather(out).finished[0].run
-    folder = runs.folder_of(run, out)
-    checkpoint, _ = runs.state_of(run, folder)
-    model = models.build(run.model, input_shape=(40,), classes=10, seed=run.seed)
+    run = gather_results(out).finished[0].run
+    folder = run_folder(run, out)
+    checkpoint, _ = read_run_state(run, folder)
+    model = build_network(run.model, input_shape=(40,), classes=10, seed=run.seed)
     check_state(folder / "checkpoint.safetensors", run, checkpoint.tensors, model)
     Trainer(model, run.lr).load(checkpoint.tensors)
-    for step in runs.snapshot_steps(folder):
-        points._fill(model, points.Point(run, folder, step))
+    for step in snapshot_steps(folder):
+        _fill(model, Point(run, folder, step))
 
 
 @cases(1200)
@@ -294,7 +303,7 @@ def test_tensors(folder, data, name):
         head = 8 + int.from_bytes(content[:8], "little")
         content = data.draw(damaged(content[:head])) + content[head:]
     else:
-        run = results.gather(folder).finished[0].run
+        run = gather_results(folder).finished[0].run
         content = data.draw(tensor_files(network(run, None), metadata))
     with_file(path, content, resumed, "tensors", folder)
 
@@ -305,19 +314,19 @@ def test_tensors(folder, data, name):
 @pytest.fixture(scope="module")
 def trajectories(tmp_path_factory):
     """A finished experiment of two methods."""
-    from msgd.lab.backends import Workers
+    from msgd.lab.execution.workers import Workers
 
     out = tmp_path_factory.mktemp("least-squares") / "out"
     table = LEAST_SQUARES | {"n": 10, "d": 2, "b": 4, "steps": 4, "trajectories": 20}
     table["methods"] = {name: LEAST_SQUARES["methods"][name] for name in ("cov", "sgd")}
-    recipe = least_squares.parse(table, source="made")
-    conduct.conduct("made", recipe, out, workers=Workers(1), console=quiet())
+    recipe = parse_least_squares(table, source="made")
+    simulate_experiment("made", recipe, out, workers=Workers(1), console=quiet())
     return out
 
 
 def simulated_report(out):
     compared(out)
-    gathered = said.gather(out)
+    gathered = gather_any(out)
     least_squares_report.write_report(gathered, out)
 
 
@@ -331,7 +340,7 @@ def test_folders_of_least_squares(trajectories, data, name):
         content = _json(data, path)
     elif name.endswith("safetensors") and data.draw(st.booleans()):
         values = np.array(data.draw(st.lists(st.floats(), min_size=60, max_size=60))).reshape(20, 3)
-        checksum = f"{conduct.zlib.crc32(values.tobytes()):08x}"
+        checksum = f"{zlib.crc32(values.tobytes()):08x}"
         content = safetensors.numpy.save({"losses": values}, {"crc32": checksum})
     else:
         content = data.draw(damaged(path.read_bytes()))
@@ -364,9 +373,9 @@ def test_a_broken_reader_is_found():
 
 def test_a_recipe_reader_without_bounds_is_found(monkeypatch):
     """The control of the cases: without its bounds a reader fails on them."""
-    monkeypatch.setattr("msgd.lab.files.check_values", lambda _: None)
-    monkeypatch.setattr("msgd.lab.reading.check_values", lambda _: None)
-    monkeypatch.setattr("msgd.lab.build.LARGEST", float("inf"))
+    monkeypatch.setattr("msgd.lab.safe_io.bounded.check_values", lambda _: None)
+    monkeypatch.setattr("msgd.lab.recipes.source.check_values", lambda _: None)
+    monkeypatch.setattr("msgd.lab.recipes.build.LARGEST", float("inf"))
 
     @cases(1200)
     @given(changed(tomllib.loads(SMALL) | {"b": 8.0}, VALUES | DATES))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from msgd.cli import app
-from msgd.lab import measurements
-from small import SMALL
+from helpers.small import SMALL
+from msgd.cli.app import app
+from msgd.lab.measure.measurements_file import read_measurements
 
 RECIPE = SMALL.replace("steps = 60", "steps = 20\nsnapshots = [10]").replace('model = "mlp"', 'model = "conv-small"')
 
@@ -27,6 +27,6 @@ def trained(folder, recipe, data_dir, *options):
 
 def entries(out):
     """All that must not depend on how the measuring was interrupted or shared out."""
-    found = measurements.read(out)
+    found = read_measurements(out)
     assert found is not None
     return [m.model_dump(exclude={"seconds"}) for m in found.measurements]

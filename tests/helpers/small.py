@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msgd.lab import runs
+from msgd.lab.experiment_folder.checkpoint import read_checkpoint
 
 #: a recipe that trains in a second: 40 images, three methods
 SMALL = """
@@ -201,7 +201,7 @@ def trained_runs(out):
     """Step, tensors and metrics of every run in a folder, to the bit."""
     table = {}
     for folder in sorted(out.glob("*/seed-*")):
-        checkpoint = runs.read_checkpoint(folder)
+        checkpoint = read_checkpoint(folder)
         tensors = {name: value.numpy().tobytes() for name, value in checkpoint.tensors.items()}
         table[folder.relative_to(out)] = checkpoint.step, tensors, (folder / "metrics.jsonl").read_bytes()
     return table

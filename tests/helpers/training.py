@@ -1,8 +1,8 @@
 """Training runs of a second, and what they leave behind."""
 
-from msgd.lab import runs
-from msgd.lab.plan import Run
-from msgd.lab.train import train
+from msgd.lab.experiment_folder.checkpoint import read_checkpoint
+from msgd.lab.plan.run import Run
+from msgd.lab.training.loop import train
 from msgd.noise import MiniBatch
 
 
@@ -35,7 +35,7 @@ def no_checkpoint(folder):
 
 
 def contents(folder):
-    checkpoint = runs.read_checkpoint(folder)
+    checkpoint = read_checkpoint(folder)
     return checkpoint.step, checkpoint.tensors, (folder / "metrics.jsonl").read_bytes()
 
 

@@ -6,9 +6,7 @@ from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from msgd.integrations.accelerate import AcceleratedReweighter
-from msgd.noise import Cov
-from one_draw import (
+from helpers.one_draw import (
     LAW,
     LOGICAL,
     SEED,
@@ -23,6 +21,8 @@ from one_draw import (
     plain_loop,
     same,
 )
+from msgd.integrations.accelerate import AcceleratedReweighter
+from msgd.noise import Cov
 
 
 class Stream(IterableDataset):

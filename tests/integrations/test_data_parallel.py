@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils.data import DistributedSampler
 
-import one_draw
+from helpers import one_draw
+from helpers.one_draw import LAW, LOGICAL, N, data, logical_batches, network, plain_loop, same
 from integrations.test_transformers import FLOAT32, SPOKEN, spoken_plainly
-from one_draw import LAW, LOGICAL, N, data, logical_batches, network, plain_loop, same
 
 WORKER = Path(__file__).with_name("worker.py")
 

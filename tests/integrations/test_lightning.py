@@ -9,8 +9,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelChec
 from lightning.pytorch.plugins import MixedPrecision
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from msgd.integrations.lightning import ReweightCallback
-from one_draw import (
+from helpers.one_draw import (
     LAW,
     LOGICAL,
     SEED,
@@ -25,6 +24,7 @@ from one_draw import (
     plain_loop,
     same,
 )
+from msgd.integrations.lightning import ReweightCallback
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`"),

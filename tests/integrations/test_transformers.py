@@ -14,9 +14,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from msgd.integrations.transformers import ReweightMixin, sequence_losses
-from msgd.noise import Emulate, FullBatch
-from one_draw import (
+from helpers.one_draw import (
     LAW,
     LR,
     SEED,
@@ -31,6 +29,8 @@ from one_draw import (
     plain_loop,
     same,
 )
+from msgd.integrations.transformers import ReweightMixin, sequence_losses
+from msgd.noise import Emulate, FullBatch
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true but no accelerator is found")
 

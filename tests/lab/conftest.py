@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 
-from measuring import RECIPE, trained
-from msgd.lab.data import load
+from helpers.measuring import RECIPE, trained
+from msgd.lab.data.load import load_data
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -19,7 +19,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def data(fashion_mnist):
-    return load("fashion-mnist", n=40, data_dir=fashion_mnist)
+    return load_data("fashion-mnist", n=40, data_dir=fashion_mnist)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from msgd import WeightedBatchSampler, weighted_mean
 from msgd.noise import Bernoulli, Cov, Emulate, Fisher, MiniBatch, Poisson, Reshuffled, SparseCov, Subsampled
-from msgd.parallel import Ranks
+from msgd.reweighting.ranks import Ranks
 
 N = 30
 SPARSE = [MiniBatch(4), Bernoulli(4), Poisson(4), Subsampled(8, Emulate(4))]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from msgd.holm import holm
-from msgd.lab.statistics import compare, mean_interval
+from msgd.statistics.multiple_testing import holm
+from msgd.statistics.paired_tests import compare, mean_interval
 
 
 def scores(differences, *, base=0.5, name="m"):

@@ -28,7 +28,8 @@ from msgd.noise import (
     TwoBatch,
     generator,
 )
-from msgd.theory import LeastSquares, pairs
+from msgd.theory import LeastSquares
+from msgd.theory import stationary as pairs
 from reference import outcomes
 
 FINITE = [

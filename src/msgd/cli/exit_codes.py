@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import typer
 
-from msgd.errors import Terminated, UserError, one_line
-from msgd.lab.termination import heard
+from msgd.lab.errors import Terminated, UserError, one_line
+from msgd.lab.execution.signals import sigterm_raises
 
 #: errors by their names: joblib and distributed may not be installed
 _KILLED = {
@@ -18,6 +18,8 @@ _KILLED = {
     "KilledWorker": "the workers of a job died time and again (out of memory?); the same command continues, "
     "distributed.scheduler.allowed-failures in the scheduler's configuration lets more of them die",
 }
+
+
 #: what a user can do about an error of the operating system
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: make room",
@@ -27,6 +29,8 @@ _REMEDIES = {
     errno.EROFS: "the folder cannot be written: make it writable, or give another one with --out",
     errno.EACCES: "the folder or file is not yours to use: change its permissions, or give another one with --out",
 }
+
+
 _CONTINUES = "the same command continues where the runs were saved"
 
 
@@ -41,7 +45,7 @@ def clear_errors() -> Iterator[None]:
         Exit: 2 for what the user must mend, 1 for what may be nobody's fault, 130 at Ctrl-C, 143 at SIGTERM.
     """
     try:
-        with heard():
+        with sigterm_raises():
             yield
     except KeyboardInterrupt as error:
         word, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from msgd.lab import report, results
+from msgd.lab.experiment_folder.description import kind_in
+from msgd.lab.experiment_folder.results import Results, gather_results, write_results
 from msgd.lab.least_squares import report as least_squares_report
-from msgd.lab.least_squares import results as least_squares_results
 from msgd.lab.least_squares import verdict as least_squares
-from msgd.lab.phase import phase_notes, phase_rows, phases
-from msgd.lab.reading import kind_in
-from msgd.lab.results import Results
-from msgd.lab.verdict import LEFT, answers, columns, notes, rows
+from msgd.lab.least_squares.results import SimulationResults, gather_simulations
+from msgd.lab.report.page import write_report
+from msgd.lab.report.phase_diagram import phase_notes, phase_rows, phases
+from msgd.lab.report.verdict import LEFT, answers, columns, notes, rows
 
 #: title, heads and rows
 Shown = tuple[str | None, Sequence[str], Sequence[Sequence[str]]]
 
 
-def gather(out: Path) -> Results | least_squares_results.Results:
+def gather_any(out: Path) -> Results | SimulationResults:
     """Read the results in a folder, of whichever kind of experiment.
 
     Args:
@@ -33,7 +40,7 @@ def gather(out: Path) -> Results | least_squares_results.Results:
     Raises:
         UserError: there are none, or they are damaged.
     """
-    return least_squares_results.gather(out) if kind_in(out) == "least-squares" else results.gather(out)
+    return gather_simulations(out) if kind_in(out) == "least-squares" else gather_results(out)
 
 
 def conclude(out: Path, console: Console) -> None:
@@ -46,17 +53,17 @@ def conclude(out: Path, console: Console) -> None:
     Raises:
         UserError: there are no results, or they are damaged.
     """
-    gathered = gather(out)
-    results.write(gathered, out)
+    gathered = gather_any(out)
+    write_results(gathered, out)
     if isinstance(gathered, Results):
-        page = report.write_report(gathered, out)
+        page = write_report(gathered, out)
     else:
         page = least_squares_report.write_report(gathered, out)
     print_verdicts(gathered, console)
     console.print(f"\nReport: {page}")
 
 
-def print_verdicts(gathered: Results | least_squares_results.Results, console: Console) -> None:
+def print_verdicts(gathered: Results | SimulationResults, console: Console) -> None:
     """Print tables and sentences.
 
     Args:
@@ -91,7 +98,7 @@ def print_table(
     console.print(table)
 
 
-def _spelled_out(gathered: Results | least_squares_results.Results) -> tuple[list[Shown], list[str]]:
+def _spelled_out(gathered: Results | SimulationResults) -> tuple[list[Shown], list[str]]:
     if not isinstance(gathered, Results):
         table = (None, least_squares.columns(gathered), least_squares.rows(gathered))
         return [table], [*least_squares.answers(gathered), *least_squares.notes(gathered)]
@@ -99,3 +106,11 @@ def _spelled_out(gathered: Results | least_squares_results.Results) -> tuple[lis
         planes = [(phase.method, *phase_rows(phase)) for phase in phases(gathered)]
         return [*planes], [*phase_notes(gathered), *notes(gathered)]
     return [(None, columns(gathered), rows(gathered))], [*answers(gathered), *notes(gathered)]
+
+
+def make_console() -> Console:
+    from rich.console import Console
+
+    # No markup: a recipe's title may hold brackets.
+    terminal = sys.stdout.isatty()  # elsewhere lines are not folded: they are searched, and may hold a long path
+    return Console(highlight=False, markup=False, width=None if terminal else 140, soft_wrap=not terminal)

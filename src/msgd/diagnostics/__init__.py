@@ -8,16 +8,16 @@ what class of noise it is. `hessian_eigenvalues`, `hessian_trace` and `loss_chan
 `Probe` looks at the noise every so many steps of any training loop.
 """
 
-from msgd.diagnostics.covariance import Covariance, mean_square, trace_estimate
-from msgd.diagnostics.estimate import Estimate
+from msgd.diagnostics.batch_size import Suggestion, suggest_batch_size
 from msgd.diagnostics.gaussianity import Gaussianity, gaussianity
 from msgd.diagnostics.noise_scale import NoiseScale, NoiseScaleMeter, curved_noise_scale, simple_noise_scale
 from msgd.diagnostics.probe import Probe, ProbeRecord
 from msgd.diagnostics.projections import gradients_along, noise_along, random_directions
 from msgd.diagnostics.sharpness import hessian_eigenpairs, hessian_eigenvalues, hessian_trace, loss_change
 from msgd.diagnostics.subspaces import subspace_cosines
-from msgd.diagnostics.suggest import Suggestion, suggest_batch_size
 from msgd.diagnostics.tails import block_index, excess_kurtosis, hill, hill_curve
+from msgd.gradients.covariance import Covariance, mean_square, trace_estimate
+from msgd.statistics.intervals import Estimate
 
 __all__ = [
     "Covariance",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from msgd.checks import positive, whole
+from msgd._checks import positive, positive_integer
 from msgd.diagnostics.noise_scale import NoiseScale
 
 
@@ -69,5 +69,5 @@ def suggest_batch_size(
     else:
         scales = (noise_scale if noise_scale == math.inf else positive("noise_scale", noise_scale),) * 3
     b, low, high = (max(1.0, scale * share / (1 - share)) for scale in scales)
-    missing = max(0.0, 1 / b - (0.0 if batch is None else 1 / whole("batch", batch)))
+    missing = max(0.0, 1 / b - (0.0 if batch is None else 1 / positive_integer("batch", batch)))
     return Suggestion(b, low, high, share, missing)

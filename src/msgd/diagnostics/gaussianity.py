@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 from torch import Tensor
 
-from msgd.diagnostics.estimate import independent
-from msgd.holm import holm
+from msgd.statistics.intervals import independent
+from msgd.statistics.multiple_testing import holm
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from msgd.checks import whole
-from msgd.diagnostics.covariance import Covariance, mean_square
-from msgd.diagnostics.estimate import Estimate, mean_of, quantile
-from msgd.gradient_matrix import GradientMatrix
+from msgd._checks import positive_integer
+from msgd.gradients.covariance import Covariance, mean_square
+from msgd.gradients.gradient_matrix import GradientMatrix
+from msgd.statistics.intervals import Estimate, mean_of, quantile
 
 
 def simple_noise_scale(matrix: GradientMatrix) -> float:
@@ -159,8 +159,8 @@ class NoiseScaleMeter:
     """
 
     def __init__(self, *, b: int, population: int | None = None) -> None:
-        self.b = whole("b", b)
-        self.population = None if population is None else whole("population", population)
+        self.b = positive_integer("b", b)
+        self.population = None if population is None else positive_integer("population", population)
         self._pairs: list[tuple[float, float]] = []
         self._squares: list[float] = []  #: of the growth of the gradient at each micro-batch
         self._before: list[Tensor | None] = []
@@ -217,7 +217,7 @@ class NoiseScaleMeter:
             TypeError: ``micro_batches`` is no integer.
             ValueError: there are fewer than two, or more examples than the population has; or a norm is not finite.
         """
-        k = whole("micro_batches", micro_batches)
+        k = positive_integer("micro_batches", micro_batches)
         if k < 2:
             raise ValueError("1 micro-batch is one batch size, and two are needed: use at least 2 micro-batches")
         if self.population is not None and k * self.b > self.population:

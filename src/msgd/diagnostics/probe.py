@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from msgd.checks import whole
-from msgd.diagnostics.covariance import Covariance, mean_square
-from msgd.gradient_matrix import GradientMatrix
-from msgd.per_example import LossFunction
+from msgd._checks import positive_integer
+from msgd.gradients.covariance import Covariance, mean_square
+from msgd.gradients.gradient_matrix import GradientMatrix
+from msgd.gradients.per_example import LossFunction
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ class Probe:
         every: int,
         population: int | None = None,
     ) -> None:
-        self.every = whole("every", every)
+        self.every = positive_integer("every", every)
         self.records: list[ProbeRecord] = []
         self._model, self._loss_fn, self._inputs, self._targets = model, loss_fn, inputs, targets
         with _eval_mode(model):
             m = GradientMatrix(model, loss_fn, inputs, targets).shape[1]  # refuses what has no gradients of its own
-        self.population = m if population is None else whole("population", population)
+        self.population = m if population is None else positive_integer("population", population)
         if not 2 <= m <= self.population:
             raise ValueError(f"{m} examples of {self.population}: give at least 2, and no more than the population has")
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msgd.checks import whole
-from msgd.gradient_matrix import GradientMatrix
+from msgd._checks import positive_integer
+from msgd.gradients.gradient_matrix import GradientMatrix
 from msgd.noise import Law, generator
 
 _DIRECTIONS = 3  # a stream of their own: with that of the weights, both would be made of the same normals
@@ -35,7 +35,7 @@ def random_directions(matrix: GradientMatrix, k: int, *, seed: int = 0) -> Tenso
         >>> torch.allclose(U.norm(dim=0), torch.ones(2))
         True
     """
-    normals = generator(seed, 0, _DIRECTIONS).standard_normal((matrix.shape[0], whole("k", k)))
+    normals = generator(seed, 0, _DIRECTIONS).standard_normal((matrix.shape[0], positive_integer("k", k)))
     columns = torch.from_numpy(normals / np.linalg.norm(normals, axis=0))
     return columns.to(matrix.device, matrix.dtype)
 
@@ -103,7 +103,7 @@ def noise_along(matrix: GradientMatrix, directions: Tensor, law: Law, *, draws: 
         along random directions.
     """
     n = matrix.shape[1]
-    steps = range(whole("draws", draws))
+    steps = range(positive_integer("draws", draws))
     law.moments(n)  # refuses what cannot be had, before the pass over the examples
     products = (matrix.T @ directions).double().cpu().numpy()
     rows = [(law.at_step(n, seed=seed, step=step).dense(n) - 1.0) @ products / n for step in steps]

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 from torch import Tensor
 
-from msgd.checks import positive, whole
-from msgd.diagnostics.estimate import Estimate, mean_of, quantile
-from msgd.gradient_matrix import GradientMatrix, numpy_operator
+from msgd._checks import positive, positive_integer
+from msgd.gradients.gradient_matrix import GradientMatrix, numpy_operator
 from msgd.noise import generator
+from msgd.statistics.intervals import Estimate, mean_of, quantile
 
 Method = Literal["auto", "dense", "lanczos"]  #: how eigenvalues are found
+
 
 _COLUMNS = 16  # of the identity, multiplied at once
 
@@ -80,7 +81,7 @@ def hessian_eigenpairs(matrix: GradientMatrix, k: int, *, method: Method = "auto
                 [1.]])
     """
     d = matrix.shape[0]
-    if whole("k", k) > d:
+    if positive_integer("k", k) > d:
         raise ValueError(f"{d} parameters have no {k} eigenpairs: use a smaller k")
     if method not in ("auto", "dense", "lanczos"):
         raise ValueError(f'method must be "auto", "dense" or "lanczos", not {method!r}')
@@ -130,7 +131,7 @@ def hessian_trace(matrix: GradientMatrix, *, draws: int, seed: int = 0, level: f
         Meyer, Musco, Musco, Woodruff 2021, arXiv 2010.09649, algorithm 1; Hutchinson 1989, "A stochastic estimator of
         the trace of the influence matrix".
     """
-    sketched = min(max(0, (whole("draws", draws) - 2) // 3), matrix.shape[0])
+    sketched = min(max(0, (positive_integer("draws", draws) - 2) // 3), matrix.shape[0])
     quantile(draws - 2 * sketched, level)  # refuses what has no interval
     basis, within = None, 0.0
     if sketched:
@@ -185,7 +186,7 @@ def loss_change(matrix: GradientMatrix, size: float, *, draws: int, seed: int = 
         Neyshabur, Bhojanapalli, McAllester, Srebro 2017, arXiv 1706.08947, section 2.2: expected sharpness.
     """
     size = positive("size", size)
-    quantile(whole("draws", draws), level)  # refuses what has no interval
+    quantile(positive_integer("draws", draws), level)  # refuses what has no interval
     here = matrix.mean_loss()
     samples = []
     for step in range(draws):

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from scipy import special
 from torch import Tensor
 
-from msgd.checks import whole
-from msgd.diagnostics.estimate import Estimate, independent, mean_of, quantile
+from msgd._checks import positive_integer
+from msgd.statistics.intervals import Estimate, independent, mean_of, quantile
 
 
 def excess_kurtosis(samples: ArrayLike | Tensor, *, level: float = 0.95) -> Estimate:
@@ -96,7 +96,7 @@ def hill(samples: ArrayLike | Tensor, *, k: int | None = None, level: float = 0.
         1982, "On some simple estimates of an exponent of regular variation".
     """
     x = independent(samples, least=2)
-    k = math.isqrt(len(x)) if k is None else whole("k", k)
+    k = math.isqrt(len(x)) if k is None else positive_integer("k", k)
     quantile(len(x), level)  # refuses what is no probability
     value = float(hill_curve(x, most=k)[-1])
     if math.isinf(value):
@@ -127,7 +127,7 @@ def hill_curve(samples: ArrayLike | Tensor, *, most: int | None = None) -> Tenso
         Hill 1975; the plot: Drees, de Haan, Resnick 2000, "How to make a Hill plot".
     """
     x = np.sort(np.abs(independent(samples, least=2)))[::-1]
-    most = max(1, len(x) // 10) if most is None else whole("most", most)
+    most = max(1, len(x) // 10) if most is None else positive_integer("most", most)
     if most >= len(x):
         raise ValueError(f"{len(x)} samples have no {most + 1} largest: use a smaller k, or more samples")
     if x[most] == 0:
@@ -175,7 +175,7 @@ def block_index(samples: ArrayLike | Tensor, *, size: int | None = None, level: 
         the noise is like along directions: Panigrahi, Somani, Goyal, Netrapalli 2019, arXiv 1910.09626.
     """
     x = independent(samples, least=4)
-    size = math.isqrt(len(x)) if size is None else whole("size", size)
+    size = math.isqrt(len(x)) if size is None else positive_integer("size", size)
     if not 2 <= size <= len(x) // 2:
         raise ValueError(f"size must be at least 2 and leave two blocks of {len(x)} samples, not {size}")
     blocks = x[: len(x) // size * size].reshape(-1, size)

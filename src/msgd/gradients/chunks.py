@@ -10,7 +10,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from msgd.checks import whole
+from msgd._checks import positive_integer
 
 
 class InMemory:
@@ -27,7 +27,7 @@ class InMemory:
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, chunk: int) -> None:
-        whole("chunk", chunk)
+        positive_integer("chunk", chunk)
         _check_pair(inputs, targets)
         self.inputs, self.targets, self.n = inputs, targets, len(targets)
         self.parts = _parts([self.n], chunk)
@@ -55,7 +55,7 @@ class Batches:
 
     def __init__(self, loader: SteadyLoader, chunk: int | None = None) -> None:
         self._loader, self.n = loader, sum(loader.sizes)
-        self.parts = _parts(loader.sizes, max(loader.sizes) if chunk is None else whole("chunk", chunk))
+        self.parts = _parts(loader.sizes, max(loader.sizes) if chunk is None else positive_integer("chunk", chunk))
         self._starts = list(accumulate(loader.sizes, initial=0))
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from msgd.checks import whole
-from msgd.diagnostics.estimate import Estimate, mean_of
-from msgd.gradient_matrix import GradientMatrix, numpy_operator
-from msgd.gram import leading_shares, recentred, scaled_shares
+from msgd._checks import positive_integer
+from msgd.gradients.gradient_matrix import GradientMatrix, numpy_operator
+from msgd.gradients.gram import leading_shares, recentred, scaled_shares
+from msgd.gradients.per_example import CHUNK
 from msgd.noise import Injected, Law, Rademacher, generator
-from msgd.per_example import CHUNK
+from msgd.statistics.intervals import Estimate, mean_of
 
 Method = Literal["auto", "gram", "lanczos"]  #: how eigenvalues are found
 
@@ -158,7 +158,7 @@ class Covariance:
             TypeError: a number is no integer.
             ValueError: ``k``, ``vectors`` or ``method`` is not possible.
         """
-        if vectors is not None and whole("vectors", vectors) > k:
+        if vectors is not None and positive_integer("vectors", vectors) > k:
             raise ValueError(f"{k} eigenpairs have no {vectors} vectors: use a larger k")
         values, shares = self._leading(k, method)
         return torch.from_numpy(values), self.matrix @ self._spread(self._tensor(shares[:, :vectors]))
@@ -223,7 +223,7 @@ class Covariance:
 
     def _leading(self, k: int, method: Method) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         n, dtype = self.matrix.shape[1], self.matrix.dtype
-        if whole("k", k) > min(self.matrix.shape):
+        if positive_integer("k", k) > min(self.matrix.shape):
             raise ValueError(f"{self.shape[0]} parameters and {n} examples have no {k} eigenpairs: use a smaller k")
         if method not in ("auto", "gram", "lanczos"):
             raise ValueError(f'method must be "auto", "gram" or "lanczos", not {method!r}')
@@ -324,6 +324,6 @@ def _scales(law: Law, n: int) -> tuple[float, float]:
 
 
 def _draws(draws: int) -> int:
-    if whole("draws", draws) < 2:
+    if positive_integer("draws", draws) < 2:
         raise ValueError("draws must be at least 2: an interval takes two samples")
     return draws

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
-from msgd.checks import check_uncoupled
-from msgd.chunks import Batches, InMemory, SteadyLoader
-from msgd.gram import gram
-from msgd.per_example import CHUNK, Examples, LossFunction
+from msgd._checks import check_uncoupled
+from msgd.gradients.chunks import Batches, InMemory, SteadyLoader
+from msgd.gradients.gram import gram
+from msgd.gradients.per_example import CHUNK, Examples, LossFunction
 
 Product = Callable[[Tensor], Tensor]  #: of an operator with a vector or a block of them
+
 
 _HELD = 2**27  # numbers in the per-example gradients held at once, where no chunk is given: 0.5 GB in float32
 

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from msgd.checks import check_losses
+from msgd._checks import check_losses
 from msgd.noise import Weights
-from msgd.reweight import weighted_mean
+from msgd.reweighting.weighted_mean import weighted_mean
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]  #: (outputs, targets) to one loss for each example, shape (batch,)
+
 
 CHUNK = 250  #: examples whose gradients are held at once
 

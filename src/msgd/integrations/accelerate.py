@@ -7,10 +7,10 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from msgd.checks import check_state, whole
-from msgd.integrations.loader import REMEDY, examples
+from msgd._checks import check_state, positive_integer
+from msgd.integrations.batch_sizes import REMEDY, examples
 from msgd.noise import Law
-from msgd.reweight import Reweighter
+from msgd.reweighting.reweighter import Reweighter
 
 try:
     from accelerate import Accelerator
@@ -66,7 +66,7 @@ class AcceleratedReweighter:
         # "blocked": Accelerate deals whole batches, the first to rank 0, the second to rank 1.
         self._reweight = Reweighter(law, seed=seed, layout="blocked")
         self._accelerator = accelerator
-        self._logical_batch = None if logical_batch is None else whole("logical_batch", logical_batch)
+        self._logical_batch = None if logical_batch is None else positive_integer("logical_batch", logical_batch)
         self._pass: tuple[int, int, int] | None = None  # over which loader, and which one
         self._index = -1  # of the micro-batch in it
         accelerator.register_for_checkpointing(self)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msgd.checks import check_losses, check_state, whole
-from msgd.integrations.loader import REMEDY, examples
+from msgd._checks import check_losses, check_state, positive_integer
+from msgd.integrations.batch_sizes import REMEDY, examples
 from msgd.noise import Law
-from msgd.reweight import Reweighter
+from msgd.reweighting.reweighter import Reweighter
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -62,7 +62,7 @@ class ReweightCallback(Callback):
 
     def __init__(self, law: Law, *, seed: int, logical_batch: int | None = None) -> None:
         self._reweight = Reweighter(law, seed=seed, layout="strided")  # as DistributedSampler deals, Lightning's choice
-        self._logical_batch = None if logical_batch is None else whole("logical_batch", logical_batch)
+        self._logical_batch = None if logical_batch is None else positive_integer("logical_batch", logical_batch)
         self._unwrap: Callable[[], None] | None = None
         self._index = 0  # of the micro-batch in its epoch
         self._origin: int | None = None  # the index at which the pass over the loader began: not 0 where it is resumed

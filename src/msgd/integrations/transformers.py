@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from msgd.checks import check_losses
+from msgd._checks import check_losses
 from msgd.noise import Law
-from msgd.reweight import Reweighter
+from msgd.reweighting.reweighter import Reweighter
 
 try:
     from accelerate.utils import find_batch_size

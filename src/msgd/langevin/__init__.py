@@ -5,9 +5,11 @@ Noise added to the full gradient (`GLDConst`, `GLDDynamic`, `GLDDiag`, `GLDLeadi
 (`MiniBatchPenalty`, `FullBatchPenalty`). ``C = (1/n)·Σ g_i g_iᵀ − ḡḡᵀ`` is the covariance of the per-example gradients.
 """
 
-from msgd.langevin.gld import SGLD, GLDConst, GLDDiag, GLDDynamic, GLDLeading, ParameterNoise, State
+from msgd.gradients.per_example import CHUNK, LossFunction
+from msgd.langevin.gld import GLDConst, GLDDiag, GLDDynamic, GLDLeading
+from msgd.langevin.parameter_noise import ParameterNoise, State
 from msgd.langevin.penalties import FullBatchPenalty, MiniBatchPenalty, Penalty
-from msgd.per_example import CHUNK, LossFunction
+from msgd.langevin.sgld import SGLD
 
 LANGEVIN: dict[str, type[ParameterNoise]] = {
     "gld-const": GLDConst,

@@ -3,126 +3,16 @@
 from __future__ import annotations
 
 import math
-import operator
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import torch
 from numpy.random import Generator
-from torch import Tensor, nn
+from torch import Tensor
 
-from msgd.checks import check_uncoupled, positive, whole
-from msgd.chunks import InMemory
-from msgd.langevin.gradients import diagonal, leading
-from msgd.noise import NOISE, generator
+from msgd._checks import positive_integer
+from msgd.gradients.gram import diagonal, leading
+from msgd.gradients.per_example import Examples
+from msgd.langevin.parameter_noise import ParameterNoise, State, standard_normal
 from msgd.noise.law import batch_size
-from msgd.per_example import CHUNK, Examples, LossFunction
-
-State = dict[str, Tensor]  #: what was measured of C, to be saved with a checkpoint
-
-_APART = 2**63  # keeps the noise independent of a law's draw with the same seed, step and stream
-
-
-class ParameterNoise(ABC):
-    """Gaussian noise in parameter space: the step is taken along gradient + noise.
-
-    A noise is a frozen dataclass, driven by three methods::
-
-        if noise.refresh_due(step):
-            state = noise.measure(model, loss_fn, inputs, targets)
-        added = noise.sample(state, parameters, seed=seed, step=step)
-        for parameter, values in zip(parameters, added):  # after loss.backward()
-            parameter.grad += values
-
-    ``parameters`` are those that require a gradient: ``[p for p in model.parameters() if p.requires_grad]``.
-    """
-
-    @abstractmethod
-    def refresh_due(self, step: int) -> bool:
-        """Whether to measure before this step.
-
-        Args:
-            step: the step of training, from 0.
-
-        Returns:
-            True where ``measure`` is to be called.
-        """
-
-    def measure(
-        self, model: nn.Module, loss_fn: LossFunction, inputs: Tensor, targets: Tensor, *, chunk: int = CHUNK
-    ) -> State:
-        """Measure the covariance C of the per-example gradients at the model's parameters.
-
-        Args:
-            model: without BatchNorm in train mode or active dropout.
-            loss_fn: from outputs and targets to one loss for each example, shape (batch,).
-            inputs: of all n training examples, along the first dimension.
-            targets: likewise.
-            chunk: number of examples whose gradients are held at once: memory grows with chunk·d. The result depends on
-                it by rounding only.
-
-        Returns:
-            Tensors by name; see the class. They are of C, not yet of C/b.
-
-        Raises:
-            TypeError: ``chunk`` is no integer, or the losses are no floating-point tensor.
-            ValueError: the examples are coupled or the gradients random; the losses are not one for each example;
-                inputs and targets differ in number; ``chunk`` < 1.
-        """
-        check_uncoupled(model)
-        return self._measured(Examples(model, loss_fn, InMemory(inputs, targets, chunk)))
-
-    def sample(
-        self, state: State, parameters: Iterable[Tensor], *, seed: int, step: int, stream: int = NOISE
-    ) -> tuple[Tensor, ...]:
-        """Draw the noise of one step: the same on every call, in every process, and (to rounding) on every device.
-
-        Args:
-            state: from `measure`, or from a checkpoint.
-            parameters: the trained ones, in the model's order.
-            seed: names the stream of noise, 0 ≤ seed < 2⁶⁴.
-            step: the step of training, ≥ 0.
-            stream: keeps several noises of one seed apart; it is independent of a law's draw with the same stream.
-
-        Returns:
-            For each parameter a tensor of its shape and dtype on its device, to be added to its gradient.
-
-        Raises:
-            TypeError: a number is no integer.
-            ValueError: ``state`` was not measured by this kind of noise, or on other parameters.
-        """
-        like = list(parameters)
-        if not like:
-            raise ValueError("no parameters: give those of the model, and an iterator only once")
-        sizes = [parameter.numel() for parameter in like]
-        rng = generator(seed, step, operator.index(stream) ^ _APART)
-        try:
-            flat = self._sampled(state, sum(sizes), rng)
-        except KeyError as missing:
-            raise ValueError(
-                f"the state has no {missing}: call {type(self).__name__}.measure at the first step, or load its state"
-            ) from None
-        if len(flat) != sum(sizes):
-            raise ValueError(
-                f"the state is of {len(flat)} parameters, and these are {sum(sizes)}: "
-                "give those with requires_grad, or measure again"
-            )
-        flat = flat.to(like[0].device, like[0].dtype)
-        return tuple(
-            part.view(p.shape).to(p.device, p.dtype) for part, p in zip(torch.split(flat, sizes), like, strict=True)
-        )
-
-    @abstractmethod
-    def _measured(self, examples: Examples) -> State: ...
-
-    @abstractmethod
-    def _sampled(self, state: State, d: int, rng: Generator) -> Tensor:
-        """The noise, shape (d,)."""
-
-
-def _normal(number: int, rng: Generator) -> Tensor:
-    return torch.from_numpy(rng.standard_normal(number))
 
 
 @dataclass(frozen=True)
@@ -179,7 +69,7 @@ class _Refreshed(ParameterNoise):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "b", batch_size(self.b))
-        object.__setattr__(self, "refresh", whole("refresh", self.refresh))
+        object.__setattr__(self, "refresh", positive_integer("refresh", self.refresh))
 
     def refresh_due(self, step: int) -> bool:
         """Every ``refresh`` steps from the first (see `ParameterNoise.refresh_due`)."""
@@ -221,7 +111,7 @@ def _trace(examples: Examples) -> State:
 
 
 def _isotropic(state: State, b: float, d: int, rng: Generator) -> Tensor:
-    return _normal(d, rng) * math.sqrt(float(state["trace"]) / (b * d))
+    return standard_normal(d, rng) * math.sqrt(float(state["trace"]) / (b * d))
 
 
 @dataclass(frozen=True)
@@ -254,7 +144,7 @@ class GLDDiag(_Refreshed):
 
     def _sampled(self, state: State, d: int, rng: Generator) -> Tensor:  # noqa: ARG002
         variance = state["diagonal"].cpu() / self.b
-        return variance.sqrt_() * _normal(len(variance), rng)
+        return variance.sqrt_() * standard_normal(len(variance), rng)
 
 
 @dataclass(frozen=True)
@@ -293,7 +183,7 @@ class GLDLeading(_Refreshed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "k", whole("k", self.k))
+        object.__setattr__(self, "k", positive_integer("k", self.k))
 
     def _measured(self, examples: Examples) -> State:
         if self.k > examples.n:
@@ -305,48 +195,4 @@ class GLDLeading(_Refreshed):
         values, vectors = state["eigenvalues"].cpu(), state["eigenvectors"]
         total = float(values.sum())
         scale = float(state["trace"]) / (self.b * total) if total > 0 else 0.0
-        return ((values * scale).sqrt_() * _normal(len(values), rng)).to(vectors) @ vectors
-
-
-@dataclass(frozen=True)
-class SGLD(ParameterNoise):
-    """SGLD: isotropic noise ``N(0, (2T/η)·I)`` on the mini-batch gradient g̃, so that ``θ ← θ − η·g̃ + √(2ηT)·ξ``.
-
-    For small η and full batches θ settles to the density ∝ exp(−L(θ)/T); with L the mean negative log-likelihood of n
-    examples, T = 1/n is the posterior under a flat prior. It holds without momentum. Nothing is measured; the state is
-    empty.
-
-    Args:
-        temperature: T > 0, in units of the loss.
-        lr: η > 0, the learning rate of the step.
-
-    Raises:
-        TypeError: an argument is not a number.
-        ValueError: an argument is not positive or not finite.
-
-    Examples:
-        >>> noise = SGLD(temperature=0.005, lr=0.1)  # standard deviation √(2·0.005/0.1) = 0.32 in the gradient
-        >>> (added,) = noise.sample({}, [torch.zeros(10_000)], seed=0, step=0)
-        >>> round(float(added.std()), 2)
-        0.32
-
-    References:
-        Welling, Teh 2011, "Bayesian learning via stochastic gradient Langevin dynamics", ICML (a decreasing η there).
-    """
-
-    temperature: float
-    lr: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "temperature", positive("temperature", self.temperature))
-        object.__setattr__(self, "lr", positive("lr", self.lr))
-
-    def refresh_due(self, step: int) -> bool:
-        """At the start, so that a loop has the empty state (see `ParameterNoise.refresh_due`)."""
-        return step == 0
-
-    def _measured(self, examples: Examples) -> State:  # noqa: ARG002
-        return {}
-
-    def _sampled(self, state: State, d: int, rng: Generator) -> Tensor:  # noqa: ARG002
-        return _normal(d, rng) * math.sqrt(2 * self.temperature / self.lr)
+        return ((values * scale).sqrt_() * standard_normal(len(values), rng)).to(vectors) @ vectors

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from msgd.checks import check_uncoupled, positive, whole
-from msgd.chunks import InMemory
+from msgd._checks import check_uncoupled, positive, positive_integer
+from msgd.gradients.chunks import InMemory
+from msgd.gradients.per_example import CHUNK, Examples, LossFunction
 from msgd.noise import NOISE, generator
-from msgd.per_example import CHUNK, Examples, LossFunction
 
 
 class Penalty(ABC):
@@ -89,7 +89,7 @@ class MiniBatchPenalty(Penalty):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", positive("strength", self.strength))
-        object.__setattr__(self, "b", whole("b", self.b))
+        object.__setattr__(self, "b", positive_integer("b", self.b))
 
     def gradient(
         self,

@@ -3,16 +3,18 @@
 Every law has ``moments(n)``, ``sample(n, rng)`` and ``draw(n, seed=…, step=…)``; see `Law`.
 """
 
-from msgd.noise.competitors import BayesianBootstrap, TwoBatch, noise_enhancement, svag
-from msgd.noise.compose import Emulate, Grouped, Subsampled
-from msgd.noise.correlated import Anticorrelated, Reshuffled, Scheduled
+from msgd.noise.bootstrap import BayesianBootstrap
+from msgd.noise.compose import Grouped, Subsampled
+from msgd.noise.correlated import Anticorrelated, Reshuffled
+from msgd.noise.distributions import Gamma, Laplace, Normal, Rademacher, ScalarLaw, StudentT, Uniform
+from msgd.noise.emulate import Emulate
 from msgd.noise.injected import Cov, Fisher, Injected, SparseCov, SparseFisher
 from msgd.noise.law import Law, Sample, Weights
-from msgd.noise.laws import Gamma, Laplace, Normal, Rademacher, ScalarLaw, StudentT, Uniform
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import Bernoulli, FullBatch, MiniBatch, Poisson
-from msgd.noise.schedule import hold_ratio, learning_rates
+from msgd.noise.schedule import Scheduled, hold_ratio, learning_rates
 from msgd.noise.streams import INIT, NOISE, ORDER, generator
+from msgd.noise.two_batch import TwoBatch, noise_enhancement, svag
 
 LAWS: dict[str, type[Law]] = {
     "full-batch": FullBatch,

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.random import Generator
 
-from msgd.checks import whole
+from msgd._checks import positive_integer
 from msgd.noise.correlated import independent_steps
-from msgd.noise.injected import gaussian
-from msgd.noise.law import Law, Sample, batch_size
+from msgd.noise.law import Law, Sample
 from msgd.noise.moments import Moments
-from msgd.noise.sampling import NO_NOISE, keep_each, subset, without_noise
-
-Kind = Literal["cov", "fisher", "bernoulli"]
+from msgd.noise.sampling import subset
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Subsampled(Law):
     inner: Law
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "B", whole("B", self.B))
+        object.__setattr__(self, "B", positive_integer("B", self.B))
         independent_steps("inner", self.inner)
 
     def moments(self, n: int) -> Moments:
@@ -71,7 +66,7 @@ class Subsampled(Law):
         return Sample(index if inner.index is None else index[inner.index], inner.value * (n / self.B))
 
     def _check(self, n: int) -> None:
-        if whole("n", n) < self.B:
+        if positive_integer("n", n) < self.B:
             raise ValueError(f"a batch of B = {self.B} cannot be drawn from n = {n} examples: use B ≤ n")
 
 
@@ -111,7 +106,7 @@ class Grouped(Law):
     inner: Law
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", whole("size", self.size))
+        object.__setattr__(self, "size", positive_integer("size", self.size))
         independent_steps("inner", self.inner)
 
     @property
@@ -139,85 +134,5 @@ class Grouped(Law):
         return Sample(None, w) if len(index) == n else Sample(index, w[index])
 
     def _check(self, n: int) -> None:
-        if whole("n", n) % self.size:
+        if positive_integer("n", n) % self.size:
             raise ValueError(f"{n} examples do not part into groups of {self.size}: take a size that divides n")
-
-
-@dataclass(frozen=True)
-class Emulate(Law):
-    """The noise that a batch lacks to be as noisy as a batch of b: for the losses of a data loader's large batch.
-
-    A batch of B drawn from a population of N already carries sampling noise. This law is drawn at n = B (the size of
-    each batch as it comes, a short last one included) and its variance parameter α adds just what is missing, so that
-    ``Subsampled(B, Emulate(b))`` has the α of ``MiniBatch(b)``:
-
-        kind="cov"        α = B(B−b) / (b(B−1)),  β = −α/B,  whatever the population: β matches as well
-        kind="fisher"     α = N(B−b) / (b(N−1)),  β = 0;     B/b − 1 with no population
-        kind="bernoulli"  the same α, from weights 1/p with probability p = 1/(1+α), else 0
-
-    Derived by setting the α of `Subsampled` to that of `MiniBatch` and solving for the inner one. Where B ≤ b nothing
-    is missing: w = 1, said once by a warning from ``sample``.
-
-    Args:
-        b: the small batch size whose noise is wanted, ≥ 1, a real number.
-        kind: "cov" (the default; the only one to match the small batch along the mean gradient too), "fisher" or
-            "bernoulli".
-        population: N, the number of training examples, for the last two kinds; None for a stream without end.
-
-    Raises:
-        TypeError: ``b`` or ``population`` is not a number.
-        ValueError: ``b`` < 1, an unknown ``kind``, or, from ``moments`` and ``sample``, a batch above the population.
-
-    Examples:
-        >>> Emulate(20).moments(250)
-        Moments(alpha=11.546184738955823, beta=-0.04618473895582329)
-
-    References:
-        Wu et al. 2020, arXiv 1906.07405 (the mini-batch variants of MSGD).
-    """
-
-    b: float
-    kind: Kind = "cov"
-    population: int | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "b", batch_size(self.b))
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, not {self.kind!r}")
-        if self.population is not None:
-            object.__setattr__(self, "population", whole("population", self.population))
-
-    @property
-    def coupled(self) -> bool:
-        """Only the Cov kind's sum is fixed."""
-        return self.kind == "cov"
-
-    def moments(self, n: int) -> Moments:
-        """Exact α and β at batch size n = B (see `Law.moments`)."""
-        alpha = self._alpha(n)
-        return Moments(alpha, -alpha / n) if alpha > 0 and self.kind == "cov" else Moments(alpha, 0.0)
-
-    def sample(self, n: int, rng: Generator) -> Sample:
-        """The weights over a batch of n = B (see `Law.sample`)."""
-        alpha = self._alpha(n)
-        if alpha == 0:
-            if n <= self.b:
-                warnings.warn(
-                    f"{self!r} adds no noise to a batch of {n}: it is no larger than b", UserWarning, stacklevel=2
-                )
-            return without_noise(n)
-        if self.kind == "bernoulli":
-            return keep_each(n, 1 / (1 + alpha), rng)
-        return Sample(None, gaussian(n, alpha, rng, centred=self.kind == "cov"))
-
-    def _alpha(self, n: int) -> float:
-        B, b, N = whole("n", n), self.b, self.population
-        if N is not None and B > N:
-            raise ValueError(
-                f"a batch of {B} cannot come from a population of {N}: give the number of training examples"
-            )
-        if b >= B:
-            return NO_NOISE.alpha
-        if self.kind == "cov":
-            return B * (B - b) / (b * (B - 1))
-        return B / b - 1 if N is None else N * (B - b) / (b * (N - 1))

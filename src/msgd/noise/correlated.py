@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,13 +10,15 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from msgd.checks import whole
+from msgd._checks import positive_integer
 from msgd.noise.law import Law, Sample
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import MiniBatch
 from msgd.noise.streams import NOISE, generator
 
 _BEFORE = 2**64 - 1  # the step −1, as the counter's word has it
+
+
 _EPOCHS = 2**62  # steps from here on are numbers of epochs, which share no stream with steps of training
 
 
@@ -50,7 +51,7 @@ class Reshuffled(Law):
     b: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "b", whole("b", self.b))
+        object.__setattr__(self, "b", positive_integer("b", self.b))
 
     @property
     def correlated(self) -> bool:
@@ -123,65 +124,6 @@ class Anticorrelated(Law):
     @staticmethod
     def _difference(n: int, now: Sample, before: Sample) -> Sample:
         return Sample(None, 1 + (now.dense(n) - before.dense(n)) / math.sqrt(2))
-
-
-@dataclass(frozen=True)
-class Scheduled(Law):
-    """A law for each step: ``w_t ~ law_of_step(t)``, independent over steps where those laws are.
-
-    Its moments change with the step; ``moments`` gives those of step 0, and ``law_of_step(t).moments(n)`` the others.
-
-    Args:
-        law_of_step: a pure function of the step.
-
-    Raises:
-        TypeError: ``law_of_step`` is no function, or does not return a law.
-
-    Examples:
-        >>> from msgd.noise import Fisher
-        >>> law = Scheduled(lambda step: Fisher(20 if step < 1000 else 80))
-        >>> [law.law_of_step(step).moments(1000).alpha for step in (0, 5000)]
-        [50.0, 12.5]
-    """
-
-    law_of_step: Callable[[int], Law]
-
-    def __post_init__(self) -> None:
-        if not callable(self.law_of_step):
-            raise TypeError(f"law_of_step must be a function from the step to a law, not {self.law_of_step!r}")
-        self._at(0)
-
-    def __repr__(self) -> str:
-        function = self.law_of_step
-        return f"Scheduled({getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))})"
-
-    @property
-    def correlated(self) -> bool:
-        """What a step draws depends on its number."""
-        return True
-
-    @property
-    def coupled(self) -> bool:
-        """As the law of step 0."""
-        return self._at(0).coupled
-
-    def moments(self, n: int) -> Moments:
-        """α and β of step 0 (see `Law.moments`)."""
-        return self._at(0).moments(n)
-
-    def sample(self, n: int, rng: Generator) -> Sample:
-        """A draw of step 0's law (see `Law.sample`)."""
-        return self._at(0).sample(n, rng)
-
-    def at_step(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Sample:
-        """A draw of that step's law (see `Law.at_step`)."""
-        return self._at(step).at_step(n, seed=seed, step=step, stream=stream)
-
-    def _at(self, step: int) -> Law:
-        law = self.law_of_step(step)
-        if not isinstance(law, Law):
-            raise TypeError(f"law_of_step({step}) must be a law such as Fisher(20), not {law!r}")
-        return law
 
 
 def independent_steps(name: str, law: Law) -> None:

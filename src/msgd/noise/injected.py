@@ -11,9 +11,9 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from msgd.checks import whole
+from msgd._checks import positive_integer
+from msgd.noise.distributions import BLOCK, Normal, ScalarLaw
 from msgd.noise.law import Law, Sample, Weights, batch_size
-from msgd.noise.laws import BLOCK, Normal, ScalarLaw
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import NO_NOISE, subset
 from msgd.noise.streams import NOISE, generator
@@ -78,7 +78,7 @@ class Injected(Law):
             raise TypeError(f"centred must be True or False, not {self.centred!r}")
         object.__setattr__(self, "b", batch_size(self.b))
         if self.support is not None:
-            object.__setattr__(self, "support", whole("support", self.support))
+            object.__setattr__(self, "support", positive_integer("support", self.support))
             if self.centred and self.support == 1:
                 raise ValueError("support must be at least 2 for centred noise: one centred number is 0")
 
@@ -113,7 +113,7 @@ class Injected(Law):
 
     def draw(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Weights:
         """As `Law.draw`; many independent weights a block at a time, so that only their float32 is in memory whole."""
-        if self.coupled or whole("n", n) <= BLOCK:
+        if self.coupled or positive_integer("n", n) <= BLOCK:
             return super().draw(n, seed=seed, step=step, stream=stream)
         rng, value, scale = generator(seed, step, stream), np.empty(n, dtype=np.float32), math.sqrt(n / self.b)
         for start in range(0, n, BLOCK):
@@ -122,7 +122,7 @@ class Injected(Law):
         return Weights(None, torch.from_numpy(value), n)
 
     def _check(self, n: int) -> None:
-        if whole("n", n) < (self.support or 1):
+        if positive_integer("n", n) < (self.support or 1):
             raise ValueError(f"a support of m = {self.support} cannot be drawn from n = {n} examples: use m ≤ n")
 
 

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from msgd.checks import whole
+from msgd._checks import positive_integer
 from msgd.noise.moments import Moments
 from msgd.noise.streams import NOISE, generator
 
@@ -154,7 +154,7 @@ class Law(ABC):
             >>> noise.MiniBatch(2).draw(6, seed=0, step=0)
             Weights(index=tensor([0, 5]), value=tensor([3., 3.]), n=6)
         """
-        drawn = self.at_step(whole("n", n), seed=seed, step=step, stream=stream)
+        drawn = self.at_step(positive_integer("n", n), seed=seed, step=step, stream=stream)
         index = None if drawn.index is None else torch.from_numpy(drawn.index)
         return Weights(index, torch.from_numpy(drawn.value.astype(np.float32)), n)
 

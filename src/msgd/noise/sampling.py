@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from msgd.checks import whole
+from msgd._checks import positive_integer
 from msgd.noise.law import Law, Sample, batch_size
 from msgd.noise.moments import Moments
 
@@ -38,7 +38,7 @@ def subset(n: int, size: int, rng: Generator) -> NDArray[np.int64] | None:
     return chosen
 
 
-def counted(drawn: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def unique_counts(drawn: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The different positions, sorted, and how often each was drawn: `numpy.unique` in place, faster for a few."""
     drawn.sort()
     same = drawn[1:] == drawn[:-1]
@@ -70,7 +70,7 @@ class FullBatch(Law):
 
     def moments(self, n: int) -> Moments:
         """α = β = 0 (see `Law.moments`)."""
-        whole("n", n)
+        positive_integer("n", n)
         return NO_NOISE
 
     def sample(self, n: int, rng: Generator) -> Sample:  # noqa: ARG002 - the signature of every law
@@ -109,7 +109,7 @@ class MiniBatch(Law):
     replacement: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "b", whole("b", self.b))
+        object.__setattr__(self, "b", positive_integer("b", self.b))
         if not isinstance(self.replacement, bool):
             raise TypeError(f"replacement must be True or False, not {self.replacement!r}")
 
@@ -125,12 +125,12 @@ class MiniBatch(Law):
         """The chosen examples, sorted, with n/b times their counts (see `Law.sample`)."""
         self._check(n)
         if self.replacement:
-            index, counts = counted(rng.integers(n, size=self.b))
+            index, counts = unique_counts(rng.integers(n, size=self.b))
             return Sample(index, counts.astype(np.float64) * (n / self.b))
         return Sample(subset(n, self.b, rng), np.full(self.b, n / self.b))
 
     def _check(self, n: int) -> None:
-        if whole("n", n) < self.b and not self.replacement:
+        if positive_integer("n", n) < self.b and not self.replacement:
             raise ValueError(
                 f"a mini-batch of b = {self.b} cannot be drawn from n = {n} examples without replacement: "
                 "use b ≤ n, replacement=True, or drop the data loader's short last batch (drop_last=True)"
@@ -179,7 +179,7 @@ class Bernoulli(Law):
         return keep_each(n, self.b / n, rng)
 
     def _check(self, n: int) -> None:
-        if whole("n", n) < self.b:
+        if positive_integer("n", n) < self.b:
             raise ValueError(
                 f"Bernoulli weights of b = {self.b} need a probability b/n ≤ 1, and n is {n}: use b ≤ n, or Poisson(b)"
             )
@@ -215,10 +215,10 @@ class Poisson(Law):
 
     def moments(self, n: int) -> Moments:
         """Exact α and β (see `Law.moments`)."""
-        return Moments(whole("n", n) / self.b, 0.0)
+        return Moments(positive_integer("n", n) / self.b, 0.0)
 
     def sample(self, n: int, rng: Generator) -> Sample:
         """The drawn examples, sorted, with n/b times their counts; there may be none (see `Law.sample`)."""
-        drawn = rng.integers(whole("n", n), size=int(rng.poisson(self.b)))
-        index, counts = counted(drawn)
+        drawn = rng.integers(positive_integer("n", n), size=int(rng.poisson(self.b)))
+        index, counts = unique_counts(drawn)
         return Sample(index, counts.astype(np.float64) * (n / self.b))

@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from numpy.random import Generator
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from msgd.checks import positive, whole
-from msgd.noise.compose import Emulate, Grouped, Subsampled
-from msgd.noise.correlated import Scheduled
+from msgd._checks import positive, positive_integer
+from msgd.noise.compose import Grouped, Subsampled
+from msgd.noise.emulate import Emulate
 from msgd.noise.injected import Cov, Fisher, Injected, SparseCov, SparseFisher
-from msgd.noise.law import Law
+from msgd.noise.law import Law, Sample
+from msgd.noise.moments import Moments
 from msgd.noise.sampling import Bernoulli, Poisson
+from msgd.noise.streams import NOISE
 
 ANY_B = (Emulate, Fisher, Cov, SparseFisher, SparseCov, Injected, Bernoulli, Poisson)  #: laws whose b is a real number
 
@@ -140,7 +143,7 @@ def learning_rates(scheduler: Callable[[Optimizer], LRScheduler], *, lr: float, 
     """
     optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=positive("lr", lr))
     follower, rates = scheduler(optimizer), []
-    for _ in range(whole("steps", steps)):
+    for _ in range(positive_integer("steps", steps)):
         rates.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()  # nothing has a gradient; a scheduler warns where it is stepped first
         follower.step()
@@ -155,3 +158,62 @@ class _Table:
         if step >= len(self.rates):
             raise ValueError(f"step {step} lies beyond the {len(self.rates)} learning rates: give those of all steps")
         return self.rates[step]
+
+
+@dataclass(frozen=True)
+class Scheduled(Law):
+    """A law for each step: ``w_t ~ law_of_step(t)``, independent over steps where those laws are.
+
+    Its moments change with the step; ``moments`` gives those of step 0, and ``law_of_step(t).moments(n)`` the others.
+
+    Args:
+        law_of_step: a pure function of the step.
+
+    Raises:
+        TypeError: ``law_of_step`` is no function, or does not return a law.
+
+    Examples:
+        >>> from msgd.noise import Fisher
+        >>> law = Scheduled(lambda step: Fisher(20 if step < 1000 else 80))
+        >>> [law.law_of_step(step).moments(1000).alpha for step in (0, 5000)]
+        [50.0, 12.5]
+    """
+
+    law_of_step: Callable[[int], Law]
+
+    def __post_init__(self) -> None:
+        if not callable(self.law_of_step):
+            raise TypeError(f"law_of_step must be a function from the step to a law, not {self.law_of_step!r}")
+        self._at(0)
+
+    def __repr__(self) -> str:
+        function = self.law_of_step
+        return f"Scheduled({getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))})"
+
+    @property
+    def correlated(self) -> bool:
+        """What a step draws depends on its number."""
+        return True
+
+    @property
+    def coupled(self) -> bool:
+        """As the law of step 0."""
+        return self._at(0).coupled
+
+    def moments(self, n: int) -> Moments:
+        """α and β of step 0 (see `Law.moments`)."""
+        return self._at(0).moments(n)
+
+    def sample(self, n: int, rng: Generator) -> Sample:
+        """A draw of step 0's law (see `Law.sample`)."""
+        return self._at(0).sample(n, rng)
+
+    def at_step(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Sample:
+        """A draw of that step's law (see `Law.at_step`)."""
+        return self._at(step).at_step(n, seed=seed, step=step, stream=stream)
+
+    def _at(self, step: int) -> Law:
+        law = self.law_of_step(step)
+        if not isinstance(law, Law):
+            raise TypeError(f"law_of_step({step}) must be a law such as Fisher(20), not {law!r}")
+        return law

@@ -11,8 +11,13 @@ from numpy.random.bit_generator import ISeedSequence
 from numpy.typing import NDArray
 
 NOISE = 0  #: the weights of the examples
+
+
 ORDER = 1  #: the order in which a data set is visited
+
+
 INIT = 2  #: the initial parameters
+
 
 _WORD = 2**64
 

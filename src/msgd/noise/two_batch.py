@@ -9,10 +9,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from msgd.checks import whole
-from msgd.noise.law import Law, Sample, batch_size
+from msgd._checks import positive_integer
+from msgd.noise.law import Law, Sample
 from msgd.noise.moments import Moments
-from msgd.noise.sampling import NO_NOISE, MiniBatch, subset, without_noise
+from msgd.noise.sampling import NO_NOISE, MiniBatch, subset
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TwoBatch(Law):
     disjoint: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "b", whole("b", self.b))
+        object.__setattr__(self, "b", positive_integer("b", self.b))
         if isinstance(self.gamma, bool) or not isinstance(self.gamma, int | float) or not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma must be a number ≥ 0, not {self.gamma!r}")
         if not isinstance(self.disjoint, bool):
@@ -83,7 +83,7 @@ class TwoBatch(Law):
 
     def _check(self, n: int) -> None:
         needed = 2 * self.b if self.disjoint else self.b
-        if whole("n", n) < needed:
+        if positive_integer("n", n) < needed:
             kind = "disjoint batches" if self.disjoint else "batches"
             raise ValueError(
                 f"two {kind} of b = {self.b} need at least {needed} examples, and n is {n}: use a smaller b"
@@ -135,43 +135,3 @@ def svag(b: int, l: float) -> TwoBatch:  # noqa: E741 - the letter of the paper
     if not l >= 1:
         raise ValueError(f"l must be at least 1, not {l!r}")
     return TwoBatch(b, (math.sqrt(2 * l - 1) - 1) / 2)
-
-
-@dataclass(frozen=True)
-class BayesianBootstrap(Law):
-    """The Bayesian bootstrap at total concentration b − 1: ``w = n·Dirichlet((b−1)/n, …, (b−1)/n)``.
-
-    A Dirichlet of total concentration s has Var p_i = (1/n)(1 − 1/n)/(s+1) and Cov(p_i, p_j) = −1/(n²(s+1)); with
-    s + 1 = b this gives α = n/b, β = −1/b, those of SGD with replacement. b = 1 is the limit: n on one example.
-
-    Args:
-        b: batch size whose noise is matched, ≥ 1, a real number.
-
-    Raises:
-        TypeError: ``b`` is not a number.
-        ValueError: ``b`` < 1.
-
-    Examples:
-        >>> BayesianBootstrap(20).moments(1000)
-        Moments(alpha=50.0, beta=-0.05)
-
-    References:
-        Rubin: "The Bayesian bootstrap", Ann. Stat. 9 (1981).
-    """
-
-    b: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "b", batch_size(self.b))
-
-    def moments(self, n: int) -> Moments:
-        """Exact α and β (see `Law.moments`)."""
-        return NO_NOISE if whole("n", n) == 1 else Moments(n / self.b, -1 / self.b)
-
-    def sample(self, n: int, rng: Generator) -> Sample:
-        """Dense non-negative weights; one example at b = 1 (see `Law.sample`)."""
-        if whole("n", n) == 1:
-            return without_noise(1)
-        if self.b == 1:
-            return Sample(rng.integers(n, size=1), np.array([float(n)]))
-        return Sample(None, n * rng.dirichlet(np.full(n, (self.b - 1) / n)))

@@ -8,10 +8,10 @@ from typing import Any, TypedDict, TypeVar
 import torch
 from torch.utils.data import Sampler
 
-from msgd.checks import check_state, whole
+from msgd._checks import check_state, positive_integer
 from msgd.noise.law import Law, Weights
 from msgd.noise.streams import generator
-from msgd.parallel import Layout, Ranks, ranks
+from msgd.reweighting.ranks import Layout, Ranks, ranks
 
 Batch = TypeVar("Batch")
 
@@ -72,9 +72,9 @@ class WeightedBatchSampler(Sampler[list[int]]):
         if not isinstance(law, Law):
             raise TypeError(f"law must be a law such as noise.Bernoulli(b=256), not {law!r}")
         generator(seed, 0)  # refuses a bad seed now, not at the first step
-        law.moments(whole("n", n))  # likewise a b that the law cannot have at this n
+        law.moments(positive_integer("n", n))  # likewise a b that the law cannot have at this n
         ranks(None, layout)
-        self.law, self.n, self.seed, self.steps = law, n, seed, whole("steps", steps)
+        self.law, self.n, self.seed, self.steps = law, n, seed, positive_integer("steps", steps)
         self.group, self.layout = group, layout
         self._ranks: Ranks | None = None
         self._step = 0

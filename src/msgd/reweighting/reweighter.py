@@ -8,45 +8,11 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from msgd.checks import check_losses, check_sample_weight, check_state, whole
+from msgd._checks import check_losses, check_sample_weight, check_state, positive_integer
 from msgd.noise.law import Law, Weights
 from msgd.noise.streams import generator
-from msgd.parallel import Layout, Ranks, ranks
-
-
-def weighted_mean(losses: Tensor, weights: Weights) -> Tensor:
-    """Weighted mean loss ``Σ value_i·ℓ_i / n``, whose gradient is ``G·w/n``.
-
-    The sum is divided by n, never by the sum of the weights, so that the gradient is unbiased.
-
-    Args:
-        losses: shape (k,), of the examples that ``weights.index`` names, in that order (of all n where it is None).
-        weights: one draw of a law.
-
-    Returns:
-        A scalar to call ``.backward()`` on, in float32 or wider.
-
-    Raises:
-        TypeError: ``losses`` is no floating-point tensor.
-        ValueError: ``losses`` is not one loss for each weight.
-
-    Examples:
-        >>> losses = torch.tensor([1.0, 2.0])
-        >>> weighted_mean(losses, Weights(torch.tensor([1, 3]), torch.tensor([2.0, 2.0]), n=4))
-        tensor(1.5000)
-
-    References:
-        Wu et al. 2020, arXiv 1906.07405.
-    """
-    check_losses(losses)
-    if losses.shape != weights.value.shape:
-        raise ValueError(
-            f"{losses.shape[0]} losses for {weights.value.shape[0]} weights: "
-            "give the losses of the examples that weights.index names, in its order (of all n where it is None)"
-        )
-    # A sum of half-precision losses can overflow before it is divided by n.
-    wide = torch.promote_types(losses.dtype, torch.float32)
-    return torch.dot(losses.to(wide), weights.to(losses.device, wide).value) / weights.n
+from msgd.reweighting.ranks import Layout, Ranks, ranks
+from msgd.reweighting.weighted_mean import weighted_mean
 
 
 class ReweighterState(TypedDict):
@@ -114,8 +80,10 @@ class Reweighter:
             raise TypeError(f"law must be a law such as noise.Emulate(b=256), not {law!r}")
         generator(seed, 0)  # refuses a bad seed now, not at the first step
         if logical_batch is not None:
-            law.moments(whole("logical_batch", logical_batch))  # likewise a b that the law cannot have at this n
-        if whole("divided_by", divided_by) != 1 and logical_batch is None:
+            law.moments(
+                positive_integer("logical_batch", logical_batch)
+            )  # likewise a b that the law cannot have at this n
+        if positive_integer("divided_by", divided_by) != 1 and logical_batch is None:
             raise ValueError("divided_by needs logical_batch: without it each call is a whole logical batch")
         self.law = law
         self.seed = seed
@@ -212,7 +180,7 @@ class Reweighter:
         Raises:
             ValueError: as the call.
         """
-        if whole("the number of losses", n) and not torch.is_grad_enabled():
+        if positive_integer("the number of losses", n) and not torch.is_grad_enabled():
             return Weights(None, torch.ones(n, device=device, dtype=dtype), n)
         counts, _ = self._exchanged(n, given=0)
         return self._next(counts, step, offset, device, dtype)
@@ -237,7 +205,7 @@ class Reweighter:
             (1.0, 1)
         """
         if n is not None:
-            self.law.moments(whole("n", n))
+            self.law.moments(positive_integer("n", n))
         step = self._step if step is None else step
         generator(self.seed, step)
         self.logical_batch, self._step, self._offset = n, step, 0

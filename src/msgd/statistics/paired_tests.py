@@ -11,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from msgd.holm import holm
+from msgd.statistics.multiple_testing import holm
 
 LEVEL = 0.05
+
+
 POWER = 0.8
+
+
 MOST_SEEDS = 1000
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from msgd.checks import positive, whole
+from msgd._checks import positive, positive_integer
 from msgd.noise import Law, Moments
 from msgd.theory.arguments import moments_at, momentum_below_one
-from msgd.theory.pairs import Array, StationaryEquation, noise_covariance, squares
+from msgd.theory.stationary import Array, StationaryEquation, noise_covariance, squares
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,7 +314,7 @@ class LeastSquares:
         m, velocity = self._basis.T @ (start - self.solution), np.zeros(self.rank)
         sigma, cross, kinetic = np.zeros((3, self.rank, self.rank))  # Cov(e, e), Cov(e, v), Cov(v, v)
         yield m, sigma
-        for step in range(whole("steps", steps)):
+        for step in range(positive_integer("steps", steps)):
             with np.errstate(over="ignore", invalid="ignore"):
                 residuals = squares(self._inputs, sigma) + (self._inputs @ m + self._residuals) ** 2
                 noise = self._noise(moments_at(law, self.n, step), residuals, sigma + np.multiply.outer(m, m))

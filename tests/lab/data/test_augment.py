@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chi2
 
 import reference
-from msgd.lab.augment import crop_and_flip
+from msgd.lab.data.augment import crop_and_flip
 from msgd.noise.streams import generator
 
 

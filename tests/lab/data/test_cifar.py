@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msgd.errors import UserError
-from msgd.lab.data import load
-from msgd.lab.data_sets import cifar
-from small import cifar10_members, cifar_batch, python2_pickle, write_cifar10, write_cifar100, write_tar
+from helpers.small import cifar10_members, cifar_batch, python2_pickle, write_cifar10, write_cifar100, write_tar
+from msgd.lab.data.cifar import CIFAR10, CIFAR100, MEMBERS
+from msgd.lab.data.load import load_data
+from msgd.lab.errors import UserError
 
 ARCHIVE = "cifar-10-python.tar.gz"
 ONE = "cifar-10-batches-py/data_batch_1"
@@ -33,7 +33,7 @@ def same(inputs, targets, batches, key):
 
 
 def test_cifar10_is_read_exactly(tmp_path):
-    data = load("cifar10", data_dir=write_cifar10(tmp_path, train=60, test=50))
+    data = load_data("cifar10", data_dir=write_cifar10(tmp_path, train=60, test=50))
     *train, test = official(tmp_path / ARCHIVE)
     assert data.train_inputs.shape == (60, 3, 32, 32)
     assert data.test_inputs.shape == (50, 3, 32, 32)
@@ -42,7 +42,7 @@ def test_cifar10_is_read_exactly(tmp_path):
 
 
 def test_cifar100_is_read_exactly_with_its_fine_classes(tmp_path):
-    data = load("cifar100", data_dir=write_cifar100(tmp_path, train=200, test=100))
+    data = load_data("cifar100", data_dir=write_cifar100(tmp_path, train=200, test=100))
     train, test = official(tmp_path / "cifar-100-python.tar.gz")
     assert data.classes == 100
     same(data.train_inputs, data.train_targets, [train], b"fine_labels")
@@ -52,22 +52,22 @@ def test_cifar100_is_read_exactly_with_its_fine_classes(tmp_path):
 
 @pytest.mark.parametrize(("name", "write"), [("cifar10", write_cifar10), ("cifar100", write_cifar100)])
 def test_the_archive_may_be_unpacked(tmp_path, name, write):
-    packed = load(name, data_dir=write(tmp_path))
+    packed = load_data(name, data_dir=write(tmp_path))
     archive = next(tmp_path.glob("*.tar.gz"))
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
     archive.unlink()
-    assert load(name, data_dir=tmp_path).digest() == packed.digest()
+    assert load_data(name, data_dir=tmp_path).digest() == packed.digest()
     missing = sorted(tmp_path.glob("*/*"))[0]
     missing.unlink()
     with pytest.raises(UserError, match="cannot be read") as caught:
-        load(name, data_dir=tmp_path)
+        load_data(name, data_dir=tmp_path)
     assert str(missing) in str(caught.value)
 
 
 def test_nothing_is_written(tmp_path):
     write_cifar10(tmp_path)
-    load("cifar10", data_dir=tmp_path)
+    load_data("cifar10", data_dir=tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == [ARCHIVE]
 
 
@@ -122,7 +122,7 @@ def test_damaged_and_strange_batches_are_refused(tmp_path, kind, message, unpack
     else:
         write_tar(tmp_path / ARCHIVE, members)
     with pytest.raises(UserError, match=message) as caught:
-        load("cifar10", data_dir=tmp_path)
+        load_data("cifar10", data_dir=tmp_path)
     assert ONE in str(caught.value)
     assert str(tmp_path if unpacked else tmp_path / ARCHIVE) in str(caught.value)
     assert "fetch" in str(caught.value)
@@ -134,7 +134,7 @@ def test_a_label_of_the_other_data_set(tmp_path):
     members[ONE] = python2_pickle(cifar_batch(12, classes=10, key=b"fine_labels", seed=0))
     write_tar(tmp_path / ARCHIVE, members)
     with pytest.raises(UserError, match="and labels, a list of n classes"):
-        load("cifar10", data_dir=tmp_path)
+        load_data("cifar10", data_dir=tmp_path)
 
 
 def broken(path: Path, kind: str) -> None:
@@ -160,7 +160,7 @@ def test_damaged_archives_are_refused(tmp_path, kind):
     path = write_cifar10(tmp_path) / ARCHIVE
     broken(path, kind)
     with pytest.raises(UserError, match="cannot be read") as caught:
-        load("cifar10", data_dir=tmp_path)
+        load_data("cifar10", data_dir=tmp_path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -170,7 +170,7 @@ def test_a_missing_file_in_the_archive(tmp_path):
     members[f"../{ONE}"] = members[f"/{ONE}"] = members.pop(ONE)  # other paths are other files
     write_tar(tmp_path / ARCHIVE, members)
     with pytest.raises(UserError, match=f"holds no {ONE}: fetch"):
-        load("cifar10", data_dir=tmp_path)
+        load_data("cifar10", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
@@ -188,7 +188,7 @@ def test_what_is_no_regular_file_in_the_archive(tmp_path, kind):
             tar.addfile(member, io.BytesIO(content))
     (tmp_path / ARCHIVE).write_bytes(gzip.compress(file.getvalue()))
     with pytest.raises(UserError, match="is no plain file"):
-        load("cifar10", data_dir=tmp_path)
+        load_data("cifar10", data_dir=tmp_path)
 
 
 def test_a_file_in_the_archive_that_claims_to_be_huge(tmp_path):
@@ -203,20 +203,20 @@ def test_a_file_in_the_archive_that_claims_to_be_huge(tmp_path):
             tar.addfile(member, io.BytesIO(b"1\n0\n0\n".ljust(512, b"\0")))
     (tmp_path / ARCHIVE).write_bytes(gzip.compress(file.getvalue()))
     with pytest.raises(UserError, match="cannot be read"):
-        load("cifar10", data_dir=tmp_path)
+        load_data("cifar10", data_dir=tmp_path)
 
 
 def test_an_archive_of_a_million_members(tmp_path):
     """Empty ones, half a kilobyte each: 4 MB that would take half a gigabyte as objects."""
     empty = tarfile.TarInfo("a").tobuf(tarfile.USTAR_FORMAT)
-    (tmp_path / ARCHIVE).write_bytes(gzip.compress(empty * (cifar.MEMBERS + 1), compresslevel=1))
+    (tmp_path / ARCHIVE).write_bytes(gzip.compress(empty * (MEMBERS + 1), compresslevel=1))
     with pytest.raises(UserError, match="more than 1000 members"):
-        load("cifar10", data_dir=tmp_path)
+        load_data("cifar10", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
 def test_archives_of_any_tar_are_read_and_their_attributes_passed_over(tmp_path, kind):
-    packed = load("cifar10", data_dir=write_cifar10(tmp_path))
+    packed = load_data("cifar10", data_dir=write_cifar10(tmp_path))
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=kind) as tar:
         for name, content in cifar10_members().items():
@@ -227,7 +227,7 @@ def test_archives_of_any_tar_are_read_and_their_attributes_passed_over(tmp_path,
         if kind != tarfile.USTAR_FORMAT:
             tar.addfile(tarfile.TarInfo("cifar-10-batches-py/" + "long/" * 50))
     (tmp_path / ARCHIVE).write_bytes(gzip.compress(file.getvalue()))
-    assert load("cifar10", data_dir=tmp_path).digest() == packed.digest()
+    assert load_data("cifar10", data_dir=tmp_path).digest() == packed.digest()
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -241,7 +241,7 @@ def test_a_hostile_batch_does_not_run(tmp_path, number):
     members[name] = pickle.dumps({b"data": Hostile(), b"labels": [1]}, protocol=2)
     write_tar(tmp_path / ARCHIVE, members)
     with pytest.raises(UserError, match="was not run; fetch the official file") as caught:
-        load("cifar10", data_dir=tmp_path)
+        load_data("cifar10", data_dir=tmp_path)
     assert f"{name} in {tmp_path / ARCHIVE} asks to run" in str(caught.value)
     assert not (tmp_path / "ran").exists()
     pickle.loads(members[name])  # the control: whoever obeys it is attacked
@@ -249,5 +249,5 @@ def test_a_hostile_batch_does_not_run(tmp_path, number):
 
 
 def test_the_published_sources():
-    assert list(cifar.CIFAR10.files) == [ARCHIVE]
-    assert cifar.CIFAR10.url == cifar.CIFAR100.url == "https://www.cs.toronto.edu/~kriz/"
+    assert list(CIFAR10.files) == [ARCHIVE]
+    assert CIFAR10.url == CIFAR100.url == "https://www.cs.toronto.edu/~kriz/"

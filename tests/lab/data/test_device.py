@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from msgd.errors import UserError
-from msgd.lab.data import CHUNK, NAMES, Data, load, on_device, pixel_statistics
-from msgd.lab.trainer import chosen
-from small import write_cifar10, write_cifar100, write_svhn
+from helpers.small import write_cifar10, write_cifar100, write_svhn
+from msgd.lab.data.dataset import Data
+from msgd.lab.data.device import CHUNK, on_device, pixel_statistics
+from msgd.lab.data.load import NAMES, load_data
+from msgd.lab.errors import UserError
+from msgd.lab.training.sgd import select_examples
 
 CPU = torch.device("cpu")
 
@@ -21,7 +23,7 @@ def test_images_make_convolutions_channels_last(channels):
     images = np.random.default_rng(0).integers(256, size=(9, channels, 28, 28), dtype=np.uint8)
     x, _ = on_device(images, np.zeros(9), CPU)
     convolution = torch.nn.Conv2d(channels, 10, 5)
-    for part in (x, x[2:5], chosen(x, torch.tensor([1, 4, 7]))):
+    for part in (x, x[2:5], select_examples(x, torch.tensor([1, 4, 7]))):
         output = convolution(part)
         assert output.is_contiguous(memory_format=torch.channels_last)
         assert not output.is_contiguous()
@@ -32,7 +34,7 @@ def test_mnist1d_is_the_packages_own():
     random.seed(1)
     np.random.seed(1)
     before = random.getstate()[1][:3], np.random.get_state()[1][:3].tolist()
-    data = load("mnist1d", n=1000)
+    data = load_data("mnist1d", n=1000)
     assert (random.getstate()[1][:3], np.random.get_state()[1][:3].tolist()) == before
     from mnist1d.data import make_dataset
 
@@ -42,7 +44,7 @@ def test_mnist1d_is_the_packages_own():
     assert data.train_inputs.shape == (1000, 40)
     assert data.test_inputs.shape == (1000, 40)
     fewer = Data(data.train_inputs[:999], data.train_targets[:999], data.test_inputs, data.test_targets, 10)
-    assert data.digest() == load("mnist1d", n=1000).digest()
+    assert data.digest() == load_data("mnist1d", n=1000).digest()
     assert data.digest() != fewer.digest()
 
 
@@ -55,7 +57,7 @@ def folders(tmp_path_factory, fashion_mnist):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_data_set_keeps_the_same_rules(folders, name):
-    data = load(name, n=30, data_dir=folders[name])
+    data = load_data(name, n=30, data_dir=folders[name])
     assert data.n == 30
     assert data.train_inputs.shape == (30, *data.input_shape)
     assert data.test_inputs.shape[1:] == data.input_shape
@@ -69,7 +71,7 @@ def test_every_data_set_keeps_the_same_rules(folders, name):
 
 
 def test_pixels_are_scaled_and_images_channels_last(fashion_mnist):
-    data = load("fashion-mnist", data_dir=fashion_mnist)
+    data = load_data("fashion-mnist", data_dir=fashion_mnist)
     x, y = on_device(data.train_inputs, data.train_targets, CPU)
     assert x.dtype == torch.float32
     assert x.is_contiguous(memory_format=torch.channels_last)
@@ -139,9 +141,9 @@ def test_unknown_pixels_and_missing_statistics(images):
 
 def test_a_missing_folder_and_too_large_n(fashion_mnist, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        load("fashion-mnist", data_dir=tmp_path / "nowhere")
+        load_data("fashion-mnist", data_dir=tmp_path / "nowhere")
     with pytest.raises(UserError, match="has 60 training examples"):
-        load("fashion-mnist", n=61, data_dir=fashion_mnist)
+        load_data("fashion-mnist", n=61, data_dir=fashion_mnist)
 
 
 def test_data_holds_its_shape():

@@ -9,11 +9,11 @@ import numpy as np
 import pooch
 import pytest
 
-from msgd.errors import UserError
-from msgd.lab.data import load
-from msgd.lab.data_sets import archives, cifar, fashion_mnist, svhn
-from msgd.lab.data_sets.archives import Source, check, read
-from small import write_cifar10, write_cifar100, write_fashion_mnist, write_svhn
+from helpers.small import write_cifar10, write_cifar100, write_fashion_mnist, write_svhn
+from msgd.lab.data import cifar, download, fashion_mnist, svhn
+from msgd.lab.data.download import LIMIT, Source, check_images, read_bytes
+from msgd.lab.data.load import load_data
+from msgd.lab.errors import UserError
 
 #: data set: its module, the name of its source there, and who writes small files
 FROM_FILES = {
@@ -55,11 +55,11 @@ def test_a_download_is_used_and_kept(monkeypatch, tmp_path, name):
     source = published(getattr(module, attribute), folder)
     monkeypatch.setattr(module, attribute, source)
     asked = serve(monkeypatch, tmp_path, folder)
-    digest = load(name).digest()
-    assert digest == load(name, data_dir=folder).digest()
+    digest = load_data(name).digest()
+    assert digest == load_data(name, data_dir=folder).digest()
     assert sorted(asked) == sorted(source.url + file for file in source.files)
     assert {path.name for path in tmp_path.glob(f"cache/msgd/{name}/*")} == set(source.files)
-    assert load(name).digest() == digest
+    assert load_data(name).digest() == digest
     assert len(asked) == len(source.files)
 
 
@@ -70,7 +70,7 @@ def test_a_download_with_a_wrong_checksum_is_refused(monkeypatch, tmp_path, name
     monkeypatch.setattr(module, attribute, source)
     asked = serve(monkeypatch, tmp_path, write(tmp_path / "served"))
     with pytest.raises(UserError, match=r"could not be downloaded \(ValueError\): .*give --data-dir a folder with"):
-        load(name)
+        load_data(name)
     assert len(asked) == 1
     assert not [path for path in tmp_path.rglob("cache/**/*") if path.is_file()]
 
@@ -82,7 +82,7 @@ def test_a_failed_download_names_the_remedies(monkeypatch, tmp_path):
     monkeypatch.setattr(fashion_mnist, "SOURCE", dataclasses.replace(fashion_mnist.SOURCE, installed=tmp_path))
     monkeypatch.setattr(pooch, "retrieve", refuse)
     with pytest.raises(UserError, match=r"dataset-fashion-mnist, or give --data-dir"):
-        load("fashion-mnist")
+        load_data("fashion-mnist")
 
 
 @pytest.mark.parametrize("name", FROM_FILES)
@@ -91,7 +91,7 @@ def test_a_file_of_the_official_size_must_be_the_official_one(monkeypatch, tmp_p
     folder = write(tmp_path)
     source = published(getattr(module, attribute), folder)
     monkeypatch.setattr(module, attribute, source)
-    load(name, data_dir=folder)
+    load_data(name, data_dir=folder)
     path = folder / next(iter(source.files))
     content = bytearray(path.read_bytes())
     if name == "svhn":
@@ -100,10 +100,10 @@ def test_a_file_of_the_official_size_must_be_the_official_one(monkeypatch, tmp_p
         content[4] ^= 1  # the time in a gzip header: it would still be read as before
     path.write_bytes(content)
     with pytest.raises(UserError, match="official size but the wrong checksum; fetch it again") as caught:
-        load(name, data_dir=folder)
+        load_data(name, data_dir=folder)
     assert str(path) in str(caught.value)
     monkeypatch.undo()  # of another size than the official file: what it holds decides
-    load(name, data_dir=folder)
+    load_data(name, data_dir=folder)
 
 
 @pytest.mark.parametrize("name", FROM_FILES)
@@ -111,30 +111,30 @@ def test_an_empty_folder_names_what_is_missing(tmp_path, name):
     module, attribute, _ = FROM_FILES[name]
     source = getattr(module, attribute)
     with pytest.raises(UserError, match=r"holds (no|neither) .*: put .* there") as caught:
-        load(name, data_dir=tmp_path)
+        load_data(name, data_dir=tmp_path)
     assert next(iter(source.files)) in str(caught.value)
     assert source.contents in str(caught.value)
 
 
 def test_the_official_files_fit_the_limit():
     for module, attribute, _ in FROM_FILES.values():
-        assert all(size < archives.LIMIT for size, _ in getattr(module, attribute).files.values())
-    assert archives.LIMIT > 73257 * 32 * 32 * 3 + 73257 * 8 + 2000  # SVHN's training set, inflated
-    assert archives.LIMIT > 60_000 * (32 * 32 * 3 + 100)  # either CIFAR
+        assert all(size < LIMIT for size, _ in getattr(module, attribute).files.values())
+    assert LIMIT > 73257 * 32 * 32 * 3 + 73257 * 8 + 2000  # SVHN's training set, inflated
+    assert LIMIT > 60_000 * (32 * 32 * 3 + 100)  # either CIFAR
 
 
 def test_a_file_that_inflates_beyond_the_limit(monkeypatch, tmp_path):
-    monkeypatch.setattr(archives, "LIMIT", 1000)
+    monkeypatch.setattr(download, "LIMIT", 1000)
     for size in (1000, 1001):
         (tmp_path / f"{size}.gz").write_bytes(gzip.compress(bytes(size)))
-    assert read(tmp_path / "1000.gz") == bytes(1000)
+    assert read_bytes(tmp_path / "1000.gz") == bytes(1000)
     with pytest.raises(UserError, match="more than 1000 bytes"):
-        read(tmp_path / "1001.gz")
+        read_bytes(tmp_path / "1001.gz")
 
 
 @pytest.mark.parametrize("label", [-1, 10, 2**40, 2.5, np.nan, np.inf])
 def test_labels_that_there_are_not(label):
     images, labels = np.zeros((2, 3)), np.array([0, label])
     with pytest.raises(UserError, match=r"^file: label .*; labels are 0 … 9"):
-        check(images, labels, shape=(3,), allowed=range(10), path="file")
-    check(images, labels * 0 if np.isfinite(label) else np.zeros(2), shape=(3,), allowed=range(10), path="file")
+        check_images(images, labels, shape=(3,), allowed=range(10), path="file")
+    check_images(images, labels * 0 if np.isfinite(label) else np.zeros(2), shape=(3,), allowed=range(10), path="file")

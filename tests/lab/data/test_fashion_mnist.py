@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msgd.errors import UserError
-from msgd.lab.data import load
-from msgd.lab.data_sets.fashion_mnist import SOURCE, read_idx
-from small import write_fashion_mnist, write_idx
+from helpers.small import write_fashion_mnist, write_idx
+from msgd.lab.data.fashion_mnist import SOURCE, read_idx
+from msgd.lab.data.load import load_data
+from msgd.lab.errors import UserError
 
 
 def test_fashion_mnist_trains_on_the_official_test_images(fashion_mnist):
-    data = load("fashion-mnist", n=40, data_dir=fashion_mnist)
+    data = load_data("fashion-mnist", n=40, data_dir=fashion_mnist)
     assert data.train_inputs.shape == (40, 1, 28, 28)
     assert data.test_inputs.shape == (50, 1, 28, 28)
     assert data.n == 40
@@ -23,16 +23,16 @@ def test_fashion_mnist_trains_on_the_official_test_images(fashion_mnist):
 
 def test_files_may_be_unpacked(tmp_path):
     write_fashion_mnist(tmp_path)
-    packed = load("fashion-mnist", data_dir=tmp_path)
+    packed = load_data("fashion-mnist", data_dir=tmp_path)
     for path in list(tmp_path.glob("*.gz")):
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
         path.unlink()
-    assert load("fashion-mnist", data_dir=tmp_path).digest() == packed.digest()
+    assert load_data("fashion-mnist", data_dir=tmp_path).digest() == packed.digest()
 
 
 @pytest.mark.skipif(not SOURCE.installed.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_the_real_fashion_mnist():
-    data = load("fashion-mnist", n=1000)
+    data = load_data("fashion-mnist", n=1000)
     assert data.train_inputs.shape == (1000, 1, 28, 28)
     assert data.test_inputs.shape == (60_000, 1, 28, 28)
     assert np.bincount(data.test_targets).tolist() == [6000] * 10
@@ -82,5 +82,5 @@ def test_damaged_files_are_refused(tmp_path, kind, message):
     write_fashion_mnist(tmp_path)
     damage(tmp_path / "t10k-images-idx3-ubyte.gz", kind)
     with pytest.raises(UserError, match=message) as caught:
-        load("fashion-mnist", data_dir=tmp_path)
+        load_data("fashion-mnist", data_dir=tmp_path)
     assert "\n" not in str(caught.value)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from msgd.lab.data_sets import matlab
-from msgd.lab.data_sets.matlab import read_arrays
+from msgd.lab.data import matlab
+from msgd.lab.data.matlab import read_arrays
 
 TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msgd.errors import UserError
-from msgd.lab.data_sets import pickles
-from msgd.lab.data_sets.pickles import ByteArray, unpickle
-from small import cifar_batch, python2_pickle
+from helpers.small import cifar_batch, python2_pickle
+from msgd.lab.data import pickles
+from msgd.lab.data.pickles import ByteArray, unpickle
+from msgd.lab.errors import UserError
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_every_damage_is_an_error_of_one_line_or_read():
 def test_the_module_never_imports_what_a_pickle_names():
     """In a fresh process: a name that is refused is not even imported."""
     code = (
-        "import sys; from msgd.errors import UserError; from msgd.lab.data_sets.pickles import unpickle\n"
+        "import sys; from msgd.lab.errors import UserError; from msgd.lab.data.pickles import unpickle\n"
         "try:\n    unpickle(b'cthis\\ns\\n.', 'here')\n"
         "except UserError as error:\n    print(error, 'this' in sys.modules)"
     )

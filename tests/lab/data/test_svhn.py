@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from msgd.errors import UserError
-from msgd.lab.data import load
-from msgd.lab.data_sets import svhn
-from small import svhn_split, write_mat, write_svhn
+from helpers.small import svhn_split, write_mat, write_svhn
+from msgd.lab.data import svhn
+from msgd.lab.data.load import load_data
+from msgd.lab.data.svhn import TEST, TRAIN
+from msgd.lab.errors import UserError
 
 
 def test_it_trains_on_official_test_images_and_reads_them_exactly(tmp_path):
     write_svhn(tmp_path, train=60, test=50)
-    data = load("svhn", data_dir=tmp_path)
+    data = load_data("svhn", data_dir=tmp_path)
     for inputs, targets, official in (
         (data.train_inputs, data.train_targets, svhn_split(60, seed=0)),
         (data.test_inputs, data.test_targets, svhn_split(50, seed=1)),
@@ -28,12 +29,12 @@ def test_it_trains_on_official_test_images_and_reads_them_exactly(tmp_path):
 
 
 def test_only_the_papers_numbers_of_images(monkeypatch, tmp_path):
-    assert (svhn.TRAIN, svhn.TEST) == (25_000, 70_000)
+    assert (TRAIN, TEST) == (25_000, 70_000)
     write_svhn(tmp_path, train=60, test=50)
-    everything = load("svhn", data_dir=tmp_path)
+    everything = load_data("svhn", data_dir=tmp_path)
     monkeypatch.setattr(svhn, "TRAIN", 25)
     monkeypatch.setattr(svhn, "TEST", 40)
-    data = load("svhn", data_dir=tmp_path)
+    data = load_data("svhn", data_dir=tmp_path)
     np.testing.assert_array_equal(data.train_inputs, everything.train_inputs[:25])
     np.testing.assert_array_equal(data.train_targets, everything.train_targets[:25])
     np.testing.assert_array_equal(data.test_inputs, everything.test_inputs[:40])
@@ -45,11 +46,11 @@ def test_only_the_papers_numbers_of_images(monkeypatch, tmp_path):
 def test_labels_of_any_number_type_and_uncompressed_files(tmp_path, kind, compressed):
     """MATLAB calls SVHN's labels double, whatever it stores them as."""
     write_svhn(tmp_path)
-    before = load("svhn", data_dir=tmp_path).digest()
+    before = load_data("svhn", data_dir=tmp_path).digest()
     split = svhn_split(60, seed=0)
     variables = {"other": ["text"], "X": split["X"], "y": split["y"].astype(kind)}
     savemat(tmp_path / "test_32x32.mat", variables, do_compression=compressed)
-    assert load("svhn", data_dir=tmp_path).digest() == before
+    assert load_data("svhn", data_dir=tmp_path).digest() == before
 
 
 def changed(path, kind: str) -> None:
@@ -119,7 +120,7 @@ def test_damaged_and_strange_files_are_refused(tmp_path, kind, message):
     path = write_svhn(tmp_path) / "test_32x32.mat"
     changed(path, kind)
     with pytest.raises(UserError, match=message) as caught:
-        load("svhn", data_dir=tmp_path)
+        load_data("svhn", data_dir=tmp_path)
     assert str(path) in str(caught.value)
     assert "fetch" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -15,12 +15,12 @@ import torch
 from dask.distributed import Client, KilledWorker, LocalCluster
 from filelock import FileLock, Timeout
 
-from measuring import RECIPE, call, entries, trained
-from msgd.errors import UserError
-from msgd.lab import runs
-from msgd.lab.backends import Workers
-from msgd.lab.runner import in_parallel
-from small import SMALL, msgd, start, trained_runs, wait_until
+from helpers.measuring import RECIPE, call, entries, trained
+from helpers.small import SMALL, msgd, start, trained_runs, wait_until
+from msgd.lab.errors import UserError
+from msgd.lab.execution.parallel import run_in_parallel
+from msgd.lab.execution.workers import Workers
+from msgd.lab.experiment_folder.checkpoint import read_checkpoint
 
 LONG = SMALL.replace("steps = 60", "steps = 800").replace("eval_every = 10", "eval_every = 100")
 LONG = LONG.replace("checkpoint_every = 20", "checkpoint_every = 100")
@@ -66,7 +66,7 @@ def client(cluster):
 
 def warm_up():
     """A worker's first job imports torch, which takes longer than a run."""
-    import msgd.lab.train  # noqa: F401
+    import msgd.lab.training.loop  # noqa: F401
 
 
 def on(cluster):
@@ -136,7 +136,7 @@ def uninterrupted(tmp_path_factory, fashion_mnist):
 
 def in_the_middle(out):
     """A run has a checkpoint, and none is near its end."""
-    found = [runs.read_checkpoint(folder, tensors=False) for folder in out.glob("*/seed-*")]
+    found = [read_checkpoint(folder, tensors=False) for folder in out.glob("*/seed-*")]
     return any(found) and all(not checkpoint or checkpoint.step < 600 for checkpoint in found)
 
 
@@ -169,7 +169,7 @@ def test_stopped_in_the_middle(client, cluster, uninterrupted, tmp_path, target)
                 assert errors == "msgd: interrupted; the same command continues where the runs were saved\n"
             # The workers stop, and are there for the next command.
             wait_until(lambda: all(map(free, (tmp_path / "out").glob("*/seed-*"))))
-            assert not all(c.step == 800 for c in map(runs.read_checkpoint, (tmp_path / "out").glob("*/seed-*")))
+            assert not all(c.step == 800 for c in map(read_checkpoint, (tmp_path / "out").glob("*/seed-*")))
             wait_until(lambda: not any(client.processing().values()))
             assert client.run(os.getpid) == workers
             assert call(*command) == 0
@@ -184,7 +184,9 @@ def parallel(client, folder, *calls, jobs=2, hold=True):
     ended = []
     folder.mkdir(exist_ok=True)
     with FileLock(folder / ".lock"):
-        in_parallel(list(calls), ended.append, out=folder if hold else folder / "other", workers=Workers(jobs, client))
+        run_in_parallel(
+            list(calls), ended.append, out=folder if hold else folder / "other", workers=Workers(jobs, client)
+        )
     return ended
 
 
@@ -204,7 +206,7 @@ def test_a_job_whose_workers_always_die_ends_the_command(client, cluster, tmp_pa
     def killed(_):
         raise caught.value
 
-    monkeypatch.setattr("msgd.lab.results.gather", killed)
+    monkeypatch.setattr("msgd.lab.experiment_folder.results.gather_results", killed)
     assert call("compare", tmp_path) == 1
     errors = capsys.readouterr().err
     assert "the workers of a job died time and again" in errors
@@ -219,12 +221,12 @@ def altered(client):
     def mend():
         import sys
 
-        from msgd.lab import environment
+        from msgd.lab.execution.environment import versions
 
         for name in [name for name, module in sys.modules.items() if module is None]:
             del sys.modules[name]
-        environment.versions.cache_clear()
-        environment.versions().update(environment.versions())
+        versions.cache_clear()
+        versions().update(versions())
 
     client.run(mend)
 
@@ -233,19 +235,21 @@ def test_a_worker_without_msgd(client, altered, tmp_path):
     def hide():
         import sys
 
-        sys.modules["msgd.lab.backends"] = None
+        sys.modules["msgd.lab.execution.dask"] = None
 
     altered(hide)
-    with pytest.raises(UserError, match=r"a worker of the Dask cluster lacks msgd\.lab\.backends: install there"):
+    with pytest.raises(
+        UserError, match=r"a worker of the Dask cluster lacks msgd\.lab\.execution\.dask: install there"
+    ):
         parallel(client, tmp_path, joblib.delayed(os.getpid)())
 
 
 @pytest.mark.parametrize(("name", "theirs"), [("msgd", "0.0.1"), ("torch", "2.0")])
 def test_a_worker_with_another_version(client, altered, tmp_path, name, theirs):
     def age(name, theirs):
-        from msgd.lab import environment
+        from msgd.lab.execution.environment import versions
 
-        environment.versions()[name] = theirs
+        versions()[name] = theirs
 
     altered(age, name, theirs)
     with pytest.raises(UserError, match=rf"the Dask worker on .* has {name} {theirs}, and this command .*: install"):

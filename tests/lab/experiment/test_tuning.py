@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from msgd.errors import UserError
-from msgd.lab import runs
-from msgd.lab.config import parse_recipe
-from msgd.lab.data import Data
-from msgd.lab.tuning import FIRST_SEED, Tuning, hold_out, pick, read, tuning_runs, with_chosen, write
-from small import SMALL, msgd
+from helpers.small import SMALL, msgd
+from msgd.lab.data.dataset import Data
+from msgd.lab.errors import UserError
+from msgd.lab.experiment.tuning import FIRST_SEED, hold_out, pick_rates, tuning_runs, with_tuned_rates
+from msgd.lab.experiment_folder.checkpoint import Checkpoint, write_checkpoint
+from msgd.lab.experiment_folder.identity import write_identity
+from msgd.lab.experiment_folder.tuning import Tuning, read_tuning, write_tuning
+from msgd.lab.recipes.parse import parse_recipe
 
 TUNED = SMALL + "[tune]\nlr = [0.2, 0.01]\nseeds = 2\nheld_out = 0.25\n"
 
@@ -52,19 +54,19 @@ def test_the_best_mean_is_picked_and_the_smaller_of_equals(tmp_path):
         diverged = 5 if (run.method, run.lr, run.seed) == ("bernoulli", 0.3, 1001) else None
         lines = [line for line in lines if diverged is None or line["step"] <= diverged]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        runs.write_identity(run, folder, {})
-        runs.write_checkpoint(folder, runs.Checkpoint(10, 1.0, {}, diverged))
-    found = pick(recipe, trials, held_out=10)
+        write_identity(run, folder, {})
+        write_checkpoint(folder, Checkpoint(10, 1.0, {}, diverged))
+    found = pick_rates(recipe, trials, held_out=10)
     assert found.chosen == {"gd": 0.2, "sgd": 0.1, "bernoulli": 0.2}
     assert found.accuracy["bernoulli"]["0.3"] == 0  # one of its two runs diverged
     assert found.accuracy["gd"]["0.2"] == pytest.approx(0.3)
     assert found.at_edge() == ["sgd"]
-    assert {name: method.lr for name, method in with_chosen(recipe, found).methods.items()} == found.chosen
-    write(found, tmp_path)
-    assert read(tmp_path) == found
+    assert {name: method.lr for name, method in with_tuned_rates(recipe, found).methods.items()} == found.chosen
+    write_tuning(found, tmp_path)
+    assert read_tuning(tmp_path) == found
     (tmp_path / "tuning.json").write_text("{}")
     with pytest.raises(UserError, match="missing or damaged"):
-        read(tmp_path)
+        read_tuning(tmp_path)
 
 
 def test_one_rate_has_no_edge():
@@ -83,7 +85,7 @@ def test_the_command_tunes_then_trains_and_continues(tmp_path, fashion_mnist):
     assert "held-out accuracy" in first.stdout
     assert "mean of all 2 evaluations after the start: too few" in " ".join(first.stdout.split())
     assert "best on 8 examples held out of the training set" in " ".join(first.stdout.split())
-    found = read(out)
+    found = read_tuning(out)
     results = json.loads((out / "results.json").read_text())
     assert {m: method["lr"] for m, method in results["config"]["methods"].items()} == found.chosen
     assert results["tuning"]["chosen"] == found.chosen

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from msgd.errors import UserError
-from msgd.lab import runs
-from msgd.lab.config import parse_recipe
-from msgd.lab.plan import resolve
-from msgd.lab.reading import recipe_text
-from small import SMALL
-from training import contents, go, make, no_checkpoint, same
+from helpers.small import SMALL
+from helpers.training import contents, go, make, no_checkpoint, same
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.checkpoint import read_checkpoint, read_snapshot, snapshot_steps
+from msgd.lab.plan.resolve import resolve
+from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.recipes.source import recipe_text
 
 KEPT = {"snapshots": (5, 10, 21)}  # between, at and after checkpoints
 
@@ -17,18 +17,18 @@ KEPT = {"snapshots": (5, 10, 21)}  # between, at and after checkpoints
 def files(run, folder):
     """Every file there, as bits of tensors; the order of names in a file's head is not fixed."""
     assert {f"{step}.safetensors" for step in run.snapshots} == {path.name for path in (folder / "snapshots").iterdir()}
-    kept = {step: runs.read_snapshot(run, folder, step) for step in run.snapshots}
+    kept = {step: read_snapshot(run, folder, step) for step in run.snapshots}
     return {(step, name): value.numpy().tobytes() for step, tensors in kept.items() for name, value in tensors.items()}
 
 
 def test_a_snapshot_is_the_parameters_of_a_run_that_ends_there(data, tmp_path):
     run = make(**KEPT)
     go(run, data, tmp_path / "whole")
-    assert runs.snapshot_steps(tmp_path / "whole") == [5, 10, 21]
+    assert snapshot_steps(tmp_path / "whole") == [5, 10, 21]
     for step in KEPT["snapshots"]:
         go(make(steps=step), data, tmp_path / str(step))
-        shorter = runs.read_checkpoint(tmp_path / str(step)).tensors
-        kept = runs.read_snapshot(run, tmp_path / "whole", step)
+        shorter = read_checkpoint(tmp_path / str(step)).tensors
+        kept = read_snapshot(run, tmp_path / "whole", step)
         assert set(kept) == {name for name in shorter if name.startswith("model.")}  # no momenta
         assert all(torch.equal(kept[name], shorter[name]) for name in kept)
 
@@ -49,9 +49,9 @@ def test_snapshots_change_no_result_and_survive_any_interruption(data, tmp_path)
 
 def test_a_run_begun_without_snapshots_is_continued_with_them(data, tmp_path):
     go(make(), data, tmp_path, go_on=no_checkpoint(tmp_path))  # stops at its checkpoint at step 10
-    assert runs.read_checkpoint(tmp_path).step == 10
+    assert read_checkpoint(tmp_path).step == 10
     go(make(**KEPT), data, tmp_path)
-    assert runs.snapshot_steps(tmp_path) == [21]
+    assert snapshot_steps(tmp_path) == [21]
 
 
 def test_snapshots_that_cannot_be_used_are_refused_in_a_line(data, tmp_path):
@@ -60,10 +60,10 @@ def test_snapshots_that_cannot_be_used_are_refused_in_a_line(data, tmp_path):
     path = tmp_path / "snapshots" / "5.safetensors"
     whole = path.read_bytes()
     with pytest.raises(UserError, match="another run or step"):
-        runs.read_snapshot(make(lr=0.06, **KEPT), tmp_path, 5)
+        read_snapshot(make(lr=0.06, **KEPT), tmp_path, 5)
     (path.parent / "6.safetensors").write_bytes(whole)
     with pytest.raises(UserError, match="another run or step"):
-        runs.read_snapshot(run, tmp_path, 6)
+        read_snapshot(run, tmp_path, 6)
     for harmed, message in (
         (whole[:-9], "damaged"),
         (whole[:-1] + bytes([whole[-1] ^ 1]), "checksum"),
@@ -71,10 +71,10 @@ def test_snapshots_that_cannot_be_used_are_refused_in_a_line(data, tmp_path):
     ):
         path.write_bytes(harmed)
         with pytest.raises(UserError, match=message):
-            runs.read_snapshot(run, tmp_path, 5)
+            read_snapshot(run, tmp_path, 5)
     path.unlink()
     with pytest.raises(UserError, match="damaged"):
-        runs.read_snapshot(run, tmp_path, 5)
+        read_snapshot(run, tmp_path, 5)
 
 
 def test_the_key_of_a_recipe():

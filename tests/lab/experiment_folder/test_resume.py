@@ -10,11 +10,17 @@ import safetensors.torch
 import torch
 
 from faults.folders import RECIPE, finished, measured, network
-from measuring import call
-from msgd.errors import UserError
-from msgd.lab import measurements, models, report, results, runs, tuning
-from msgd.lab.fitting import check_state
-from msgd.lab.train import train
+from helpers.measuring import call
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from msgd.lab.experiment_folder.results import gather_results
+from msgd.lab.experiment_folder.resume import check_state
+from msgd.lab.experiment_folder.tuning import Tuning, read_tuning, write_tuning
+from msgd.lab.measure.measurements_file import read_measurements
+from msgd.lab.networks.build import build_network
+from msgd.lab.report.page import write_report
+from msgd.lab.safe_io.tensors import crc32
+from msgd.lab.training.loop import train
 from msgd.langevin import GLDConst, GLDDiag, GLDLeading
 
 TUNED = RECIPE.replace("[methods.sgd]", "[tune]\nlr = [0.1, 0.2]\n[methods.sgd]")
@@ -47,13 +53,13 @@ def rewrite(path, change):
 def test_what_a_description_says_of_the_data(out, data):
     rewrite(out / "experiment.json", lambda table: table.update(data=data))
     with pytest.raises(UserError, match=r"experiment.json is damaged .*: msgd run writes it anew"):
-        results.gather(out)
+        gather_results(out)
 
 
 def test_rubbish_in_one_file_is_not_blamed_on_another(out):
     (out / "config.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"config.toml is damaged .*: msgd run writes it anew"):
-        results.gather(out)
+        gather_results(out)
 
 
 @pytest.mark.parametrize("name", ["config.toml", "experiment.json", "metrics.jsonl", "checkpoint.safetensors"])
@@ -66,10 +72,10 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(out, name, monkeypatc
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return whole(path, *arguments, **named)
 
-    results.gather(out)
+    gather_results(out)
     monkeypatch.setattr(Path, "open", refused)  # root may read what nobody may
     with pytest.raises(PermissionError):
-        results.gather(out)
+        gather_results(out)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +86,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(out, name, monkeypatc
 def test_descriptions_that_are_no_json(out, content):
     (out / "experiment.json").write_text(content)
     with pytest.raises(UserError, match=r"experiment.json is damaged"):
-        results.gather(out)
+        gather_results(out)
 
 
 @pytest.mark.parametrize(
@@ -95,21 +101,21 @@ def test_accuracies_that_are_none(out, value):
     lines[1] = lines[1].replace(f'"test_accuracy": {record["test_accuracy"]}', f'"test_accuracy": {value}')
     path.write_text("\n".join(lines))
     with pytest.raises(UserError, match=r"metrics.jsonl is damaged: delete .* to train this run again"):
-        results.gather(out)
+        gather_results(out)
 
 
 def test_losses_whose_mean_would_overflow(out):
     path = out / "sgd" / "seed-0" / "metrics.jsonl"
     path.write_text(path.read_text().replace('"train_loss": ', '"train_loss": 1e300, "was": '))
     with pytest.raises(UserError, match=r"metrics.jsonl is damaged"):
-        results.gather(out)
+        gather_results(out)
 
 
 def test_what_follows_the_metrics_is_not_read(out):
     with (out / "sgd" / "seed-0" / "metrics.jsonl").open("r+b") as file:
         file.seek(2**40)  # a terabyte that takes no room
         file.write(b"\n")
-    assert len(results.gather(out).finished) == 4
+    assert len(gather_results(out).finished) == 4
 
 
 @pytest.mark.parametrize(
@@ -118,13 +124,13 @@ def test_what_follows_the_metrics_is_not_read(out):
     ids=["before the start", "digits", "nan", "inf", "negative", "text"],
 )
 def test_metadata_of_a_checkpoint(out, key, value):
-    run = results.gather(out).finished[0].run
+    run = gather_results(out).finished[0].run
     tensors = network(run, None)
-    metadata = {"step": "30", "seconds": "1.0", "crc32": runs.crc32(tensors)} | {key: value}
+    metadata = {"step": "30", "seconds": "1.0", "crc32": crc32(tensors)} | {key: value}
     path = out / "sgd" / "seed-0" / "checkpoint.safetensors"
     path.write_bytes(safetensors.torch.save(tensors, metadata))
     with pytest.raises(UserError, match=r"checkpoint.safetensors is damaged"):
-        results.gather(out)
+        gather_results(out)
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn], ids=str)
@@ -133,7 +139,7 @@ def test_types_that_numpy_lacks(out, kind):
     metadata = {"step": "30", "seconds": "1.0", "crc32": "00000000"}
     path.write_bytes(safetensors.torch.save({"model.a": torch.zeros(3).to(kind)}, metadata))
     with pytest.raises(UserError, match="is damaged"):
-        runs.read_checkpoint(path.parent)
+        read_checkpoint(path.parent)
 
 
 STRANGE = {
@@ -150,20 +156,20 @@ STRANGE = {
 @pytest.mark.parametrize("name", STRANGE)
 def test_a_whole_checkpoint_of_other_tensors(out, name):
     tensors, noise, message = STRANGE[name]
-    run = dataclasses.replace(results.gather(out).finished[0].run, noise=noise)
+    run = dataclasses.replace(gather_results(out).finished[0].run, noise=noise)
     if "ours" in tensors:
         tensors = network(run, None) | {key: value for key, value in tensors.items() if key != "ours"}
-    model = models.build(run.model, input_shape=(40,), classes=10, seed=0)
+    model = build_network(run.model, input_shape=(40,), classes=10, seed=0)
     with pytest.raises(UserError, match=message):
         check_state(out / "checkpoint.safetensors", run, tensors, model)
     check_state(out / "checkpoint.safetensors", run, network(run, None), model)
 
 
 def test_a_run_is_not_continued_from_another_networks_checkpoint(out, data):
-    gathered = results.gather(out).finished[0].run
+    gathered = gather_results(out).finished[0].run
     folder = out / "sgd" / "seed-0"
     tensors = {"model.a": torch.zeros(3)}
-    runs.write_checkpoint(folder, runs.Checkpoint(20, 1.0, tensors))
+    write_checkpoint(folder, Checkpoint(20, 1.0, tensors))
     with pytest.raises(UserError, match="is not of this run's network mlp"):
         train(gathered, data, folder, device="cpu", environment={})
 
@@ -182,12 +188,12 @@ def test_a_run_is_not_continued_from_another_networks_checkpoint(out, data):
     ids=["empty", "text", "a rate less", "a choice less", "not tried", "a name", "above 1"],
 )
 def test_tunings(tmp_path, change):
-    found = tuning.Tuning(200, 3, {m: {"0.1": 0.4, "0.2": 0.3} for m in ("sgd", "cov")}, {"sgd": 0.1, "cov": 0.2})
-    tuning.write(found, tmp_path)
-    assert tuning.read(tmp_path) == found
+    found = Tuning(200, 3, {m: {"0.1": 0.4, "0.2": 0.3} for m in ("sgd", "cov")}, {"sgd": 0.1, "cov": 0.2})
+    write_tuning(found, tmp_path)
+    assert read_tuning(tmp_path) == found
     rewrite(tmp_path / "tuning.json", change)
     with pytest.raises(UserError, match=r"tuning.json is missing or damaged .*: msgd run writes it anew"):
-        tuning.read(tmp_path)
+        read_tuning(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -203,29 +209,29 @@ def test_tunings(tmp_path, change):
     ids=["no eigenvalue", "no direction", "huge", "a huge step", "a note", "no measurement"],
 )
 def test_measurements(out, change):
-    table = measured([done.run for done in results.gather(out).finished])
+    table = measured([done.run for done in gather_results(out).finished])
     (out / "measurements.json").write_text(json.dumps(table))
-    assert measurements.read(out) is not None
+    assert read_measurements(out) is not None
     change(table["measurements"])
     (out / "measurements.json").write_text(json.dumps(table))
     with pytest.raises(UserError, match=r"measurements.json is damaged .*: delete it, and msgd measure makes it anew"):
-        measurements.read(out)
+        read_measurements(out)
 
 
 def test_eigenvalues_below_zero_have_no_logarithm(out):
-    table = measured([done.run for done in results.gather(out).finished])
+    table = measured([done.run for done in gather_results(out).finished])
     for measurement in table["measurements"]:
         if "eigenvalues" in measurement["found"]:
             measurement["found"]["eigenvalues"][-1] = -1e-9
     (out / "measurements.json").write_text(json.dumps(table))
-    assert "Spectrum of C" in report.write_report(results.gather(out), out).read_text()
+    assert "Spectrum of C" in write_report(gather_results(out), out).read_text()
 
 
 def test_the_report_of_a_command_that_is_no_text(out):
     """A name of a folder may be any bytes, and comes as text that UTF-8 cannot have."""
     command = "msgd run --out '\udcff' <script>alert(1)</script>"
     rewrite(out / "experiment.json", lambda table: table["environment"].update(command=command))
-    path = report.write_report(results.gather(out), out)
+    path = write_report(gather_results(out), out)
     text = path.read_text(encoding="utf-8")
     assert "\\udcff" in text
     assert "<script>alert" not in text

@@ -7,9 +7,9 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from measuring import call
-from msgd.lab.runs import METRICS
-from training import contents, go, make, same
+from helpers.measuring import call
+from helpers.training import contents, go, make, same
+from msgd.lab.experiment_folder.metrics import METRICS
 
 
 def read_events(folder):

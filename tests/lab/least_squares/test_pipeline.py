@@ -14,17 +14,19 @@ import zlib
 import numpy as np
 import pytest
 
-from msgd.cli import app
-from msgd.errors import UserError
-from msgd.lab.least_squares import band, conduct, verdict
-from msgd.lab.least_squares.recipe import parse
-from msgd.lab.least_squares.results import from_json, gather, judge
-from msgd.lab.least_squares.simulate import Simulation, data, losses, planned
-from msgd.lab.reading import read_table, recipe_text
+from helpers.small import msgd
+from msgd.cli.app import app
+from msgd.lab.errors import UserError
+from msgd.lab.least_squares import verdict
+from msgd.lab.least_squares.band import compare_with_curve, critical_value
+from msgd.lab.least_squares.losses_file import read_losses
+from msgd.lab.least_squares.recipe import parse_least_squares
+from msgd.lab.least_squares.results import gather_simulations, judge, results_from_json
+from msgd.lab.least_squares.simulate import Simulation, make_data, planned_simulations, simulate_losses
+from msgd.lab.recipes.source import read_table, recipe_text
 from msgd.noise import Bernoulli, Cov, Emulate, Injected, MiniBatch, Rademacher, Reshuffled, SparseCov, Subsampled
 from msgd.theory import LeastSquares
 from reference import fourth_moment_radius, outcomes, simulated_losses
-from small import msgd
 
 SMALL = """
 experiment = "least-squares"
@@ -53,13 +55,13 @@ scalar_law = { law = "student-t", df = 1.5, scale = "iqr" }
 
 def recipe(text=SMALL, **settings):
     settings = {key.replace("__", "."): value for key, value in settings.items()}
-    return parse(read_table(text, source="small", settings=settings), source="small")
+    return parse_least_squares(read_table(text, source="small", settings=settings), source="small")
 
 
 def judged(it):
     """All methods simulated in this process, and judged as the command does."""
-    found = {s.method: (s, losses(s, it.recorded, range(it.trajectories))) for s in planned(it)}
-    width = band.critical(it.false_alarms, methods=len(it.methods), steps=len(it.recorded) - 1)
+    found = {s.method: (s, simulate_losses(s, it.recorded, range(it.trajectories))) for s in planned_simulations(it)}
+    width = critical_value(it.false_alarms, methods=len(it.methods), steps=len(it.recorded) - 1)
     return {j.method: j for j in judge(it, found, width)}
 
 
@@ -70,10 +72,10 @@ def judged(it):
 def test_many_trajectories_at_once_are_the_slow_loop(law, momentum):
     it = recipe(momentum=momentum, seed=5, condition=3.0)
     simulation = Simulation(
-        "m", law, **{k: v for k, v in planned(it)[0].identity().items() if k not in ("method", "law")}
+        "m", law, **{k: v for k, v in planned_simulations(it)[0].identity().items() if k not in ("method", "law")}
     )
-    fast = losses(simulation, [0, 4, 6], range(7, 10))
-    X, y = data(it)
+    fast = simulate_losses(simulation, [0, 4, 6], range(7, 10))
+    X, y = make_data(it)
     stream = 2**32 + zlib.crc32(b"m")
     for row, j in zip(fast, range(7, 10), strict=True):
         options = {"lr": 0.2, "momentum": momentum, "steps": 6, "seed": 5 * 2**32 + j, "stream": stream}
@@ -81,22 +83,25 @@ def test_many_trajectories_at_once_are_the_slow_loop(law, momentum):
 
 
 def test_trajectories_differ_by_number_method_and_seed():
-    simulation = planned(recipe(trajectories=3))[0]
-    one = losses(simulation, [6], range(3)).ravel()
-    others = [losses(s, [6], range(3)).ravel() for s in (planned(recipe(seed=1))[0], planned(recipe())[1])]
+    simulation = planned_simulations(recipe(trajectories=3))[0]
+    one = simulate_losses(simulation, [6], range(3)).ravel()
+    others = [
+        simulate_losses(s, [6], range(3)).ravel()
+        for s in (planned_simulations(recipe(seed=1))[0], planned_simulations(recipe())[1])
+    ]
     assert len(set(np.concatenate([one, *others]).tolist())) == 9
 
 
 def test_the_data_are_as_described():
-    X, y = data(recipe(n=20_000, d=4, condition=9.0, noise=0.3, intercept=-4.0, slopes=2.0))
+    X, y = make_data(recipe(n=20_000, d=4, condition=9.0, noise=0.3, intercept=-4.0, slopes=2.0))
     assert (X[:, 0] == 1).all()
     np.testing.assert_allclose(X[:, 1:].var(0), [1, 1 / 3, 1 / 9], rtol=0.05)  # 5 standard errors
     solution = LeastSquares(X, y).solution
     assert abs(solution[0] + 4) < 0.01
     assert abs(np.linalg.norm(solution[1:]) - 2) < 0.03
     assert abs((X @ solution - y).std() - 0.3) < 0.01
-    assert not np.array_equal(data(recipe(data_seed=1))[1], data(recipe())[1])
-    assert data(recipe(d=1))[0].shape == (12, 1)
+    assert not np.array_equal(make_data(recipe(data_seed=1))[1], make_data(recipe())[1])
+    assert make_data(recipe(d=1))[0].shape == (12, 1)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +126,9 @@ def test_the_radius_of_fourth_moments_is_that_of_every_outcome(law, moments):
 
 def test_the_step_of_the_recipe_is_within_half_the_limit_of_fourth_moments():
     """For weights that are independent, with the law's own moments; fixing their sum only takes noise away."""
-    it = parse(read_table(recipe_text("least-squares"), source=""), source="")
-    X, _ = data(it)
-    for simulation in planned(it):
+    it = parse_least_squares(read_table(recipe_text("least-squares"), source=""), source="")
+    X, _ = make_data(it)
+    for simulation in planned_simulations(it):
         law = simulation.law
         if simulation.method in ("gd", "df1-5"):
             continue
@@ -183,16 +188,16 @@ def test_another_beta_and_no_variance_are_off_the_reference():
 def test_the_band():
     exact, steps = np.array([4.0, 2.0]), [0, 5]
     mean, error = np.array([4.0, 2.2]), np.array([0.0, 0.1])
-    at = band.against(exact, mean, error, 2.01, steps)
+    at = compare_with_curve(exact, mean, error, 2.01, steps)
     assert at.on_curve
     np.testing.assert_allclose([at.largest, at.step, at.half_width], [2, 5, 2.01 * 0.05])
-    assert not band.against(exact, mean, error, 1.99, steps).on_curve
+    assert not compare_with_curve(exact, mean, error, 1.99, steps).on_curve
     for lost in (math.inf, math.nan):
-        off = band.against(exact, np.array([4.0, lost]), error, 3.0, steps)
+        off = compare_with_curve(exact, np.array([4.0, lost]), error, 3.0, steps)
         assert (off.largest, off.half_width, off.on_curve, off.step) == (None, None, False, 5)
-    still = band.against(exact, exact * (1 + 1e-12), np.zeros(2), 3.0, steps)  # a law without noise, to rounding
+    still = compare_with_curve(exact, exact * (1 + 1e-12), np.zeros(2), 3.0, steps)  # a law without noise, to rounding
     assert still.on_curve
-    assert not band.against(exact, exact * (1 + 1e-6), np.zeros(2), 3.0, steps).on_curve
+    assert not compare_with_curve(exact, exact * (1 + 1e-6), np.zeros(2), 3.0, steps).on_curve
 
 
 def here(capsys, *arguments):
@@ -235,11 +240,11 @@ def test_what_is_written_and_said(done, capsys):
     assert table["steps"] == [0, 4, 6]
     assert [method["method"] for method in table["methods"]] == ["sgd", "cov", "heavy"]
     cov = table["methods"][1]
-    stored = conduct.read_losses(out / "cov" / "losses-0-250.safetensors", (250, 3))
-    rest = conduct.read_losses(out / "cov" / "losses-250-300.safetensors", (50, 3))
+    stored = read_losses(out / "cov" / "losses-0-250.safetensors", (250, 3))
+    rest = read_losses(out / "cov" / "losses-250-300.safetensors", (50, 3))
     assert cov["mean"] == np.concatenate([stored, rest]).mean(0).tolist()
     assert cov["verdict"] == "on the curve"
-    exact = LeastSquares(*data(recipe())).expected_loss(Cov(4), lr=0.2, steps=6, start=np.zeros(3))
+    exact = LeastSquares(*make_data(recipe())).expected_loss(Cov(4), lr=0.2, steps=6, start=np.zeros(3))
     assert cov["exact"] == exact[[0, 4, 6]].tolist()
     heavy = table["methods"][2]
     assert heavy["alpha"] is heavy["exact"] is heavy["own"] is None
@@ -248,8 +253,8 @@ def test_what_is_written_and_said(done, capsys):
     code, again, _ = here(capsys, "compare", out)
     assert code == 0
     assert again.strip() in said
-    results = gather(out)
-    assert verdict.rows(from_json(results.as_json())) == verdict.rows(results)
+    results = gather_simulations(out)
+    assert verdict.rows(results_from_json(results.as_json())) == verdict.rows(results)
 
 
 def test_running_again_simulates_nothing_and_report_makes_it_anew(done, capsys):

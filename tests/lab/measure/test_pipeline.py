@@ -8,13 +8,20 @@ import pytest
 import safetensors.torch
 import torch
 
-from measuring import RECIPE, call, entries, trained
+from helpers.measuring import RECIPE, call, entries, trained
+from helpers.training import make
 from msgd import GradientMatrix, diagnostics
-from msgd.lab import instruments, measure, measurements, models, results, runs
-from msgd.lab.counted import CountedMatrix
-from msgd.lab.instruments import LEVELS, Level, Subject, noise_trace
-from msgd.lab.points import Point, Request, find_points
-from msgd.lab.trainer import losses_of
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.checkpoint import read_checkpoint
+from msgd.lab.experiment_folder.results import gather_results
+from msgd.lab.measure import pipeline
+from msgd.lab.measure.cost import CountedMatrix
+from msgd.lab.measure.measurements_file import FILE, current_measurements, read_measurements, write_measurements
+from msgd.lab.measure.pipeline import measure_point
+from msgd.lab.measure.quantities import LEVELS, SCORES, Level, Subject, measure_tails, noise_trace, standard_quantiles
+from msgd.lab.measure.selection import Point, Request, find_points
+from msgd.lab.networks.build import build_network
+from msgd.lab.training.sgd import losses_of
 from msgd.langevin import SGLD, FullBatchPenalty, GLDConst, GLDDiag, GLDLeading
 from msgd.noise import (
     Anticorrelated,
@@ -27,7 +34,6 @@ from msgd.noise import (
     MiniBatch,
     StudentT,
 )
-from training import make
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def measured(experiment, tmp_path_factory, fashion_mnist):
 
 def matrix_at(out, data, method, seed, step):
     """G and the network at a step, put together by hand."""
-    model = models.build("conv-small", input_shape=(1, 28, 28), classes=10, seed=seed)
+    model = build_network("conv-small", input_shape=(1, 28, 28), classes=10, seed=seed)
     name = {10: "snapshots/10.safetensors", 20: "checkpoint.safetensors"}.get(step)
     if name:
         tensors = safetensors.torch.load_file(out / method / f"seed-{seed}" / name)
@@ -86,11 +92,11 @@ def test_values_are_those_of_the_instruments(measured, data, step):
 
 
 def test_what_medium_and_full_cost_add(experiment, data):
-    gathered = results.gather(experiment)
+    gathered = gather_results(experiment)
     (point,) = find_points(gathered, experiment, None, Request((10,), (), "full", ("bernoulli",), 1))
     matrix, _ = matrix_at(experiment, data, "bernoulli", 0, 10)
     C, of_law = diagnostics.Covariance(matrix), diagnostics.Covariance.of_law(matrix, Bernoulli(8))
-    full = {m.what: m.found for m in measure.measure_point(point, data, ["covariance", "noise-scale"], "full", "cpu")}
+    full = {m.what: m.found for m in measure_point(point, data, ["covariance", "noise-scale"], "full", "cpu")}
     assert full["covariance"].alignment.value == pytest.approx(C.hessian_alignment().value, rel=1e-4)
     assert full["covariance"].noise_alignment.value == pytest.approx(of_law.hessian_alignment().value, rel=1e-4)
     mean = matrix.mean()
@@ -99,7 +105,7 @@ def test_what_medium_and_full_cost_add(experiment, data):
         assert full["noise-scale"].curved == pytest.approx(diagnostics.curved_noise_scale(matrix), rel=1e-4)
     else:
         assert full["noise-scale"].curved is None
-    (medium,) = measure.measure_point(point, data, ["covariance"], "medium", "cpu")
+    (medium,) = measure_point(point, data, ["covariance"], "medium", "cpu")
     found, expected = medium.found.alignment, C.hessian_alignment(draws=64)
     assert (found.value, found.low, found.high) == pytest.approx(
         (expected.value, expected.low, expected.high), rel=1e-3
@@ -111,14 +117,14 @@ def test_what_medium_and_full_cost_add(experiment, data):
 def test_quantiles_of_a_normal_are_its_scores():
     draws = torch.randn(200_001, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     inner = slice(7, 34)  # from −2 to 2, where 2·10⁵ draws have quantiles to 0.02 (five standard errors)
-    quantiles = instruments.standard_quantiles(3 + 5 * draws)
-    assert quantiles[inner] == pytest.approx(instruments.SCORES[inner].tolist(), abs=0.03)
-    heavy = instruments.standard_quantiles(draws.sign() * draws.abs() ** 2)
+    quantiles = standard_quantiles(3 + 5 * draws)
+    assert quantiles[inner] == pytest.approx(SCORES[inner].tolist(), abs=0.03)
+    heavy = standard_quantiles(draws.sign() * draws.abs() ** 2)
     assert heavy[-1] > 5
 
 
 def test_the_cost_is_counted(data):
-    model = models.build("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
+    model = build_network("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
     x, y = torch.rand(40, 1, 28, 28), torch.tensor(data.train_targets)
     matrix = CountedMatrix(model, losses_of, x, y, chunk=10)
     d = matrix.shape[0]
@@ -173,13 +179,13 @@ def test_the_variance_of_other_noise():
 
 
 def test_tails_of_laws_without_a_variance_or_without_noise(data):
-    model = models.build("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
+    model = build_network("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
     x = torch.rand(40, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     y = torch.tensor(data.train_targets)
     level = Level(k=1, alignment=0, hessian=1, trace=4, change=2, directions=1, draws=4000)
 
     def tails(**changes):
-        return instruments.measure_tails(Subject(CountedMatrix(model, losses_of, x, y), make(**changes), 0, level))
+        return measure_tails(Subject(CountedMatrix(model, losses_of, x, y), make(**changes), 0, level))
 
     heavy, _ = tails(law=Injected(StudentT(1.2, scale="iqr"), 8))
     normal, _ = tails(law=Fisher(8))
@@ -191,7 +197,7 @@ def test_tails_of_laws_without_a_variance_or_without_noise(data):
 
 
 def test_resumed_is_uninterrupted(measured, copy, fashion_mnist, monkeypatch, capsys):
-    whole, write = entries(measured), measurements.write
+    whole, write = entries(measured), write_measurements
     for stop in (1, 4):
         count = 0
 
@@ -202,17 +208,17 @@ def test_resumed_is_uninterrupted(measured, copy, fashion_mnist, monkeypatch, ca
                 raise KeyboardInterrupt
             write(*arguments)
 
-        monkeypatch.setattr(measurements, "write", interrupted)
+        monkeypatch.setattr(pipeline, "write_measurements", interrupted)
         assert call("measure", copy, "--data-dir", fashion_mnist, "--jobs", 1) == 130
         assert "the same command continues" in capsys.readouterr().err
         assert len(entries(copy)) < len(whole)
-    monkeypatch.setattr(measurements, "write", write)
+    monkeypatch.setattr(pipeline, "write_measurements", write)
     assert call("measure", copy, "--data-dir", fashion_mnist, "--jobs", 2) == 0
     assert "3 are measured already" in capsys.readouterr().out
     assert entries(copy) == whole
-    before = (copy / measurements.FILE).read_bytes()
+    before = (copy / FILE).read_bytes()
     assert call("measure", copy, "--data-dir", fashion_mnist, "--jobs", 1) == 0
-    assert (copy / measurements.FILE).read_bytes() == before
+    assert (copy / FILE).read_bytes() == before
 
 
 def test_one_thing_at_a_time_finds_the_same(measured, copy, fashion_mnist):
@@ -270,8 +276,8 @@ def test_what_was_measured_of_other_methods_stays_and_of_other_runs_goes(copy, f
     (tmp_path / "small.toml").write_text(RECIPE)
     run = ["run", tmp_path / "small.toml", "--out", copy, "--data-dir", fashion_mnist, "--jobs", 1]
     assert call(*run, "--methods", "sgd", "--set", "lr=0.06") == 0
-    kept = measurements.read(copy)
-    assert measurements.current(kept, [done.run for done in results.gather(copy).finished]) == []
+    kept = read_measurements(copy)
+    assert current_measurements(kept, [done.run for done in gather_results(copy).finished]) == []
     assert call("measure", copy, *options) == 0
     assert [m["method"] for m in entries(copy)] == ["sgd", "gd", "bernoulli"]
     assert entries(copy)[0]["run"] != kept.measurements[1].run
@@ -281,7 +287,7 @@ def test_a_run_that_diverged(tmp_path, fashion_mnist, capsys):
     out = trained(tmp_path, RECIPE, fashion_mnist, "--set", "lr=1e9", "--methods", "sgd", "--seeds", 1)
     assert call("measure", out, "--data-dir", fashion_mnist, "--jobs", 1) == 0
     shown = capsys.readouterr().out
-    diverged = runs.read_checkpoint(out / "sgd" / "seed-0").diverged
+    diverged = read_checkpoint(out / "sgd" / "seed-0").diverged
     assert f"sgd, covariance: the run diverged after {diverged} step" in " ".join(shown.split())
     assert [m["found"] is None for m in entries(out)] == [m["step"] > 0 for m in entries(out)]
     trace = next(m["found"]["trace"] for m in entries(out) if m["what"] == "covariance" and m["step"] == 0)
@@ -302,14 +308,14 @@ def test_the_report_has_the_section_and_escapes(measured, tmp_path):
     for name in ("The noise, measured", "Spectrum of C", "Noise scale over steps", "Is the noise normal?", "tr C/‖ḡ‖²"):
         assert name in page
     assert "gd, tails: the weights have no noise." in page
-    table = json.loads((out / measurements.FILE).read_text())
+    table = json.loads((out / FILE).read_text())
     table["measurements"][0]["notes"] = ["<script>alert(1)</script>"]
-    (out / measurements.FILE).write_text(json.dumps(table))
+    (out / FILE).write_text(json.dumps(table))
     assert call("report", out) == 0
     page = (out / "report.html").read_text()
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)" in page
-    (out / measurements.FILE).unlink()
+    (out / FILE).unlink()
     assert call("report", out) == 0
     assert "The noise, measured" not in (out / "report.html").read_text()
 
@@ -326,6 +332,6 @@ def test_batch_norm_is_refused_with_the_reason(data):
     )
     point = Point(run, None, 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "check_loss", lambda *_: None)  # there is no folder
-        with pytest.raises(runs.UserError, match=r"resnet18: .* normalises over the batch"):
-            measure.measure_point(point, small, ["noise-scale"], "cheap", "cpu")
+        patch.setattr(pipeline, "check_loss", lambda *_: None)  # there is no folder
+        with pytest.raises(UserError, match=r"resnet18: .* normalises over the batch"):
+            measure_point(point, small, ["noise-scale"], "cheap", "cpu")

@@ -6,9 +6,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from measuring import RECIPE, call, entries, trained
-from msgd.lab import measurements, runs
-from small import write_fashion_mnist
+from helpers.measuring import RECIPE, call, entries, trained
+from helpers.small import write_fashion_mnist
+from msgd.lab.measure.measurements_file import FILE
+from msgd.lab.safe_io.tensors import crc32
 
 
 def bad_inputs(out, tmp_path, other):
@@ -34,7 +35,7 @@ def bad_inputs(out, tmp_path, other):
             tensors = safetensors.torch.load_file(checkpoint)
             tensors = {k: changes.get(k.removeprefix("model.").replace(".", "_"), v) for k, v in tensors.items()}
             tensors = {k: v for k, v in tensors.items() if v is not None}
-            metadata = {"step": "20", "seconds": "1.0", "crc32": runs.crc32(tensors)}
+            metadata = {"step": "20", "seconds": "1.0", "crc32": crc32(tensors)}
             checkpoint.write_bytes(safetensors.torch.save(tensors, metadata))
 
         return harm
@@ -72,8 +73,8 @@ def bad_inputs(out, tmp_path, other):
             lambda: shutil.copytree(other / "sgd/seed-0", folder, dirs_exist_ok=True),
             "holds a run with lr",
         ),
-        "damaged measurements": ([out], lambda: (out / measurements.FILE).write_text("{}"), "is damaged"),
-        "unwritable": ([out], (out / measurements.FILE).mkdir, "measurements.json cannot be read"),
+        "damaged measurements": ([out], lambda: (out / FILE).write_text("{}"), "is damaged"),
+        "unwritable": ([out], (out / FILE).mkdir, "measurements.json cannot be read"),
         "other data": (
             [out, "--data-dir", write_fashion_mnist(tmp_path / "more", train=70)],
             None,
@@ -134,7 +135,7 @@ def test_bad_input_is_one_line(copy, other, fashion_mnist, tmp_path, capsys, nam
     after = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     changed = {path for path in after if after[path] != before.get(path)} - {copy / ".lock"}
     if name == "another recipe's checkpoint":  # only its loss gives it away, when it is its turn
-        assert changed == {copy / measurements.FILE}
+        assert changed == {copy / FILE}
         assert {m["step"] for m in entries(copy)} == {0, 10}
     else:
         assert changed == set()

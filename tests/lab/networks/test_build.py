@@ -8,12 +8,12 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from msgd.errors import UserError
-from msgd.lab.models import MODELS, build
+from msgd.lab.errors import UserError
+from msgd.lab.networks.build import MODELS, build_network
 from msgd.lab.networks.resnet import Block
-from msgd.lab.trainer import losses_of
+from msgd.lab.training.sgd import losses_of
 from msgd.noise import Weights
-from msgd.reweight import weighted_mean
+from msgd.reweighting.weighted_mean import weighted_mean
 from reference import gradient_matrix
 
 COLOUR = (3, 32, 32)
@@ -46,9 +46,9 @@ def outputs(model, x, kinds):
 
 
 def test_sizes():
-    conv = build("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
+    conv = build_network("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
     assert parameters(conv) == 11_330
-    mlp = build("mlp", input_shape=(40,), classes=10, seed=0)
+    mlp = build_network("mlp", input_shape=(40,), classes=10, seed=0)
     assert [tuple(p.shape) for p in mlp.parameters() if p.ndim == 2] == [(100, 40), (100, 100), (10, 100)]
     assert conv(torch.rand(3, 1, 28, 28)).shape == (3, 10)
     assert conv(torch.rand(0, 1, 28, 28)).shape == (0, 10)  # an empty draw
@@ -65,7 +65,7 @@ def test_sizes():
     ],
 )
 def test_sizes_of_the_deep_networks(name, options, classes, number):
-    model = build(name, input_shape=COLOUR, classes=classes, seed=0, **options)
+    model = build_network(name, input_shape=COLOUR, classes=classes, seed=0, **options)
     assert parameters(model) == number
     assert model(pictures(2)).shape == (2, classes)
     empty = model(pictures(0))  # an empty draw reaches every parameter, with a zero gradient
@@ -74,14 +74,14 @@ def test_sizes_of_the_deep_networks(name, options, classes, number):
 
 
 def test_resnet18_has_stages_of_halved_images():
-    model = build("resnet18", input_shape=COLOUR, classes=10, seed=0)
+    model = build_network("resnet18", input_shape=COLOUR, classes=10, seed=0)
     sizes = [(64, 32, 32)] * 2 + [(128, 16, 16)] * 2 + [(256, 8, 8)] * 2 + [(512, 4, 4)] * 2
     assert [tuple(y.shape[1:]) for y in outputs(model, pictures(2), Block)] == sizes
 
 
 @pytest.mark.parametrize("name", ["conv-small", "vgg11", "resnet18"])
 def test_convolutions_are_channels_last(name):
-    model = build(name, input_shape=SHAPES[name], classes=10, seed=0)
+    model = build_network(name, input_shape=SHAPES[name], classes=10, seed=0)
     second = [module for module in model.modules() if isinstance(module, nn.Conv2d)][1].weight
     assert second.is_contiguous(memory_format=torch.channels_last)
     assert not second.is_contiguous()
@@ -91,7 +91,7 @@ def test_convolutions_are_channels_last(name):
 @pytest.mark.parametrize(("name", "options"), [*DEEP, ("resnet18", {"ghost": 2})])
 def test_the_whole_network_stays_channels_last(name, options, channels):
     shape = (channels, 32, 32)
-    model = build(name, input_shape=shape, classes=10, seed=0, **options)
+    model = build_network(name, input_shape=shape, classes=10, seed=0, **options)
     kinds = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.GroupNorm, nn.BatchNorm2d, Block)
     images = [y for y in outputs(model, pictures(4, shape), kinds) if y.ndim == 4 and y.shape[2] > 1]
     assert len(images) >= 16
@@ -103,7 +103,7 @@ def test_the_initialisation_belongs_to_the_seed(name):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     first, again, other = (
-        list(build(name, input_shape=SHAPES[name], classes=10, seed=s).parameters()) for s in (3, 3, 4)
+        list(build_network(name, input_shape=SHAPES[name], classes=10, seed=s).parameters()) for s in (3, 3, 4)
     )
     assert torch.equal(torch.random.get_rng_state(), before)  # the user's generator is left alone
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -113,7 +113,7 @@ def test_the_initialisation_belongs_to_the_seed(name):
 
 @pytest.mark.parametrize(("name", "options"), [("vgg11", {}), ("resnet18", {"norm": "batch"})])
 def test_weights_have_the_variance_of_he(name, options):
-    model = build(name, input_shape=COLOUR, classes=10, seed=0, **options)
+    model = build_network(name, input_shape=COLOUR, classes=10, seed=0, **options)
     weights = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     for weight in weights:
         expected = (1 if weight is weights[-1] else 2) / weight[0].numel()
@@ -122,7 +122,7 @@ def test_weights_have_the_variance_of_he(name, options):
 
 
 def test_the_signal_of_vgg11_neither_vanishes_nor_explodes():
-    model = build("vgg11", input_shape=COLOUR, classes=10, seed=0)
+    model = build_network("vgg11", input_shape=COLOUR, classes=10, seed=0)
     x = pictures(16)
 
     def moments():
@@ -138,7 +138,7 @@ def test_the_signal_of_vgg11_neither_vanishes_nor_explodes():
 
 
 def test_resnet18_without_norm_starts_as_the_identity_and_learns():
-    model = build("resnet18", input_shape=COLOUR, classes=10, seed=0, norm="none")
+    model = build_network("resnet18", input_shape=COLOUR, classes=10, seed=0, norm="none")
     x, y = pictures(4), torch.tensor([1, 2, 3, 4])
     features = pictures(2, (64, 8, 8)).relu()
     assert torch.equal(model[3](features), features)
@@ -161,7 +161,7 @@ def test_resnet18_without_norm_starts_as_the_identity_and_learns():
 def test_a_gradient_for_each_example(name, options):
     """functional_call and vmap against one backward pass for each example, BatchNorm in eval mode."""
     shape = COLOUR if name == "vgg11" else (3, 16, 16)  # a residual network takes any size; this one is faster
-    model = build(name, input_shape=COLOUR, classes=10, seed=0, **options)
+    model = build_network(name, input_shape=COLOUR, classes=10, seed=0, **options)
     model.train(options.get("norm") != "batch")
     torch.manual_seed(0)
     for p in model.parameters():  # away from the zeros of the initialisation
@@ -181,11 +181,11 @@ def test_a_gradient_for_each_example(name, options):
 
 def test_wrong_inputs_are_refused():
     with pytest.raises(UserError, match="use mlp"):
-        build("conv-small", input_shape=(40,), classes=10, seed=0)
+        build_network("conv-small", input_shape=(40,), classes=10, seed=0)
     for name in ("vgg11", "resnet18"):
         for shape in ((40,), (1, 28, 28), (4, 32, 32)):
             with pytest.raises(UserError, match=rf"{name} takes images of shape \(1, 32, 32\) or \(3, 32, 32\)"):
-                build(name, input_shape=shape, classes=10, seed=0)
+                build_network(name, input_shape=shape, classes=10, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -201,13 +201,13 @@ def test_wrong_inputs_are_refused():
 )
 def test_a_norm_that_cannot_be_had_is_refused(name, options, message):
     with pytest.raises(UserError, match=message):
-        build(name, input_shape=SHAPES[name], classes=10, seed=0, **options)
+        build_network(name, input_shape=SHAPES[name], classes=10, seed=0, **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("n", [0, 1, 20, 300])  # few and many are laid out differently
 def test_the_perceptrons_gradient_is_autograds_to_the_bit(n, dtype):
-    model = build("mlp", input_shape=(4, 5), classes=10, seed=2).to(dtype)
+    model = build_network("mlp", input_shape=(4, 5), classes=10, seed=2).to(dtype)
     rng = torch.Generator().manual_seed(n)
     x, y = torch.randn(n, 4, 5, generator=rng, dtype=dtype), torch.randint(0, 10, (n,), generator=rng)
     value = torch.randn(n, generator=rng)

@@ -2,12 +2,13 @@
 
 import pytest
 
+from helpers.small import SMALL
 from msgd import noise
-from msgd.errors import UserError
-from msgd.lab.config import parse_recipe, select_methods
-from msgd.lab.grid import cells, grid_runs, references
-from msgd.lab.plan import computed_per_step, examples_per_step, resolve
-from small import SMALL
+from msgd.lab.errors import UserError
+from msgd.lab.plan.cost import computed_per_step, examples_per_step
+from msgd.lab.plan.grid import cells, grid_runs, references
+from msgd.lab.plan.resolve import resolve
+from msgd.lab.recipes.parse import parse_recipe, select_methods
 
 MNIST1D = SMALL.replace("fashion-mnist", "mnist1d")
 

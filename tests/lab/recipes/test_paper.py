@@ -5,10 +5,11 @@ import math
 
 import pytest
 
+from helpers.small import msgd, write_cifar10, write_cifar100, write_svhn
 from msgd import noise
-from msgd.lab.config import law_of, parse_recipe
-from msgd.lab.reading import recipe_text
-from small import msgd, write_cifar10, write_cifar100, write_svhn
+from msgd.lab.recipes.build import law_of
+from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.recipes.source import recipe_text
 
 
 @pytest.mark.slow

@@ -2,14 +2,14 @@
 
 import pytest
 
+from helpers.small import SMALL
 from msgd import noise
-from msgd.errors import UserError
-from msgd.lab.config import parse_recipe, select_methods
-from msgd.lab.least_squares import recipe as least_squares
-from msgd.lab.least_squares.simulate import planned
-from msgd.lab.reading import kind_of, read_table, recipe_names, recipe_text
-from msgd.lab.results import planned_runs as resolve
-from small import SMALL
+from msgd.lab.errors import UserError
+from msgd.lab.least_squares.recipe import parse_least_squares
+from msgd.lab.least_squares.simulate import planned_simulations
+from msgd.lab.plan.grid import planned_runs as resolve
+from msgd.lab.recipes.parse import parse_recipe, select_methods
+from msgd.lab.recipes.source import kind_of, read_table, recipe_names, recipe_text
 
 
 def parse(text=SMALL, **settings):
@@ -20,7 +20,7 @@ def parse(text=SMALL, **settings):
 def test_the_recipes_of_the_package(name):
     table = read_table(recipe_text(name), source=name)
     if kind_of(table, source=name) == "least-squares":
-        assert planned(least_squares.parse(table, source=name))
+        assert planned_simulations(parse_least_squares(table, source=name))
     else:
         recipe = parse_recipe(recipe_text(name), source=name)
         assert resolve(select_methods(recipe, None), n=recipe.n or 10_000, digests=[""])
@@ -199,7 +199,7 @@ def test_what_would_take_all_memory_is_refused(settings, message):
 def test_least_squares_of_terabytes_are_refused(settings, message):
     table = read_table(recipe_text("least-squares"), source="it", settings=settings)
     with pytest.raises(UserError, match=message):
-        least_squares.parse(table, source="it")
+        parse_least_squares(table, source="it")
 
 
 def test_a_recipe_with_control_characters_is_not_shown(tmp_path):

@@ -2,13 +2,13 @@
 
 import dataclasses
 
-from msgd.lab.config import parse_recipe
-from msgd.lab.grid import references
-from msgd.lab.phase import phase_rows, phases
-from msgd.lab.results import FinishedRun, Results, planned_runs
-from msgd.lab.statistics import compare
-from msgd.lab.verdict import answers, columns, notes, rows
-from small import SMALL
+from helpers.small import SMALL
+from msgd.lab.experiment_folder.results import FinishedRun, Results
+from msgd.lab.plan.grid import planned_runs, references
+from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.report.phase_diagram import phase_rows, phases
+from msgd.lab.report.verdict import answers, columns, notes, rows
+from msgd.statistics.paired_tests import compare
 
 AGAIN = SMALL + '[methods.sgd-again]\nlaw = "mini-batch"\n'
 

@@ -8,8 +8,12 @@ import sys
 
 import pytest
 
-from msgd.errors import LONGEST, UserError, one_line
-from msgd.lab import files, runs
+from msgd.lab.errors import LONGEST, UserError, one_line
+from msgd.lab.experiment_folder.identity import note_processes
+from msgd.lab.safe_io.bounded import parse_json, parse_toml, read_bytes
+from msgd.lab.safe_io.lock import lock_folder
+from msgd.lab.safe_io.tensors import check_tensor_file
+from msgd.lab.safe_io.writing import check_inside, write_atomically
 
 
 def test_what_a_file_says_cannot_steer_the_terminal():
@@ -36,12 +40,12 @@ def test_what_a_file_says_cannot_steer_the_terminal():
 )
 def test_toml_is_bounded(text, message):
     with pytest.raises(ValueError, match=message):
-        files.parse_toml(text)
+        parse_toml(text)
 
 
 def test_toml_within_the_bounds():
     nested = ".".join("a" * 15) + " = 1"
-    assert files.parse_toml(nested + f"\nb = {2**63 - 1}")["b"] == 2**63 - 1
+    assert parse_toml(nested + f"\nb = {2**63 - 1}")["b"] == 2**63 - 1
 
 
 @pytest.mark.parametrize(
@@ -49,7 +53,7 @@ def test_toml_within_the_bounds():
 )
 def test_json_is_bounded(text):
     with pytest.raises(ValueError, match=r"no number|not finite|too deeply|Exceeds|Expecting|decode"):
-        files.parse_json(text.encode("latin1"))
+        parse_json(text.encode("latin1"))
 
 
 def test_only_files_are_read(tmp_path):
@@ -58,11 +62,11 @@ def test_only_files_are_read(tmp_path):
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "zero", "folder"):
         with pytest.raises(OSError, match="no regular file"):
-            files.read(tmp_path / name, 10)
+            read_bytes(tmp_path / name, 10)
     (tmp_path / "file").write_bytes(bytes(10))
-    assert files.read(tmp_path / "file", 10) == bytes(10)
+    assert read_bytes(tmp_path / "file", 10) == bytes(10)
     with pytest.raises(ValueError, match="more than 9 bytes"):
-        files.read(tmp_path / "file", 9)
+        read_bytes(tmp_path / "file", 9)
 
 
 def test_a_file_of_tensors_that_claims_too_much(tmp_path):
@@ -70,10 +74,10 @@ def test_a_file_of_tensors_that_claims_too_much(tmp_path):
     with path.open("wb") as file:
         file.truncate(2**40)  # which takes no room on the disk, and would take all the memory
     with pytest.raises(ValueError, match="at most 4294967296 are read"):
-        files.check_tensor_file(path)
+        check_tensor_file(path)
     path.write_bytes((2**27).to_bytes(8, "little") + bytes(100))
     with pytest.raises(ValueError, match="a header of more than"):
-        files.check_tensor_file(path)
+        check_tensor_file(path)
 
 
 def test_nothing_is_written_through_a_link(tmp_path):
@@ -82,12 +86,12 @@ def test_nothing_is_written_through_a_link(tmp_path):
     out.mkdir()
     (out / "results.json").symlink_to(mine)
     (out / "results.json.part").symlink_to(mine)
-    runs.write_atomically(out / "results.json", b"{}")
+    write_atomically(out / "results.json", b"{}")
     assert mine.read_text() == "mine"
     assert not (out / "results.json").is_symlink()
     assert (out / "results.json").read_text() == "{}"
     (out / ".lock").symlink_to(mine)
-    with pytest.raises(UserError, match="is a link"), runs.locked(out):
+    with pytest.raises(UserError, match="is a link"), lock_folder(out):
         pass
     assert mine.read_text() == "mine"
 
@@ -96,18 +100,18 @@ def test_the_way_to_a_run_has_no_link(tmp_path):
     (tmp_path / "real" / "seed-0").mkdir(parents=True)
     out = tmp_path / "out"
     out.symlink_to(tmp_path / "real")  # the folder itself is where its owner wants it
-    files.check_inside(out / "sgd" / "seed-0", out)
+    check_inside(out / "sgd" / "seed-0", out)
     (out / "sgd").symlink_to(tmp_path)
     with pytest.raises(UserError, match=r"sgd is a link, and msgd writes to no place outside of .*: delete it"):
-        files.check_inside(out / "sgd" / "seed-0", out)
+        check_inside(out / "sgd" / "seed-0", out)
 
 
 def test_a_record_of_the_processes_that_is_anything(tmp_path):
     for content in ('{"processes_per_run": ""}', '{"processes_per_run": []}', "[]", "[" * 10**5, '{"a": NaN}'):
         (tmp_path / "environment.json").write_text(content)
-        runs.note_processes(tmp_path, {"processes_per_run": 2})
+        note_processes(tmp_path, {"processes_per_run": 2})
     (tmp_path / "environment.json").write_text('{"processes_per_run": 1}')
-    runs.note_processes(tmp_path, {"processes_per_run": 2})
+    note_processes(tmp_path, {"processes_per_run": 2})
     assert json.loads((tmp_path / "environment.json").read_text()) == {"processes_per_run": "1, then 2"}
 
 

@@ -7,13 +7,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from msgd.errors import UserError
-from msgd.lab import models, runs
-from msgd.lab.data import Data, on_device
-from msgd.lab.trainer import Trainer, chosen, evaluate, losses_of
+from helpers.training import contents, go, make, no_checkpoint, same
+from msgd.lab.data.dataset import Data
+from msgd.lab.data.device import on_device
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.checkpoint import read_checkpoint
+from msgd.lab.experiment_folder.metrics import METRICS, endpoint_of, read_records
+from msgd.lab.experiment_folder.resume import read_run_state
+from msgd.lab.networks.build import build_network
+from msgd.lab.training.prepare import initial_network
+from msgd.lab.training.sgd import Trainer, evaluate, losses_of, select_examples
 from msgd.noise import Bernoulli, Cov, Fisher, FullBatch, MiniBatch, Poisson, Subsampled
 from reference import flat_gradient, gradient_matrix
-from training import contents, go, make, no_checkpoint, same
 
 
 class Killed(BaseException):
@@ -35,7 +40,7 @@ def test_losses_are_the_cross_entropy(n):
 def test_steps_against_the_formula(law):
     """θ ← θ − η·v, v ← μ·v + G·w/n + λ·θ, with G column by column, in float64."""
     x, y = torch.randn(40, 6, dtype=torch.float64), torch.randint(10, (40,))
-    model, twin = (models.build("mlp", input_shape=(6,), classes=10, seed=1).double() for _ in range(2))
+    model, twin = (build_network("mlp", input_shape=(6,), classes=10, seed=1).double() for _ in range(2))
     trainer = Trainer(model, lr=0.1, momentum=0.9, weight_decay=0.01)
     velocity = 0.0
     for step in range(4):
@@ -63,7 +68,7 @@ def test_examples_of_weight_zero_are_never_computed():
 
 def test_an_empty_draw_is_a_step_of_the_momentum():
     step = next(t for t in range(100) if len(Bernoulli(1).draw(40, seed=0, step=t).value) == 0)
-    model = models.build("conv-small", input_shape=(1, 28, 28), classes=10, seed=1)
+    model = build_network("conv-small", input_shape=(1, 28, 28), classes=10, seed=1)
     trainer = Trainer(model, lr=0.1, momentum=0.5)
     x, y = torch.rand(40, 1, 28, 28), torch.randint(10, (40,))
     trainer.step(x, y, FullBatch().draw(40, seed=0, step=0))
@@ -75,7 +80,7 @@ def test_an_empty_draw_is_a_step_of_the_momentum():
 
 
 def test_evaluation_is_over_everything_in_eval_mode(monkeypatch):
-    monkeypatch.setattr("msgd.lab.trainer.EVALUATION_CHUNK", 7)
+    monkeypatch.setattr("msgd.lab.training.sgd.EVALUATION_CHUNK", 7)
     model = torch.nn.Sequential(torch.nn.Dropout(0.9), torch.nn.Linear(4, 10)).double()
     x, y = torch.randn(30, 4, dtype=torch.float64), torch.randint(10, (30,))
     accuracy, loss = evaluate(model, x, y)
@@ -129,7 +134,7 @@ def test_metrics_after_the_checkpoint_are_made_again(data, tmp_path):
 
     with pytest.raises(Killed):
         go(run, data, folder, go_on=killed)
-    assert runs.read_checkpoint(folder).step == 10
+    assert read_checkpoint(folder).step == 10
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 21, "test_acc')
     go(run, data, folder)
@@ -153,7 +158,7 @@ def test_methods_of_one_seed_start_alike(data, tmp_path):
 def test_training_learns(data, tmp_path):
     run = make(model="mlp", steps=200, eval_every=200)
     go(run, data, tmp_path)
-    records = runs.read_records(run, tmp_path, step=200)
+    records = read_records(run, tmp_path, step=200)
     assert records[-1]["train_accuracy"] == 1.0
     assert records[-1]["test_accuracy"] > 0.6
     assert records[0]["test_accuracy"] < 0.4
@@ -177,7 +182,7 @@ def test_another_run_in_the_folder_is_refused(data, tmp_path):
 
 def first_bad_step(run, data):
     """The number of steps after which the loss of a step is not finite, by torch's own SGD."""
-    model = models.initial_network(run, data)
+    model = initial_network(run, data)
     x, y = on_device(data.train_inputs, data.train_targets, torch.device("cpu"), run.pixels)
     optimizer = torch.optim.SGD(model.parameters(), run.lr, weight_decay=run.weight_decay)
     for step in range(run.steps):
@@ -197,7 +202,7 @@ def first_bad_step(run, data):
 def test_a_loss_that_is_not_finite_ends_the_run(data, tmp_path, model, lr, decay, every):
     run = make(Cov(8), model=model, lr=lr, momentum=0.0, weight_decay=decay, eval_every=every)
     go(run, data, tmp_path)
-    checkpoint = runs.read_checkpoint(tmp_path)
+    checkpoint = read_checkpoint(tmp_path)
     bad = first_bad_step(run, data)
     assert bad is not None
     assert checkpoint.diverged == bad
@@ -205,7 +210,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(data, tmp_path, model, lr, decay
     text = (tmp_path / "metrics.jsonl").read_text()
     assert "NaN" not in text
     assert "Infinity" not in text
-    records = runs.state_of(run, tmp_path)[1]
+    records = read_run_state(run, tmp_path)[1]
     assert [record["step"] for record in records] == [step for step in run.evaluations if step <= bad]
     assert all(record["train_loss"] is not None for record in records[:-1])
     before = contents(tmp_path)
@@ -216,26 +221,26 @@ def test_a_loss_that_is_not_finite_ends_the_run(data, tmp_path, model, lr, decay
 def test_it_diverges_after_the_same_step_however_it_was_stopped(data, tmp_path):
     run = make(Cov(8), lr=60, momentum=0.0, weight_decay=0.1)
     go(run, data, tmp_path / "whole")
-    whole = runs.read_checkpoint(tmp_path / "whole")
+    whole = read_checkpoint(tmp_path / "whole")
     for stop in range(1, 4):
         folder = tmp_path / f"stopped{stop}"
         answers = iter([True] * stop + [False])
         go(run, data, folder, go_on=lambda answers=answers: next(answers))
         go(run, data, folder)
-        assert runs.read_checkpoint(folder).diverged == whole.diverged
+        assert read_checkpoint(folder).diverged == whole.diverged
         assert (folder / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
 
 
 def test_the_endpoint_leaves_out_the_start():
-    records = [{"step": s, **dict.fromkeys(runs.METRICS, float(s))} for s in range(0, 130, 10)]
-    assert runs.final(records)["test_accuracy"] == np.mean(range(30, 130, 10))
-    assert runs.final(records[:3])["test_loss"] == 15
+    records = [{"step": s, **dict.fromkeys(METRICS, float(s))} for s in range(0, 130, 10)]
+    assert endpoint_of(records)["test_accuracy"] == np.mean(range(30, 130, 10))
+    assert endpoint_of(records[:3])["test_loss"] == 15
 
 
 def test_chosen_examples_keep_their_layout() -> None:
     images = torch.randn(9, 3, 4, 4).contiguous(memory_format=torch.channels_last)
     index = torch.tensor([1, 5, 8])
-    taken = chosen(images, index)
+    taken = select_examples(images, index)
     assert torch.equal(taken, images[index])
     assert taken.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(chosen(images[:, 0, 0], index), images[index, 0, 0])
+    assert torch.equal(select_examples(images[:, 0, 0], index), images[index, 0, 0])

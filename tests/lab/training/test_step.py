@@ -3,24 +3,25 @@
 import pytest
 import torch
 
-from msgd.errors import UserError
-from msgd.lab import models
-from msgd.lab.augment import crop_and_flip
-from msgd.lab.config import parse_recipe
-from msgd.lab.data import load, on_device
-from msgd.lab.plan import resolve
-from msgd.lab.trainer import Trainer, losses_of
+from helpers.small import SMALL
+from helpers.training import contents, go, make, no_checkpoint, same
+from msgd.lab.data.augment import crop_and_flip
+from msgd.lab.data.device import on_device
+from msgd.lab.data.load import load_data
+from msgd.lab.errors import UserError
+from msgd.lab.networks.build import build_network
+from msgd.lab.plan.resolve import resolve
+from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.training.sgd import Trainer, losses_of
 from msgd.langevin import SGLD, FullBatchPenalty, GLDDiag, MiniBatchPenalty
 from msgd.noise import Bernoulli, Cov, FullBatch, MiniBatch, generator
-from small import SMALL
-from training import contents, go, make, no_checkpoint, same
 
 
 @pytest.mark.parametrize("law", [FullBatch(), Cov(8), MiniBatch(8), Bernoulli(8), Bernoulli(1)], ids=repr)
 @pytest.mark.parametrize("size", [1, 7, 40, 1000])
 def test_micro_batches_add_up_to_the_gradient(law, size):
     x, y = torch.randn(40, 6, dtype=torch.float64), torch.randint(10, (40,))
-    model = models.build("mlp", input_shape=(6,), classes=10, seed=1).double()
+    model = build_network("mlp", input_shape=(6,), classes=10, seed=1).double()
     for step in range(3):
         weights = law.draw(40, seed=0, step=step)
         whole = Trainer(model, 0.1).gradient(x, y, weights)
@@ -31,7 +32,7 @@ def test_micro_batches_add_up_to_the_gradient(law, size):
 
 def by_hand(run, data, step_of):
     """The parameters after the run's steps, each taken by a function of (trainer, step, x, y)."""
-    model = models.build(run.model, input_shape=data.input_shape, classes=10, seed=run.init_seed)
+    model = build_network(run.model, input_shape=data.input_shape, classes=10, seed=run.init_seed)
     trainer = Trainer(model, run.lr, run.momentum, run.weight_decay)
     x, y = on_device(data.train_inputs, data.train_targets, torch.device("cpu"), run.pixels)
     for step in range(run.steps):
@@ -41,7 +42,7 @@ def by_hand(run, data, step_of):
 
 def trained(run, folder):
     tensors = contents(folder)[1]
-    model = models.build(run.model, input_shape=(1, 28, 28), classes=10, seed=0)
+    model = build_network(run.model, input_shape=(1, 28, 28), classes=10, seed=0)
     return torch.cat([tensors[f"model.{name}"].flatten() for name, _ in model.named_parameters()])
 
 
@@ -171,5 +172,5 @@ def test_micro_batches_keep_the_groups_of_batch_norm():
 
 
 def test_generated_data_are_drawn_anew_by_seed():
-    zero, again, one = (load("mnist1d", n=50, seed=seed) for seed in (0, 0, 1))
+    zero, again, one = (load_data("mnist1d", n=50, seed=seed) for seed in (0, 0, 1))
     assert zero.digest() == again.digest() != one.digest()

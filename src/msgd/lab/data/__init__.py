@@ -1,1 +1,1 @@
-"""The files of the data sets: found or downloaded, checked, and read without trusting them."""
+"""Data sets: read from their files or generated, and put on a device."""

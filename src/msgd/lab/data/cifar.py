@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from msgd.errors import UserError
-from msgd.lab.data_sets.archives import Array, Source, Splits, check, read, unreadable
-from msgd.lab.data_sets.pickles import ByteArray, unpickle
+from msgd.lab.data.download import Array, Source, Splits, check_images, read_bytes, unreadable
+from msgd.lab.data.pickles import ByteArray, unpickle
+from msgd.lab.errors import UserError
 
 CIFAR10 = Source(
     data_set="cifar10",
@@ -18,6 +18,8 @@ CIFAR10 = Source(
     files={"cifar-10-python.tar.gz": (170498071, "c58f30108f718f92721af3b95e74349a")},
     contents="cifar-10-python.tar.gz",
 )
+
+
 CIFAR100 = Source(
     data_set="cifar100",
     url="https://www.cs.toronto.edu/~kriz/",
@@ -27,7 +29,11 @@ CIFAR100 = Source(
 
 
 MEMBERS = 1000  #: of an archive; the official ones have fewer than 10
+
+
 _BLOCK = tarfile.BLOCKSIZE
+
+
 _WITHOUT_CONTENT = {
     tarfile.LNKTYPE,
     tarfile.SYMTYPE,
@@ -77,13 +83,13 @@ def _splits(path: Path, names: Sequence[str], *, labels: bytes, classes: int) ->
 def _unpacked(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     for name in names:
         path = folder.parent / name
-        yield str(path), read(path)
+        yield str(path), read_bytes(path)
 
 
 def _packed(path: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Files of an archive, each named for messages; nothing is written to the disk."""
     try:
-        members = _members(read(path))
+        members = _members(read_bytes(path))
     except (tarfile.TarError, ValueError) as error:
         raise UserError(unreadable(path, error)) from error
     for name in names:
@@ -143,5 +149,5 @@ def _batch(content: bytes, where: str, key: bytes, classes: int) -> tuple[Array,
             "a list of n classes; fetch the official archive"
         )
     targets = np.array(labels, dtype=np.int64)
-    check(pixels.value, targets, shape=(3 * 32 * 32,), allowed=range(classes), path=where)
+    check_images(pixels.value, targets, shape=(3 * 32 * 32,), allowed=range(classes), path=where)
     return pixels.value.reshape(-1, 3, 32, 32), targets

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msgd.errors import UserError
-from msgd.lab.files import check_regular
+from msgd.lab.errors import UserError
+from msgd.lab.safe_io.bounded import check_regular
 
 Array = NDArray[Any]
+
+
 #: training images, their classes, test images, their classes
 Splits = tuple[Array, Array, Array, Array]
+
 
 LIMIT = 2**28  #: bytes that a file may hold once inflated; the largest official one holds 225 million
 
@@ -112,7 +115,7 @@ def unreadable(path: Path | str, error: Exception | str) -> str:
     return f"{path} cannot be read ({' '.join(str(error).split()) or type(error).__name__}): fetch it again"
 
 
-def read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """Read a whole file, inflated if its name ends in .gz.
 
     Args:
@@ -135,7 +138,7 @@ def read(path: Path) -> bytes:
     return content
 
 
-def check(
+def check_images(
     images: Array,
     labels: Array,
     *,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from msgd.errors import UserError
-from msgd.lab.data_sets.archives import Array, Source, Splits, check, read
+from msgd.lab.data.download import Array, Source, Splits, check_images, read_bytes
+from msgd.lab.errors import UserError
 
 SOURCE = Source(
     data_set="fashion-mnist",
@@ -45,7 +45,7 @@ def _split(part: str, data_dir: Path | None) -> tuple[Array, Array]:
         for what in ("images-idx3", "labels-idx1")
     )
     images, labels = read_idx(images_path, ndim=3), read_idx(labels_path, ndim=1)
-    check(images, labels, shape=(28, 28), allowed=range(10), path=images_path, labels_path=labels_path)
+    check_images(images, labels, shape=(28, 28), allowed=range(10), path=images_path, labels_path=labels_path)
     return images[:, None], labels.astype(np.int64)
 
 
@@ -62,7 +62,7 @@ def read_idx(path: Path, *, ndim: int) -> Array:
     Raises:
         UserError: the file is no such IDX file, or is truncated.
     """
-    content = read(path)
+    content = read_bytes(path)
     start = 4 + 4 * ndim
     if len(content) < start or content[:4] != bytes([0, 0, 8, ndim]):
         raise UserError(f"{path} is not an IDX file of bytes in {ndim} dimensions: fetch it again")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from msgd.errors import UserError
-from msgd.lab.data_sets.archives import Array, Source, Splits, check, read, unreadable
-from msgd.lab.data_sets.matlab import read_arrays
+from msgd.lab.data.download import Array, Source, Splits, check_images, read_bytes, unreadable
+from msgd.lab.data.matlab import read_arrays
+from msgd.lab.errors import UserError
 
 SOURCE = Source(
     data_set="svhn",
@@ -20,7 +20,11 @@ SOURCE = Source(
     },
     contents="test_32x32.mat and train_32x32.mat of SVHN",
 )
+
+
 TRAIN = 25_000  #: examples to train on: the first of the official test set
+
+
 TEST = 70_000  #: examples to test on: the first of the official training set
 
 
@@ -38,7 +42,7 @@ def svhn(data_dir: Path | None) -> Splits:
 
 def _split(name: str, number: int, data_dir: Path | None) -> tuple[Array, Array]:
     path = SOURCE.find(name, data_dir)
-    content = read(path)
+    content = read_bytes(path)
     try:
         arrays = read_arrays(content, ("X", "y"))
     except (ValueError, zlib.error) as error:
@@ -49,5 +53,5 @@ def _split(name: str, number: int, data_dir: Path | None) -> tuple[Array, Array]
             f"{path} is not SVHN's: it must hold X, height×width×channels×n, uint8, and y, n×1; fetch the official file"
         )
     images, labels = x.transpose(3, 2, 0, 1), y[:, 0]
-    check(images, labels, shape=(3, 32, 32), allowed=range(1, 11), path=path)
+    check_images(images, labels, shape=(3, 32, 32), allowed=range(1, 11), path=path)
     return np.ascontiguousarray(images[:number]), labels[:number].astype(np.int64) % 10  # label 10 is the digit 0

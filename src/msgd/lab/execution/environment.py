@@ -19,7 +19,7 @@ import msgd
 PACKAGES = ("torch", "numpy", "scipy", "joblib", "mnist1d", "plotly", "pydantic", "safetensors")
 
 
-def describe(device: str) -> dict[str, Any]:
+def describe_environment(device: str) -> dict[str, Any]:
     """Describe this process's surroundings.
 
     Args:
@@ -65,7 +65,7 @@ def _device(device: str) -> str:
 
 def _commit() -> str | None:
     """The commit of a source checkout, with a + where it is changed; None for an installed package."""
-    folder = Path(__file__).parents[3]
+    folder = Path(__file__).parents[4]
     if not (folder / ".git").exists():
         return None
     try:

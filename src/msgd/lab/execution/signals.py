@@ -14,26 +14,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from msgd.errors import Terminated
+from msgd.lab.errors import Terminated
 
 WATCH_SECONDS = 0.5
 
-_asked = threading.Event()
+
+_stop = threading.Event()
+
+
 _saving = threading.Event()  # see `ends_itself`
 
 
-def asked() -> bool:
+def stop_requested() -> bool:
     """Whether this process was asked to end, and has work that it is to save."""
-    return _asked.is_set()
+    return _stop.is_set()
 
 
-def listen(parent: int) -> None:
+def install_sigterm(parent: int) -> None:
     """Take note of SIGTERM from now on, for the time of a worker: it is to save its run and do no other.
 
     Args:
         parent: the command's process, which may be gone already.
     """
-    signal.signal(signal.SIGTERM, lambda *_: _asked.set())
+    signal.signal(signal.SIGTERM, lambda *_: _stop.set())
     threading.Thread(target=_outlive, args=(parent,), daemon=True).start()
 
 
@@ -41,14 +44,14 @@ def _outlive(parent: int) -> None:
     """End this process once its parent is gone: an idle worker would wait for jobs for minutes."""
     while os.getppid() == parent:
         time.sleep(WATCH_SECONDS)
-    _asked.set()
+    _stop.set()
     while _saving.is_set():
         time.sleep(WATCH_SECONDS)
     os._exit(1)
 
 
 @contextmanager
-def ends_itself() -> Iterator[None]:
+def saves_itself() -> Iterator[None]:
     """Say that what is under way looks at `asked`, saves what it has, and ends."""
     before = _saving.is_set()
     _saving.set()
@@ -60,7 +63,7 @@ def ends_itself() -> Iterator[None]:
 
 
 @contextmanager
-def heard() -> Iterator[None]:
+def sigterm_raises() -> Iterator[None]:
     """Make SIGTERM an exception, for the time of a command.
 
     Yields:
@@ -72,16 +75,16 @@ def heard() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone hears signals
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: ask())
+    before = signal.signal(signal.SIGTERM, lambda *_: request_stop())
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        _asked.clear()
+        _stop.clear()
 
 
 @contextmanager
-def saving() -> Iterator[None]:
+def sigterm_saves() -> Iterator[None]:
     """Hand SIGTERM on to the workers, which save their runs, and wait for them; for the time of a command's training.
 
     Yields:
@@ -91,17 +94,17 @@ def saving() -> Iterator[None]:
         Terminated: there was one.
     """
     try:
-        with ends_itself():
+        with saves_itself():
             yield
     except Exception as error:  # a worker that was asked before it listened was killed
-        if asked():
+        if stop_requested():
             raise Terminated from error
         raise
-    if asked():
+    if stop_requested():
         raise Terminated
 
 
-def ask() -> None:
+def request_stop() -> None:
     """Do what SIGTERM does.
 
     Raises:
@@ -109,7 +112,7 @@ def ask() -> None:
     """
     if not _saving.is_set():
         raise Terminated
-    _asked.set()
+    _stop.set()
     for worker in multiprocessing.active_children():
         if worker.pid:
             with suppress(ProcessLookupError):

@@ -12,31 +12,21 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
-import platform
 import re
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-from filelock import FileLock, Timeout
-
-from msgd.errors import UserError
-from msgd.lab.data import Data, read_data, write_data
-from msgd.lab.environment import versions
-from msgd.lab.files import check_inside
-from msgd.lab.verdict import plural
+from msgd.lab.errors import UserError
+from msgd.lab.text import plural
 
 Backend = Literal["loky", "dask"]
 
+
 CONNECT_SECONDS = 30
+
+
 NO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
@@ -61,7 +51,7 @@ class Workers:
 
 
 @contextmanager
-def connected(backend: str, address: str | None, jobs: int | None) -> Iterator[Workers]:
+def connect_workers(backend: str, address: str | None, jobs: int | None) -> Iterator[Workers]:
     """Connect to those who are to do the jobs, before anything is written.
 
     Args:
@@ -137,175 +127,3 @@ def _silence() -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.split(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def on_cluster(calls: list[Any], ended: Callable[[Any], None], workers: Workers, out: Path) -> None:
-    """Make delayed calls on the workers of a cluster.
-
-    Args:
-        calls: from `joblib.delayed`.
-        ended: is called with what each call returns, in the order in which they end.
-        workers: with a client.
-        out: the experiment's folder, locked by this process, which the workers must share.
-
-    Raises:
-        UserError: from a job; or a worker has another version of msgd or does not share the folder; or the
-            cluster is gone.
-    """
-    from dask.distributed import as_completed
-
-    client, travelling = workers.client, _travelling()
-
-    def submitted(call: Any) -> Any:
-        # Bytes, so that the scheduler and a worker without msgd can take them, and say what is wrong.
-        return client.submit(
-            travelling, str(out), versions(), pickle.dumps(call), key=f"msgd-{uuid.uuid4().hex}", pure=False
-        )
-
-    waiting = iter(calls)
-    futures = [submitted(call) for call in islice(waiting, workers.jobs)]
-    flying = as_completed(futures, loop=client.loop)
-    try:
-        for future in flying:
-            ended(future.result())
-            futures.remove(future)
-            for call in islice(waiting, 1):
-                futures.append(submitted(call))
-                flying.add(futures[-1])
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"a worker of the Dask cluster lacks {error.name}: install there what is installed here, "
-            f"msgd {versions()['msgd']}"
-        ) from None
-    except CancelledError:
-        raise UserError(
-            "the connection to the Dask cluster is lost: the same command continues where the runs were saved, "
-            "once there is a scheduler again"
-        ) from None
-    finally:
-        if client.status == "running":
-            client.cancel(futures)
-
-
-def _travelling() -> Callable[..., Any]:
-    def msgd_job(*arguments: Any) -> Any:
-        from msgd.lab.backends import make_call
-
-        return make_call(*arguments)
-
-    return msgd_job  # a function within a function is sent as code: who receives it needs no msgd
-
-
-def make_call(out: str, expected: dict[str, str | None], call: bytes) -> Any:
-    """Make a call on a worker of a cluster, if it sees what the command sees.
-
-    Args:
-        out: the experiment's folder, locked by the command.
-        expected: the command's `versions`.
-        call: pickled, as `joblib.delayed` made it.
-
-    Returns:
-        What the call returns.
-
-    Raises:
-        UserError: the worker cannot do the experiment's jobs.
-    """
-    from dask.distributed import get_worker
-
-    where = f"the Dask worker on {platform.node()}"
-    for name, mine in versions().items():
-        theirs = expected.get(name)
-        if mine != theirs and not (name == "commit" and None in (mine, theirs)):  # an installed package knows none
-            raise UserError(f"{where} has {name} {mine}, and this command {theirs}: install the same there")
-    if (threads := get_worker().state.nthreads) > 1:
-        raise UserError(
-            f"{where} has {threads} threads, and msgd trains one run in a process: start the workers with "
-            f"--nworkers {threads} --nthreads 1 (dask-jobqueue: processes = cores)"
-        )
-    try:
-        with FileLock(Path(out) / ".lock", timeout=0):
-            held = False
-    except Timeout:
-        held = True  # by the command: it is the same folder, and locks work between the two machines
-    except OSError:
-        held = False
-    if not held:
-        raise UserError(
-            f"{where} does not see that this command holds {out}: give --out a folder that all machines "
-            "share, on a file system that locks files between them"
-        )
-    function, arguments, options = pickle.loads(call)
-    return function(*arguments, **options)
-
-
-def wanted(parent: int | None) -> bool:
-    """Whether somebody still waits for the job that this thread does.
-
-    Args:
-        parent: the process that it is for; None: a cluster, whose scheduler cancels the jobs of a command that is gone,
-            and drops a worker that it does not hear of, which then closes.
-
-    Returns:
-        Whether to go on.
-    """
-    if parent is not None:
-        return parent in (os.getpid(), os.getppid())
-    from dask.distributed import Status, get_worker
-
-    worker = get_worker()
-    task = worker.state.tasks.get(worker.get_current_task())
-    alive = worker.status in (Status.running, Status.paused, Status.closing_gracefully)
-    return alive and task is not None and task.state == "executing"
-
-
-def give_up(parent: int | None) -> None:
-    """End a job that is not `wanted`.
-
-    Args:
-        parent: as in `wanted`.
-
-    Raises:
-        UserError: on a cluster, whose worker lives on; nobody will read it.
-    """
-    if parent is None:
-        raise UserError("nobody waited for this job any more; the same command continues")
-    os._exit(1)  # nobody would ever end this process
-
-
-@contextmanager
-def lent(loaded: Mapping[int, Data], workers: Workers, out: Path) -> Iterator[Mapping[int, Data | Path]]:
-    """Hand data to jobs: as they are in this machine, and by files in the shared folder to a cluster.
-
-    A file is read once by each worker, and is there for one that comes later; what a scheduler holds would go through
-    its memory, and what workers hold is lost with them.
-
-    Args:
-        loaded: data sets.
-        workers: who will do the jobs.
-        out: the experiment's folder.
-
-    Yields:
-        What `taken` takes, by the same keys.
-    """
-    if workers.client is None:
-        yield loaded
-        return
-    folder = out.absolute() / ".data"
-    check_inside(folder, out.absolute())
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        paths: dict[int, Data | Path] = {}
-        for key, data in loaded.items():
-            paths[key] = path = folder / f"{uuid.uuid4().hex}.npz"
-            write_data(data, path)
-        yield paths
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def taken(data: Data | Path) -> Data:
-    """What `lent` handed out."""
-    return data if isinstance(data, Data) else _read_once(data)
-
-
-_read_once = lru_cache(maxsize=2)(read_data)

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import joblib
-from joblib.externals.loky import get_reusable_executor
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from msgd.lab import runs, termination
-from msgd.lab.backends import Workers, lent, on_cluster, taken
-from msgd.lab.data import Data
-from msgd.lab.plan import Run, computed_per_step
-from msgd.lab.train import train_in_worker
-from msgd.lab.verdict import plural
+from msgd.lab.data.dataset import Data
+from msgd.lab.execution.parallel import run_in_parallel
+from msgd.lab.execution.shared_data import share_data
+from msgd.lab.execution.signals import request_stop, sigterm_saves
+from msgd.lab.execution.workers import Workers
+from msgd.lab.experiment.worker import train_job
+from msgd.lab.experiment_folder.checkpoint import read_checkpoint
+from msgd.lab.experiment_folder.metrics import Record
+from msgd.lab.experiment_folder.resume import read_run_state
+from msgd.lab.plan.cost import computed_per_step
+from msgd.lab.plan.run import Run
+from msgd.lab.text import plural
 
 POLL_SECONDS = 0.5
 
@@ -39,7 +41,7 @@ class Job:
     done: int
 
 
-def remaining(planned: list[tuple[Run, Path]]) -> list[Job]:
+def unfinished_jobs(planned: list[tuple[Run, Path]]) -> list[Job]:
     """Check every run's folder, and list the runs that are not finished.
 
     Everything is checked before anything is trained, so that a damaged folder costs no work.
@@ -55,7 +57,7 @@ def remaining(planned: list[tuple[Run, Path]]) -> list[Job]:
     """
     jobs = []
     for run, folder in planned:
-        checkpoint, _ = runs.state_of(run, folder)
+        checkpoint, _ = read_run_state(run, folder)
         done = checkpoint.step if checkpoint else 0
         if not (checkpoint and checkpoint.ends(run)):
             jobs.append(Job(run, folder, done))
@@ -64,7 +66,7 @@ def remaining(planned: list[tuple[Run, Path]]) -> list[Job]:
     return sorted(jobs, key=lambda job: cost[job.run.method] * (job.run.steps - job.done), reverse=True)
 
 
-def execute(
+def run_jobs(
     jobs: list[Job],
     data: Mapping[int, Data],
     *,
@@ -95,68 +97,20 @@ def execute(
         UserError: from a worker.
     """
     options = {"device": device, "environment": environment, "parent": workers.parent, "events": events}
-    saved = termination.saving() if workers.client is None else nullcontext()
-    with lent(data, workers, out) as given, _progress(jobs, console, measured) as finished, saved:
+    saved = sigterm_saves() if workers.client is None else nullcontext()
+    with share_data(data, workers, out) as given, _progress(jobs, console, measured) as finished, saved:
         calls = [
-            joblib.delayed(_work)(number, job.run, given[job.run.data_seed], job.folder, **options)
+            joblib.delayed(train_job)(number, job.run, given[job.run.data_seed], job.folder, **options)
             for number, job in enumerate(jobs)
         ]
 
         def ended(number: int | None) -> None:
             if number is None:  # a worker was asked to end, be it alone: the command ends with it
-                termination.ask()
+                request_stop()
             else:
                 finished(jobs[number])
 
-        in_parallel(calls, ended, out=out, workers=workers)
-
-
-def in_parallel(calls: list[Any], ended: Callable[[Any], None], *, out: Path, workers: Workers) -> None:
-    """Make delayed calls in processes of one thread each.
-
-    Args:
-        calls: from `joblib.delayed`.
-        ended: is called with what each call returns, in the order in which they end.
-        out: the experiment's folder, locked.
-        workers: who makes the calls; one at a time without a cluster is this process.
-
-    Raises:
-        KeyboardInterrupt: at Ctrl-C, once the workers are gone, or the cluster was told.
-    """
-    if workers.client is not None:
-        on_cluster(calls, ended, workers, out)
-        return
-    # glibc gives the memory of a step back to the system and takes it again at the next one; workers inherit this.
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
-    count, hear = min(workers.jobs, len(calls)), partial(_hear_signals, os.getpid())
-    with joblib.parallel_config("loky", inner_max_num_threads=1, initializer=hear):
-        parallel = joblib.Parallel(n_jobs=count, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
-        results = parallel(calls)
-        try:
-            for result in results:
-                ended(result)
-        except KeyboardInterrupt:
-            # joblib's thread may find its work gone, and would print a traceback that tells the user nothing.
-            threading.excepthook = lambda _: None
-            warnings.filterwarnings("ignore", message=".*tasks have been successfully executed")
-            raise
-        finally:  # also at the end: idle workers would be waited for when the process exits
-            if count > 1:
-                get_reusable_executor().shutdown(wait=True, kill_workers=True)
-
-
-def _hear_signals(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent decides
-    termination.listen(parent)
-
-
-def _work(number: int, run: Run, data: Data | Path, folder: Path, **options: Any) -> int | None:
-    """Train a run; its number, or None where the worker was asked to end before."""
-    if not termination.asked():
-        with termination.ends_itself():
-            train_in_worker(run, taken(data), folder, **options)
-    return None if termination.asked() else number
+        run_in_parallel(calls, ended, out=out, workers=workers)
 
 
 class _Rate(ProgressColumn):
@@ -193,7 +147,7 @@ def _progress(jobs: list[Job], console: Console, measured: str) -> Iterator[Any]
         ended += 1
         bar.update(task, description=f"{ended} of {len(jobs)} runs")
         if not console.is_terminal:
-            checkpoint = runs.read_checkpoint(job.folder, tensors=False)
+            checkpoint = read_checkpoint(job.folder, tensors=False)
             if checkpoint and checkpoint.diverged is not None:
                 outcome = f"diverged after {plural(checkpoint.diverged, 'step')}"
             else:
@@ -210,7 +164,7 @@ def _progress(jobs: list[Job], console: Console, measured: str) -> Iterator[Any]
             thread.join()
 
 
-def last_record(folder: Path) -> runs.Record:
+def last_record(folder: Path) -> Record:
     """Read the last evaluation in a run's folder; step 0 where there is none yet."""
     try:
         with (folder / "metrics.jsonl").open("rb") as file:

@@ -11,15 +11,24 @@ from typing import Any
 import joblib
 from rich.console import Console
 
-from msgd.lab import data, environment, processes, results, runner, runs, tuning
-from msgd.lab.backends import Workers
-from msgd.lab.config import Recipe
-from msgd.lab.data import Data
-from msgd.lab.events import write_events
-from msgd.lab.files import check_inside
-from msgd.lab.plan import Run
-from msgd.lab.reading import check_kind
-from msgd.lab.verdict import plural
+from msgd.lab.data.dataset import Data
+from msgd.lab.data.load import load_data
+from msgd.lab.execution.environment import describe_environment
+from msgd.lab.execution.workers import Workers
+from msgd.lab.experiment.jobs import Job, run_jobs, unfinished_jobs
+from msgd.lab.experiment.tuning import FIRST_SEED, hold_out, pick_rates, tuning_runs, with_tuned_rates
+from msgd.lab.experiment_folder.description import check_kind, describe_experiment
+from msgd.lab.experiment_folder.identity import run_folder
+from msgd.lab.experiment_folder.resume import read_run_state
+from msgd.lab.experiment_folder.tensorboard import write_events
+from msgd.lab.experiment_folder.tuning import write_tuning
+from msgd.lab.plan.grid import planned_runs
+from msgd.lab.plan.run import Run
+from msgd.lab.recipes.schema import Recipe
+from msgd.lab.safe_io.lock import lock_folder
+from msgd.lab.safe_io.writing import check_inside
+from msgd.lab.text import plural
+from msgd.lab.training.data_parallel import process_count
 
 
 @dataclass(frozen=True)
@@ -54,36 +63,34 @@ class Experiment:
             KeyboardInterrupt: at Ctrl-C; what was saved stays.
         """
         check_kind(self.out, "training")
-        about = environment.describe(self.device) | {"processes_per_run": processes.size()}
+        about = describe_environment(self.device) | {"processes_per_run": process_count()}
         loaded = self._load(range(self.recipe.seeds))
         n, digests = next(iter(loaded.values())).n, [part.digest() for part in loaded.values()]
-        results.planned_runs(self.recipe, n=n, digests=digests)  # its faults show before anything is written
-        with runs.locked(self.out):
+        planned_runs(self.recipe, n=n, digests=digests)  # its faults show before anything is written
+        with lock_folder(self.out):
             recipe = self._tuned(loaded, about) if self.recipe.tune else self.recipe
-            planned = [
-                (run, runs.folder_of(run, self.out)) for run in results.planned_runs(recipe, n=n, digests=digests)
-            ]
-            jobs = runner.remaining(planned)
+            planned = [(run, run_folder(run, self.out)) for run in planned_runs(recipe, n=n, digests=digests)]
+            jobs = unfinished_jobs(planned)
             described = {"n": n, "digests": digests}
-            results.describe_experiment(self.out, self.name, recipe, described, about, keep_environment=not jobs)
+            describe_experiment(self.out, self.name, recipe, described, about, keep_environment=not jobs)
             self._train(planned, jobs, loaded, about, "test")
 
     def _tuned(self, loaded: dict[int, Data], about: dict[str, Any]) -> Recipe:
         assert self.recipe.tune is not None
-        seeds = range(tuning.FIRST_SEED, tuning.FIRST_SEED + self.recipe.tune.seeds)
+        seeds = range(FIRST_SEED, FIRST_SEED + self.recipe.tune.seeds)
         whole = self._load(seeds) if "data" in self.recipe.vary else loaded
-        split = {seed: tuning.hold_out(part, self.recipe.tune.held_out) for seed, part in whole.items()}
-        trials = tuning.tuning_runs(self.recipe, split, self.out)
-        self._train(trials, runner.remaining(trials), split, about, "held-out")
+        split = {seed: hold_out(part, self.recipe.tune.held_out) for seed, part in whole.items()}
+        trials = tuning_runs(self.recipe, split, self.out)
+        self._train(trials, unfinished_jobs(trials), split, about, "held-out")
         held_out = next(iter(whole.values())).n - next(iter(split.values())).n
-        found = tuning.pick(self.recipe, trials, held_out)
-        tuning.write(found, self.out)
-        return tuning.with_chosen(self.recipe, found)
+        found = pick_rates(self.recipe, trials, held_out)
+        write_tuning(found, self.out)
+        return with_tuned_rates(self.recipe, found)
 
     def _load(self, seeds: Iterable[int]) -> dict[int, Data]:
         """The data of each seed; seed 0's alone, where all seeds share it."""
         wanted = list(seeds) if "data" in self.recipe.vary else [0]
-        load = joblib.delayed(data.load)
+        load = joblib.delayed(load_data)
         made = joblib.Parallel(n_jobs=min(self.workers.jobs, os.cpu_count() or 1, len(wanted)))(
             load(self.recipe.data, n=self.recipe.n, data_dir=self.data_dir, seed=seed) for seed in wanted
         )
@@ -92,7 +99,7 @@ class Experiment:
     def _train(
         self,
         planned: list[tuple[Run, Path]],
-        jobs: list[runner.Job],
+        jobs: list[Job],
         loaded: dict[int, Data],
         about: dict[str, Any],
         measured: str,
@@ -104,9 +111,9 @@ class Experiment:
             open_folders = {job.folder for job in jobs}
             for run, folder in planned:
                 if folder not in open_folders:
-                    write_events(folder, runs.state_of(run, folder)[1])
+                    write_events(folder, read_run_state(run, folder)[1])
         if jobs:
-            runner.execute(
+            run_jobs(
                 jobs,
                 loaded,
                 out=self.out,

@@ -2,88 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from msgd.errors import UserError
-from msgd.lab import runs
-from msgd.lab.config import Count, Name, Positive, Recipe
-from msgd.lab.data import Data
-from msgd.lab.files import read_json
-from msgd.lab.plan import Run, resolve
+from msgd.lab.data.dataset import Data
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.identity import run_folder
+from msgd.lab.experiment_folder.metrics import endpoint_of
+from msgd.lab.experiment_folder.resume import read_run_state
+from msgd.lab.experiment_folder.tuning import Tuning
+from msgd.lab.plan.resolve import resolve
+from msgd.lab.plan.run import Run
+from msgd.lab.recipes.schema import Recipe
 
 FIRST_SEED = 1000  #: so that no run of the experiment itself shares its initial parameters or noise with a tuning run
-
-
-Rate = Annotated[str, StringConstraints(pattern=r"^[0-9.e+-]{1,30}$")]
-
-
-class _File(BaseModel):
-    """What ``tuning.json`` holds: the fields of `Tuning`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    held_out: Count
-    seeds: Count
-    accuracy: Annotated[dict[Name, dict[Rate, Annotated[float, Field(ge=0, le=1)]]], Field(min_length=1)]
-    chosen: dict[Name, Positive]
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        rates = {frozenset(row) for row in self.accuracy.values()}
-        if len(rates) > 1 or self.accuracy.keys() != self.chosen.keys():
-            raise ValueError("not every method has every learning rate, and one that was picked")
-        tried = {float(rate) for rate in next(iter(rates))}
-        if not tried >= set(self.chosen.values()):
-            raise ValueError("a learning rate was picked that was not tried")
-        return self
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """What the tuning found.
-
-    Args:
-        held_out: number of training examples that were held out.
-        seeds: tuning runs of each method and learning rate.
-        accuracy: method → learning rate, as text → mean accuracy on the held-out examples; 0 where a run
-            diverged.
-        chosen: method → the learning rate with the highest mean; the smaller one of two.
-    """
-
-    held_out: int
-    seeds: int
-    accuracy: dict[str, dict[str, float]]
-    chosen: dict[str, float]
-
-    def at_edge(self) -> list[str]:
-        """The methods whose rate is the smallest or largest tried: their best may lie beyond."""
-        tried = [float(lr) for lr in next(iter(self.accuracy.values()))]
-        return [m for m, lr in self.chosen.items() if len(tried) > 1 and lr in (min(tried), max(tried))]
-
-    def table(self, picked: str) -> tuple[list[str], list[list[str]]]:
-        """Spell out the accuracies.
-
-        Args:
-            picked: how a picked rate's accuracy is written, such as ``"{} ←"``.
-
-        Returns:
-            Heads, and a row for each method; accuracies in percent.
-        """
-        rates = sorted({lr for row in self.accuracy.values() for lr in row}, key=float)
-        forms = {m: [picked if float(lr) == self.chosen[m] else "{}" for lr in rates] for m in self.accuracy}
-        body = [
-            [m, *(form.format(f"{100 * row[lr]:.2f}") for form, lr in zip(forms[m], rates, strict=True))]
-            for m, row in self.accuracy.items()
-        ]
-        return ["method", *(f"lr {lr}" for lr in rates)], body
 
 
 def hold_out(data: Data, fraction: float) -> Data:
@@ -125,11 +60,11 @@ def tuning_runs(recipe: Recipe, data: Mapping[int, Data], out: Path) -> list[tup
         at_rate = recipe.model_copy(update={"methods": methods, "seeds": recipe.tune.seeds, "snapshots": []})
         digests = [part.digest() for part in data.values()]
         trials = resolve(at_rate, n=next(iter(data.values())).n, digests=digests, first_seed=FIRST_SEED)
-        planned += [(run, runs.folder_of(run, out / "tuning" / f"lr-{lr:g}")) for run in trials]
+        planned += [(run, run_folder(run, out / "tuning" / f"lr-{lr:g}")) for run in trials]
     return planned
 
 
-def pick(recipe: Recipe, planned: list[tuple[Run, Path]], held_out: int) -> Tuning:
+def pick_rates(recipe: Recipe, planned: list[tuple[Run, Path]], held_out: int) -> Tuning:
     """Pick each method's learning rate from the finished tuning runs.
 
     Args:
@@ -143,9 +78,9 @@ def pick(recipe: Recipe, planned: list[tuple[Run, Path]], held_out: int) -> Tuni
     assert recipe.tune is not None
     scores: dict[str, dict[str, list[float]]] = {}
     for run, folder in planned:
-        checkpoint, records = runs.state_of(run, folder)
+        checkpoint, records = read_run_state(run, folder)
         diverged = checkpoint is None or checkpoint.diverged is not None
-        accuracy = -math.inf if diverged else runs.final(records)["test_accuracy"]
+        accuracy = -math.inf if diverged else endpoint_of(records)["test_accuracy"]
         scores.setdefault(run.method, {}).setdefault(f"{run.lr:g}", []).append(accuracy)
     means = {method: {lr: max(0.0, float(np.mean(v))) for lr, v in by_lr.items()} for method, by_lr in scores.items()}
     # max takes the first of equals, and the rates come in increasing order
@@ -153,39 +88,10 @@ def pick(recipe: Recipe, planned: list[tuple[Run, Path]], held_out: int) -> Tuni
     return Tuning(held_out, recipe.tune.seeds, means, chosen)
 
 
-def with_chosen(recipe: Recipe, tuning: Tuning) -> Recipe:
+def with_tuned_rates(recipe: Recipe, tuning: Tuning) -> Recipe:
     """Give each method the learning rate that was picked for it."""
     methods = {
         name: method.model_copy(update={"lr": tuning.chosen[name]}) if name in tuning.chosen else method
         for name, method in recipe.methods.items()
     }
     return recipe.model_copy(update={"methods": methods})
-
-
-def write(tuning: Tuning, out: Path) -> None:
-    """Write ``tuning.json``."""
-    runs.write_atomically(out / "tuning.json", (json.dumps(asdict(tuning), indent=2) + "\n").encode())
-
-
-def read(out: Path) -> Tuning:
-    """Read ``tuning.json``.
-
-    Args:
-        out: the experiment's folder.
-
-    Returns:
-        The tuning.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    path = out / "tuning.json"
-    try:
-        found = _File.model_validate(read_json(path))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        said = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-        raise UserError(f"{path} is missing or damaged ({said}): msgd run writes it anew") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({error}): msgd run writes it anew") from error
-    return Tuning(found.held_out, found.seeds, found.accuracy, found.chosen)

@@ -8,16 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import tomli_w
-from pydantic import BaseModel
-
-from msgd.errors import UserError
-from msgd.lab import grid, runs, tuning
-from msgd.lab.config import EXAMPLES, Recipe, parse_recipe
-from msgd.lab.files import TOML_BYTES, raise_unreadable, read, read_json
-from msgd.lab.plan import Run, resolve
-from msgd.lab.statistics import Comparison, compare
-from msgd.lab.tuning import Tuning
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.checkpoint import read_checkpoint
+from msgd.lab.experiment_folder.description import read_description
+from msgd.lab.experiment_folder.identity import check_identity, run_folder
+from msgd.lab.experiment_folder.metrics import Record, endpoint_of, read_records
+from msgd.lab.experiment_folder.tuning import Tuning, read_tuning
+from msgd.lab.plan.grid import planned_runs, references
+from msgd.lab.plan.run import Run
+from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.recipes.schema import EXAMPLES, Recipe
+from msgd.lab.safe_io.writing import write_atomically
+from msgd.statistics.paired_tests import Comparison, compare
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class FinishedRun:
 
     run: Run
     seconds: float
-    records: list[runs.Record]
+    records: list[Record]
     final: dict[str, float] | None
     diverged: int | None = None
 
@@ -107,75 +109,7 @@ class Results:
         }
 
 
-def describe_experiment(
-    out: Path,
-    name: str,
-    recipe: BaseModel,
-    data: dict[str, Any],
-    environment: dict[str, Any],
-    *,
-    keep_environment: bool,
-) -> None:
-    """Write what an experiment is into its folder, before its first run.
-
-    Args:
-        out: its folder.
-        name: of the recipe.
-        recipe: the recipe as it is run.
-        data: of the data, what the results need: ``n`` and ``digests``.
-        environment: of the command.
-        keep_environment: nothing will be trained; if the same recipe was described before, its environment stays.
-    """
-    config = tomli_w.dumps(recipe.model_dump(exclude_none=True)).encode()
-    about = {"recipe": name, "data": data, "environment": environment}
-    try:
-        if keep_environment and (out / "config.toml").read_bytes() == config:
-            about["environment"] = read_json(out / "experiment.json")["environment"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # then it is written anew
-    runs.write_atomically(out / "config.toml", config)
-    runs.write_atomically(out / "experiment.json", json.dumps(about, indent=2).encode())
-
-
-@dataclass(frozen=True)
-class Description:
-    """What `describe_experiment` wrote: the recipe as TOML, its name, the environment, and what it says of the data."""
-
-    config: str
-    name: str
-    environment: dict[str, Any]
-    data: dict[str, Any]
-
-
-def read_description(out: Path) -> Description:
-    """Read what an experiment is.
-
-    Args:
-        out: its folder.
-
-    Returns:
-        The description.
-
-    Raises:
-        UserError: it is no such folder, or a file in it is damaged.
-    """
-    path = out / "config.toml"
-    try:
-        text = read(path, TOML_BYTES).decode("utf-8")
-        path = out / "experiment.json"
-        about = read_json(path)
-        return Description(text, str(about["recipe"]), dict(about["environment"]), dict(about["data"]))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"{out} holds no experiment: give the folder that msgd run wrote, such as runs/mnist1d"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise_unreadable(error)
-        what = f"without {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path} is damaged ({what}): msgd run writes it anew") from error
-
-
-def gather(out: Path) -> Results:
+def gather_results(out: Path) -> Results:
     """Read an experiment's folder and judge its finished runs.
 
     Args:
@@ -195,34 +129,29 @@ def gather(out: Path) -> Results:
             raise UserError(f"{out / 'experiment.json'} is damaged (of the data): msgd run writes it anew")
     recipe = parse_recipe(described.config, source=str(out / "config.toml"))
     planned = planned_runs(recipe, n=n, digests=digests)
-    finished = [done for run in planned if (done := _finished(run, runs.folder_of(run, out))) is not None]
+    finished = [done for run in planned if (done := _finished(run, run_folder(run, out))) is not None]
     if not finished:
         raise UserError(f"no run in {out} is finished yet: let msgd run end, or give its command again")
-    shown = {runs.folder_of(run, out) for run in planned}
+    shown = {run_folder(run, out) for run in planned}
     others = sum(path.parent not in shown for path in out.glob("*/seed-*/checkpoint.safetensors"))
-    tuned = tuning.read(out) if recipe.tune else None
+    tuned = read_tuning(out) if recipe.tune else None
     results = Results(
         described.name, recipe, described.environment, finished, len(planned) - len(finished), others, [], tuned
     )
-    reference = grid.references(recipe) if recipe.grid else recipe.reference
+    reference = references(recipe) if recipe.grid else recipe.reference
     return replace(results, comparisons=compare(results.scores(), reference, recipe.margin))
 
 
-def planned_runs(recipe: Recipe, *, n: int, digests: list[str]) -> list[Run]:
-    """All runs of a recipe, those of a grid included (see `resolve`)."""
-    return (grid.grid_runs if recipe.grid else resolve)(recipe, n=n, digests=digests)
-
-
 def _finished(run: Run, folder: Path) -> FinishedRun | None:
-    checkpoint = runs.read_checkpoint(folder, tensors=False)
+    checkpoint = read_checkpoint(folder, tensors=False)
     if checkpoint is None or not checkpoint.ends(run):
         return None
-    runs.check_identity(run, folder)
-    records = runs.read_records(run, folder, step=checkpoint.evaluated)
+    check_identity(run, folder)
+    records = read_records(run, folder, step=checkpoint.evaluated)
     diverged = checkpoint.diverged
     if diverged is None:  # a version before this one went on with what is not finite
         diverged = next((r["step"] for r in records if None in (r["train_loss"], r["test_loss"])), None)
-    final = runs.final(records) if diverged is None else None
+    final = endpoint_of(records) if diverged is None else None
     return FinishedRun(run, checkpoint.seconds, records, final, diverged)
 
 
@@ -233,7 +162,7 @@ class Writable(Protocol):
         """What ``results.json`` holds."""
 
 
-def write(results: Writable, out: Path) -> Path:
+def write_results(results: Writable, out: Path) -> Path:
     """Write ``results.json``.
 
     Args:
@@ -244,5 +173,5 @@ def write(results: Writable, out: Path) -> Path:
         The file.
     """
     path = out / "results.json"
-    runs.write_atomically(path, (json.dumps(results.as_json(), indent=2, allow_nan=False) + "\n").encode())
+    write_atomically(path, (json.dumps(results.as_json(), indent=2, allow_nan=False) + "\n").encode())
     return path

@@ -8,8 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from msgd.errors import UserError
-from msgd.lab.plan import Run
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.checkpoint import Checkpoint, read_checkpoint
+from msgd.lab.experiment_folder.identity import check_identity
+from msgd.lab.experiment_folder.metrics import Record, read_records
+from msgd.lab.plan.run import Run
 from msgd.langevin import GLDConst, GLDDiag, GLDDynamic, GLDLeading
 
 Forms = dict[str, tuple[tuple[int, ...], torch.dtype]]  #: shape and type, by name
@@ -83,3 +86,21 @@ def _check(path: Path, run: Run, given: Mapping[str, Tensor], expected: Forms) -
             raise UserError(
                 f"{path} is not of this run's network {run.model}: {name} is {theirs}, and should be {mine}"
             )
+
+
+def read_run_state(run: Run, folder: Path) -> tuple[Checkpoint | None, list[Record]]:
+    """Check all that a run's folder holds, and read where the run stands.
+
+    Args:
+        run: the run that is to be in it.
+        folder: its folder.
+
+    Returns:
+        The checkpoint, None where there is none yet, and the evaluations up to it.
+
+    Raises:
+        UserError: the folder holds another run or is damaged.
+    """
+    check_identity(run, folder)
+    checkpoint = read_checkpoint(folder)
+    return checkpoint, read_records(run, folder, step=checkpoint.evaluated) if checkpoint else []

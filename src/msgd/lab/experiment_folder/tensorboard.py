@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from msgd.errors import UserError
-from msgd.lab.files import check_inside
-from msgd.lab.runs import METRICS, Record
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.metrics import METRICS, Record
+from msgd.lab.safe_io.writing import check_inside
 
 
 def check_installed() -> None:

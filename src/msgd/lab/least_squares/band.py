@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from msgd.lab.least_squares.simulate import Array
+from msgd.lab.errors import UserError
+from msgd.lab.least_squares.recipe import has_curve
+from msgd.lab.least_squares.simulate import Array, Simulation
+from msgd.theory import LeastSquares
 
 ROUNDING = 1e-10  #: of the exact loss: what a standard error is at least, for laws without noise
 
@@ -37,7 +40,7 @@ class CurveTest:
         return "on the curve" if self.on_curve else "off the curve"
 
 
-def critical(false_alarms: float, *, methods: int, steps: int) -> float:
+def critical_value(false_alarms: float, *, methods: int, steps: int) -> float:
     """Half-width of the band in standard errors, by Bonferroni over steps and methods.
 
     A mean over many trajectories is nearly normal. The losses of neighbouring steps are correlated, so false alarms are
@@ -65,7 +68,7 @@ def standard_error(losses: Array) -> Array:
     return error
 
 
-def against(exact: Array, mean: Array, error: Array, width: float, steps: list[int]) -> CurveTest:
+def compare_with_curve(exact: Array, mean: Array, error: Array, width: float, steps: list[int]) -> CurveTest:
     """Compare means with a curve.
 
     Args:
@@ -95,3 +98,27 @@ def against(exact: Array, mean: Array, error: Array, width: float, steps: list[i
 def finite_or_none(values: Array) -> list[float | None]:
     """As numbers that JSON has."""
     return [float(value) if math.isfinite(value) else None for value in values]
+
+
+def exact_curve(problem: LeastSquares, simulation: Simulation, steps: list[int]) -> Array | None:
+    """Compute a method's expected loss.
+
+    Args:
+        problem: of the experiment.
+        simulation: the method.
+        steps: that are recorded.
+
+    Returns:
+        The expected loss at these steps; None where the theory has none.
+
+    Raises:
+        UserError: it overflows.
+    """
+    s = simulation
+    if not has_curve(s.law, s.n):
+        return None
+    start = np.zeros(s.d)
+    exact: Array = problem.expected_loss(s.law, lr=s.lr, steps=s.steps, start=start, momentum=s.momentum)[steps]
+    if not np.isfinite(exact).all():
+        raise UserError(f"lr: at {s.lr:g} the expected loss of {s.method} overflows; take a smaller one")
+    return exact

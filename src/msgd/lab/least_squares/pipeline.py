@@ -7,69 +7,30 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import safetensors
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from msgd.errors import UserError
-from msgd.lab import environment, runs
-from msgd.lab.backends import Workers, give_up, wanted
-from msgd.lab.files import HEADER_BYTES, check_inside, check_tensor_file, raise_unreadable
-from msgd.lab.least_squares.curves import exact_curve
+from msgd.lab.execution.dask import abandon, is_needed
+from msgd.lab.execution.environment import describe_environment
+from msgd.lab.execution.parallel import run_in_parallel
+from msgd.lab.execution.workers import Workers
+from msgd.lab.experiment_folder.description import check_kind, describe_experiment
+from msgd.lab.experiment_folder.identity import check_identity, write_identity
+from msgd.lab.least_squares.band import exact_curve
+from msgd.lab.least_squares.losses_file import losses_path, parts_of, read_losses
 from msgd.lab.least_squares.recipe import LeastSquaresRecipe
-from msgd.lab.least_squares.simulate import Array, Simulation, data, losses, planned
-from msgd.lab.reading import check_kind
-from msgd.lab.results import describe_experiment
-from msgd.lab.runner import in_parallel
-from msgd.lab.verdict import plural
+from msgd.lab.least_squares.simulate import Simulation, make_data, planned_simulations, simulate_losses
+from msgd.lab.safe_io.lock import lock_folder
+from msgd.lab.safe_io.tensors import to_safetensors
+from msgd.lab.safe_io.writing import check_inside, write_atomically
+from msgd.lab.text import plural
 from msgd.theory import LeastSquares
 
-PART = 250  #: trajectories that are simulated at once, and kept in one file
 
-
-def parts(recipe: LeastSquaresRecipe) -> list[range]:
-    """Share out the trajectories."""
-    return [range(first, min(first + PART, recipe.trajectories)) for first in range(0, recipe.trajectories, PART)]
-
-
-def path_of(out: Path, method: str, part: range) -> Path:
-    """File of a part of a method's trajectories."""
-    return out / method / f"losses-{part.start}-{part.stop}.safetensors"
-
-
-def read_losses(path: Path, shape: tuple[int, int]) -> Array | None:
-    """Read the losses of a part.
-
-    Args:
-        path: of the file.
-        shape: trajectories and recorded steps.
-
-    Returns:
-        The losses; None where the part is not done.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    if not path.exists():
-        return None
-    try:
-        check_tensor_file(path, HEADER_BYTES + 8 * shape[0] * shape[1])
-        with safetensors.safe_open(path, framework="np") as file:
-            found: Array = file.get_tensor("losses")
-            checksum = (file.metadata() or {})["crc32"]
-        damage = None if found.shape == shape and found.dtype == np.float64 else f"shape {found.shape}, not {shape}"
-        if damage is None and checksum != f"{zlib.crc32(found.tobytes()):08x}":
-            damage = "wrong checksum"
-    except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
-        raise_unreadable(error)
-        damage = str(error)
-    if damage is not None:
-        raise UserError(f"{path} is damaged ({damage}): delete it to simulate this part again")
-    return found
-
-
-def conduct(name: str, recipe: LeastSquaresRecipe, out: Path, *, workers: Workers, console: Console) -> None:
+def simulate_experiment(
+    name: str, recipe: LeastSquaresRecipe, out: Path, *, workers: Workers, console: Console
+) -> None:
     """Simulate everything that is not finished.
 
     Args:
@@ -84,19 +45,19 @@ def conduct(name: str, recipe: LeastSquaresRecipe, out: Path, *, workers: Worker
         KeyboardInterrupt: at Ctrl-C; the parts that were done stay.
     """
     check_kind(out, "least-squares")
-    simulations, about = planned(recipe), environment.describe("cpu")
-    problem = LeastSquares(*data(recipe))
+    simulations, about = planned_simulations(recipe), describe_environment("cpu")
+    problem = LeastSquares(*make_data(recipe))
     for simulation in simulations:
         exact_curve(problem, simulation, recipe.recorded)  # its faults show before anything is written
-    with runs.locked(out):
+    with lock_folder(out):
         for simulation in simulations:
             check_inside(out / simulation.method, out)
-            runs.check_identity(simulation, out / simulation.method)
+            check_identity(simulation, out / simulation.method)
         jobs = [
             (simulation, part)
             for simulation in simulations
-            for part in parts(recipe)
-            if read_losses(path_of(out, simulation.method, part), (len(part), len(recipe.recorded))) is None
+            for part in parts_of(recipe)
+            if read_losses(losses_path(out, simulation.method, part), (len(part), len(recipe.recorded))) is None
         ]
         describe_experiment(out, name, recipe, {"n": recipe.n}, about, keep_environment=not jobs)
         todo = {simulation.method: simulation for simulation, _ in jobs}
@@ -107,7 +68,7 @@ def conduct(name: str, recipe: LeastSquaresRecipe, out: Path, *, workers: Worker
         )
         for method, simulation in todo.items():
             (out / method).mkdir(exist_ok=True)
-            runs.write_identity(simulation, out / method, about)
+            write_identity(simulation, out / method, about)
         if jobs:
             _execute(jobs, recipe.recorded, out, workers=workers, console=console)
 
@@ -138,17 +99,17 @@ def _execute(
         bar.update(task, advance=1, description=f"{methods - len(pending)} of {plural(methods, 'method')}")
 
     calls = [
-        joblib.delayed(_work)(simulation, recorded, part, path_of(out, simulation.method, part), workers.parent)
+        joblib.delayed(_work)(simulation, recorded, part, losses_path(out, simulation.method, part), workers.parent)
         for simulation, part in jobs
     ]
     with bar:
-        in_parallel(calls, finished, out=out, workers=workers)
+        run_in_parallel(calls, finished, out=out, workers=workers)
 
 
 def _work(simulation: Simulation, recorded: list[int], part: range, path: Path, parent: int | None) -> str:
-    if not wanted(parent):
-        give_up(parent)
-    found = np.ascontiguousarray(losses(simulation, recorded, part))
+    if not is_needed(parent):
+        abandon(parent)
+    found = np.ascontiguousarray(simulate_losses(simulation, recorded, part))
     metadata = {"crc32": f"{zlib.crc32(found.tobytes()):08x}"}
-    runs.write_atomically(path, runs.packed({"losses": torch.from_numpy(found)}, metadata))
+    write_atomically(path, to_safetensors({"losses": torch.from_numpy(found)}, metadata))
     return simulation.method

@@ -7,18 +7,29 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from msgd.errors import UserError
-from msgd.lab.build import build
-from msgd.lab.config import SOME, BatchSize, Count, LawTable, Line, Name, Positive, chosen_methods
-from msgd.lab.reading import validated
+from msgd.lab.errors import UserError
+from msgd.lab.recipes.build import build_part
+from msgd.lab.recipes.parse import choose_methods
+from msgd.lab.recipes.schema import SOME, BatchSize, Count, LawTable, Line, Name, Positive
+from msgd.lab.recipes.validation import validate
 from msgd.noise import Law
 
 Amount = Annotated[float, Field(ge=0, le=10**6)]
+
+
 Trials = Annotated[int, Field(ge=2, le=10**6)]
+
+
 # Bounds of what a recipe may ask for: below them a command needs about 1 GB, and minutes for the exact curves.
 NUMBERS = 5 * 10**7  #: losses that are kept: of all methods, trajectories and recorded steps
+
+
 INPUTS = 10**7  #: entries of X
+
+
 PRODUCTS = 10**12  #: of numbers, for the exact curves of all methods
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -85,7 +96,7 @@ class LeastSquaresRecipe(BaseModel):
         built = {}
         for name, method in self.methods.items():
             where = f"{source}: methods.{name}"
-            law: Law = build("law", method.law_table(), b=self.b, where=where, others=["optional"])
+            law: Law = build_part("law", method.law_table(), b=self.b, where=where, others=["optional"])
             try:
                 law.moments(self.n)
             except (TypeError, ValueError, OverflowError) as error:
@@ -94,7 +105,7 @@ class LeastSquaresRecipe(BaseModel):
         return built
 
 
-def parse(table: dict[str, Any], *, source: str) -> LeastSquaresRecipe:
+def parse_least_squares(table: dict[str, Any], *, source: str) -> LeastSquaresRecipe:
     """Validate a recipe.
 
     Args:
@@ -107,7 +118,7 @@ def parse(table: dict[str, Any], *, source: str) -> LeastSquaresRecipe:
     Raises:
         UserError: the first fault, with its key and what is allowed.
     """
-    recipe = validated(LeastSquaresRecipe, table, source=source)
+    recipe = validate(LeastSquaresRecipe, table, source=source)
     laws = recipe.laws(source=source)
     name = recipe.reference
     if name in laws and not has_curve(laws[name], recipe.n):
@@ -122,6 +133,6 @@ def has_curve(law: Law, n: int) -> bool:
     return not law.correlated and math.isfinite(law.moments(n).alpha)
 
 
-def select(recipe: LeastSquaresRecipe, names: list[str] | None) -> LeastSquaresRecipe:
+def select_simulations(recipe: LeastSquaresRecipe, names: list[str] | None) -> LeastSquaresRecipe:
     """Keep the methods that are to be run (see `chosen_methods`)."""
-    return recipe.model_copy(update={"methods": chosen_methods(recipe.methods, recipe.reference, names)})
+    return recipe.model_copy(update={"methods": choose_methods(recipe.methods, recipe.reference, names)})

@@ -9,18 +9,20 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from msgd.lab import runs
-from msgd.lab.figures import COLOURS, layout
-from msgd.lab.least_squares.results import Judged, Results
+from msgd.lab.least_squares.results import MethodResult, SimulationResults
 from msgd.lab.least_squares.verdict import answers, columns, groups, notes, rows
-from msgd.lab.report import STYLE, encoded, figures_html, html_table, made
-from msgd.lab.verdict import plural
+from msgd.lab.report.figures import COLOURS, layout
+from msgd.lab.report.html import STYLE, encode_page, figures_html, html_table, provenance_html
+from msgd.lab.safe_io.writing import write_atomically
+from msgd.lab.text import plural
 
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star", "hexagon", "pentagon")
+
+
 NO_CURVE = COLOURS[-1]
 
 
-def write_report(results: Results, out: Path) -> Path:
+def write_report(results: SimulationResults, out: Path) -> Path:
     """Write ``report.html``.
 
     Args:
@@ -31,11 +33,11 @@ def write_report(results: Results, out: Path) -> Path:
         The file.
     """
     path = out / "report.html"
-    runs.write_atomically(path, encoded(page(results)))
+    write_atomically(path, encode_page(page(results)))
     return path
 
 
-def page(results: Results) -> str:
+def page(results: SimulationResults) -> str:
     """Compose the report.
 
     Args:
@@ -61,12 +63,12 @@ def page(results: Results) -> str:
 <div class=wide>{html_table(columns(results), rows(results))}</div>
 {under}
 {figures_html(_plots(results))}
-{made(recipe, results.environment)}
+{provenance_html(recipe, results.environment)}
 </body></html>
 """
 
 
-def _plots(results: Results) -> list[tuple[str, str, Any]]:
+def _plots(results: SimulationResults) -> list[tuple[str, str, Any]]:
     reference = results.recipe.reference
     plots = [
         (
@@ -95,7 +97,7 @@ def _plots(results: Results) -> list[tuple[str, str, Any]]:
     return plots
 
 
-def _colours(results: Results) -> dict[str, str]:
+def _colours(results: SimulationResults) -> dict[str, str]:
     """A colour for each curve; grey for methods that have none, and beyond the colours there are."""
     table: dict[str, str] = {}
     for number, members in enumerate(groups(results).values()):
@@ -104,7 +106,7 @@ def _colours(results: Results) -> dict[str, str]:
 
 
 def _points(
-    figure: Any, results: Results, values: dict[str, list[float | None]], text: str, mode: str = "markers"
+    figure: Any, results: SimulationResults, values: dict[str, list[float | None]], text: str, mode: str = "markers"
 ) -> None:
     colours = _colours(results)
     for number, j in enumerate(results.judged):
@@ -125,7 +127,7 @@ def _points(
             )
 
 
-def _lines(figure: Any, results: Results, values: dict[str, list[float]]) -> None:
+def _lines(figure: Any, results: SimulationResults, values: dict[str, list[float]]) -> None:
     colours = _colours(results)
     for (alpha, beta), members in groups(results).items():
         figure.add_scatter(
@@ -138,7 +140,7 @@ def _lines(figure: Any, results: Results, values: dict[str, list[float]]) -> Non
         )
 
 
-def losses(results: Results) -> Any:
+def losses(results: SimulationResults) -> Any:
     """Draw the exact curves and the simulated means."""
     figure = go.Figure()
     _lines(figure, results, {j.method: j.exact for j in results.judged if j.exact})
@@ -153,7 +155,7 @@ def losses(results: Results) -> Any:
     return figure
 
 
-def deviations(results: Results) -> Any:
+def deviations(results: SimulationResults) -> Any:
     """Draw by how much of the reference's exact loss each curve and each mean is above it, in percent."""
     figure, steps = go.Figure(), results.recipe.recorded
     base = next(j for j in results.judged if j.method == results.recipe.reference)
@@ -192,14 +194,14 @@ def deviations(results: Results) -> Any:
     return figure
 
 
-def _near(results: Results, base: Judged) -> list[Judged]:
+def _near(results: SimulationResults, base: MethodResult) -> list[MethodResult]:
     """Methods with noise, about the reference's: gradient descent would leave no room for the rest."""
     alpha = base.alpha or 0.0
     near = [j for j in results.judged if j.exact and j.alpha is not None and abs(j.alpha - alpha) <= 0.3 * alpha]
     return near or [base]
 
 
-def residuals(results: Results) -> Any:
+def residuals(results: SimulationResults) -> Any:
     """Draw z over the steps for every method that has a curve."""
     figure = go.Figure()
     for end in (-results.critical, results.critical):

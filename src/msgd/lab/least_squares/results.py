@@ -9,16 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from msgd.errors import UserError
-from msgd.lab import runs
-from msgd.lab.least_squares.band import CurveTest, against, critical, finite_or_none, standard_error
-from msgd.lab.least_squares.conduct import parts, path_of, read_losses
-from msgd.lab.least_squares.curves import exact_curve
-from msgd.lab.least_squares.recipe import LeastSquaresRecipe, parse
-from msgd.lab.least_squares.simulate import Array, Simulation, data, planned
-from msgd.lab.reading import read_table
-from msgd.lab.results import read_description
-from msgd.lab.verdict import law_text
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.description import read_description
+from msgd.lab.experiment_folder.identity import check_identity
+from msgd.lab.least_squares.band import (
+    CurveTest,
+    compare_with_curve,
+    critical_value,
+    exact_curve,
+    finite_or_none,
+    standard_error,
+)
+from msgd.lab.least_squares.losses_file import losses_path, parts_of, read_losses
+from msgd.lab.least_squares.recipe import LeastSquaresRecipe, parse_least_squares
+from msgd.lab.least_squares.simulate import Array, Simulation, make_data, planned_simulations
+from msgd.lab.recipes.source import read_table
+from msgd.lab.text import law_text
 from msgd.noise import Injected
 from msgd.theory import LeastSquares
 
@@ -26,7 +32,7 @@ NORMAL95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
-class Judged:
+class MethodResult:
     """One method: its trajectories' mean loss, and the exact curve.
 
     Args:
@@ -64,7 +70,7 @@ class Judged:
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class SimulationResults:
     """A least-squares experiment as it stands.
 
     Args:
@@ -80,7 +86,7 @@ class Results:
     recipe: LeastSquaresRecipe
     environment: dict[str, Any]
     critical: float
-    judged: list[Judged]
+    judged: list[MethodResult]
     missing: list[str]
 
     def as_json(self) -> dict[str, Any]:
@@ -98,19 +104,21 @@ class Results:
         }
 
 
-def from_json(table: dict[str, Any]) -> Results:
+def results_from_json(table: dict[str, Any]) -> SimulationResults:
     """Read results back from what ``results.json`` holds."""
     judged = []
     for method in table["methods"]:
         fields = {key: value for key, value in method.items() if key not in ("verdict", "final")}
         for key in ("own", "reference"):
             fields[key] = CurveTest(**fields[key]) if fields[key] else None
-        judged.append(Judged(**fields))
-    recipe = parse(table["config"], source="results.json")
-    return Results(table["recipe"], recipe, table["environment"], table["critical"], judged, table["missing_methods"])
+        judged.append(MethodResult(**fields))
+    recipe = parse_least_squares(table["config"], source="results.json")
+    return SimulationResults(
+        table["recipe"], recipe, table["environment"], table["critical"], judged, table["missing_methods"]
+    )
 
 
-def gather(out: Path) -> Results:
+def gather_simulations(out: Path) -> SimulationResults:
     """Read an experiment's folder and judge its finished methods.
 
     Args:
@@ -124,10 +132,10 @@ def gather(out: Path) -> Results:
     """
     described = read_description(out)
     source = str(out / "config.toml")
-    recipe = parse(read_table(described.config, source=source), source=source)
+    recipe = parse_least_squares(read_table(described.config, source=source), source=source)
     found: dict[str, tuple[Simulation, Array]] = {}
     missing = []
-    for simulation in planned(recipe):
+    for simulation in planned_simulations(recipe):
         losses = _losses(recipe, simulation, out)
         if losses is None:
             missing.append(simulation.method)
@@ -135,22 +143,22 @@ def gather(out: Path) -> Results:
             found[simulation.method] = simulation, losses
     if not found:
         raise UserError(f"no method in {out} is finished yet: let msgd run end, or give its command again")
-    width = critical(recipe.false_alarms, methods=len(recipe.methods), steps=len(recipe.recorded) - 1)
-    return Results(described.name, recipe, described.environment, width, judge(recipe, found, width), missing)
+    width = critical_value(recipe.false_alarms, methods=len(recipe.methods), steps=len(recipe.recorded) - 1)
+    return SimulationResults(described.name, recipe, described.environment, width, judge(recipe, found, width), missing)
 
 
 def _losses(recipe: LeastSquaresRecipe, simulation: Simulation, out: Path) -> Array | None:
-    runs.check_identity(simulation, out / simulation.method)
+    check_identity(simulation, out / simulation.method)
     read = []
-    for part in parts(recipe):
-        one = read_losses(path_of(out, simulation.method, part), (len(part), len(recipe.recorded)))
+    for part in parts_of(recipe):
+        one = read_losses(losses_path(out, simulation.method, part), (len(part), len(recipe.recorded)))
         if one is None:
             return None
         read.append(one)
     return np.concatenate(read)
 
 
-def judge(recipe: LeastSquaresRecipe, found: dict[str, tuple[Simulation, Array]], width: float) -> list[Judged]:
+def judge(recipe: LeastSquaresRecipe, found: dict[str, tuple[Simulation, Array]], width: float) -> list[MethodResult]:
     """Compare every method with its own curve and with the reference's.
 
     Args:
@@ -164,7 +172,7 @@ def judge(recipe: LeastSquaresRecipe, found: dict[str, tuple[Simulation, Array]]
     Raises:
         UserError: the exact loss of a method overflows.
     """
-    problem, steps = LeastSquares(*data(recipe)), recipe.recorded
+    problem, steps = LeastSquares(*make_data(recipe)), recipe.recorded
     curves = {method: exact_curve(problem, simulation, steps) for method, (simulation, _) in found.items()}
     with np.errstate(over="ignore", invalid="ignore"):
         means = {method: losses.mean(0) for method, (_, losses) in found.items()}
@@ -176,7 +184,7 @@ def judge(recipe: LeastSquaresRecipe, found: dict[str, tuple[Simulation, Array]]
         finite = math.isfinite(moments.alpha)
         goal = curves.get(recipe.reference) if method != recipe.reference else None
         judged.append(
-            Judged(
+            MethodResult(
                 method,
                 law_text(law),
                 moments.alpha if finite else None,
@@ -186,10 +194,10 @@ def judge(recipe: LeastSquaresRecipe, found: dict[str, tuple[Simulation, Array]]
                 None if exact is None else exact.tolist(),
                 finite_or_none(mean),
                 finite_or_none(error),
-                None if exact is None else against(exact, mean, error, width, steps),
+                None if exact is None else compare_with_curve(exact, mean, error, width, steps),
                 None
                 if goal is None
-                else against(goal, mean, error if finite else errors[recipe.reference], width, steps),
+                else compare_with_curve(goal, mean, error if finite else errors[recipe.reference], width, steps),
             )
         )
     return judged

@@ -13,6 +13,8 @@ from msgd.lab.least_squares.recipe import LeastSquaresRecipe
 from msgd.noise import Law, generator
 
 Array = NDArray[np.float64]
+
+
 DATA = 3  #: the stream of the data
 
 
@@ -40,14 +42,14 @@ class Simulation:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | {"law": repr(self.law)}
 
 
-def planned(recipe: LeastSquaresRecipe) -> list[Simulation]:
+def planned_simulations(recipe: LeastSquaresRecipe) -> list[Simulation]:
     """Spell out a recipe as simulations, one for each method."""
     shared = [field.name for field in dataclasses.fields(Simulation) if field.name not in ("method", "law")]
     values = {name: getattr(recipe, name) for name in shared}
     return [Simulation(method, law, **values) for method, law in recipe.laws(source="recipe").items()]
 
 
-def data(recipe: LeastSquaresRecipe | Simulation) -> tuple[Array, Array]:
+def make_data(recipe: LeastSquaresRecipe | Simulation) -> tuple[Array, Array]:
     """Make X, shape (n, d), and y, shape (n,), as `LeastSquaresRecipe` says."""
     rng = generator(recipe.data_seed, 0, DATA)
     spread = np.sqrt(np.geomspace(1, 1 / recipe.condition, recipe.d - 1))
@@ -58,7 +60,7 @@ def data(recipe: LeastSquaresRecipe | Simulation) -> tuple[Array, Array]:
     return X, y
 
 
-def losses(simulation: Simulation, recorded: list[int], trajectories: range) -> Array:
+def simulate_losses(simulation: Simulation, recorded: list[int], trajectories: range) -> Array:
     """Simulate trajectories: ``v ← μ·v + G·w/n``, ``θ ← θ − η·v`` from θ = v = 0, G = (x_i·r_i), r = Xθ − y.
 
     The weights of trajectory j at a step are the law's own draw for the seed ``seed·2³² + j``, in float64.
@@ -73,7 +75,7 @@ def losses(simulation: Simulation, recorded: list[int], trajectories: range) -> 
         number of threads.
     """
     s = simulation
-    X, y = data(s)
+    X, y = make_data(s)
     stream = 2**32 + zlib.crc32(s.method.encode())  # the method's own, as in training
     theta, velocity = np.zeros((2, len(trajectories), s.d))
     found, wanted = [], set(recorded)

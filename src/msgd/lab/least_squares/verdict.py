@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from msgd.lab.least_squares.band import CurveTest
-from msgd.lab.least_squares.results import Judged, Results
-from msgd.lab.verdict import plural
+from msgd.lab.least_squares.results import MethodResult, SimulationResults
+from msgd.lab.text import plural
 
 SAFE = 1 / 3  #: of the largest mean-square-stable step: beyond, fourth moments may be infinite
 
 
-def columns(results: Results) -> list[str]:
+def columns(results: SimulationResults) -> list[str]:
     """Heads of the verdict table."""
     return ["method", "law", "α", "β", "final loss", "exact", "max |z|", "band", "verdict", *_beside(results)]
 
 
-def _beside(results: Results) -> list[str]:
+def _beside(results: SimulationResults) -> list[str]:
     return [f"|z| on {results.recipe.reference}'s"] if any(j.reference for j in results.judged) else []
 
 
-def rows(results: Results) -> list[list[str]]:
+def rows(results: SimulationResults) -> list[list[str]]:
     """Spell out the verdict table, in the order of `columns`."""
     table = []
     for j in results.judged:
@@ -44,7 +44,7 @@ def _with_error(mean: float, half: float) -> str:
     return f"{mean:.4f} ± {half:.4f}" if mean < 1000 else f"{mean:.0e} ± {half:.0e}"
 
 
-def _own(j: Judged) -> list[str]:
+def _own(j: MethodResult) -> list[str]:
     if j.own is None:
         return ["–", "–", "no curve"]
     band = "–" if j.own.half_width is None else f"±{100 * j.own.half_width:.1f}%"
@@ -62,16 +62,16 @@ def _most(test: CurveTest) -> str:
     return f"max |z| {text[0]} {text[1:]}" if text.startswith(">") else f"max |z| = {text}"
 
 
-def groups(results: Results) -> dict[tuple[str, str], list[Judged]]:
+def groups(results: SimulationResults) -> dict[tuple[str, str], list[MethodResult]]:
     """The methods that have an exact curve, by α and β: those of equal α and β have one curve."""
-    table: dict[tuple[str, str], list[Judged]] = {}
+    table: dict[tuple[str, str], list[MethodResult]] = {}
     for j in results.judged:
         if j.exact is not None and j.alpha is not None and j.beta is not None:
             table.setdefault((f"{j.alpha:.5g}", f"{j.beta:.5g}"), []).append(j)
     return table
 
 
-def answers(results: Results) -> list[str]:
+def answers(results: SimulationResults) -> list[str]:
     """Say what came out: who is on which curve."""
     said = []
     for (alpha, beta), members in groups(results).items():
@@ -85,7 +85,7 @@ def answers(results: Results) -> list[str]:
     return said + _of_reference(results)
 
 
-def _of_reference(results: Results) -> list[str]:
+def _of_reference(results: SimulationResults) -> list[str]:
     name = results.recipe.reference
     base = next((j for j in results.judged if j.method == name), None)
     if base is None or base.alpha is None:
@@ -108,11 +108,11 @@ def _of_reference(results: Results) -> list[str]:
     return said
 
 
-def _same(j: Judged, base: Judged) -> bool:
+def _same(j: MethodResult, base: MethodResult) -> bool:
     return j.beta is not None and base.beta is not None and abs(j.beta - base.beta) <= 1e-9 * abs(base.beta)
 
 
-def notes(results: Results) -> list[str]:
+def notes(results: SimulationResults) -> list[str]:
     """Say what the answers rest on."""
     recipe = results.recipe
     said = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from msgd.gradient_matrix import GradientMatrix
+from msgd.gradients.gradient_matrix import GradientMatrix
 
 
 class CountedMatrix(GradientMatrix):

@@ -8,23 +8,41 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from msgd.errors import UserError
-from msgd.lab import runs
-from msgd.lab.config import Count, Name
-from msgd.lab.files import plain_line
-from msgd.lab.files import read as read_file
-from msgd.lab.plan import Run
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.identity import fingerprint
+from msgd.lab.plan.run import Run
+from msgd.lab.recipes.schema import Count, Name
+from msgd.lab.safe_io.bounded import plain_line
+from msgd.lab.safe_io.bounded import read_bytes as read_file
+from msgd.lab.safe_io.writing import write_atomically
 
 FILE = "measurements.json"
-What = Literal["covariance", "noise-scale", "tails", "sharpness"]  #: what can be measured
+
+
+Quantity = Literal["covariance", "noise-scale", "tails", "sharpness"]  #: what can be measured
+
+
 Cost = Literal["cheap", "medium", "full"]
-WHATS: tuple[What, ...] = get_args(What)
+
+
+QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+
+
 COSTS: tuple[Cost, ...] = get_args(Cost)
 
+
 Finite = Annotated[float, Field(ge=-1e200, le=1e200)]  #: so that means and ratios are finite, too
+
+
 Numbers = Annotated[list[Finite], Field(min_length=1)]
+
+
 Notes = list[Annotated[str, AfterValidator(plain_line)]]
-Whole = Annotated[int, Field(ge=0, le=10**9)]
+
+
+Natural = Annotated[int, Field(ge=0, le=10**9)]
+
+
 BYTES = 2**26  #: of the file: some 10,000 measurements
 
 
@@ -43,7 +61,7 @@ class Interval(Table):
     level: Finite
 
 
-class CovarianceFound(Table):
+class CovarianceResult(Table):
     """The covariance C of the per-example gradients, and the noise that the method makes of it."""
 
     kind: Literal["covariance"] = "covariance"
@@ -56,7 +74,7 @@ class CovarianceFound(Table):
     noise_alignment: Interval | None = None  #: Tr(H·Cov) for the noise of the method's law
 
 
-class NoiseScaleFound(Table):
+class NoiseScaleResult(Table):
     """The gradient noise scale, in examples."""
 
     kind: Literal["noise-scale"] = "noise-scale"
@@ -78,7 +96,7 @@ class Direction(Table):
     quantiles: Numbers  #: at the normal's −3, −2.85 … 3, with median 0 and a normal's quartiles
 
 
-class TailsFound(Table):
+class TailsResult(Table):
     """How far the noise is from a normal, along the leading eigenvector of C and random directions."""
 
     kind: Literal["tails"] = "tails"
@@ -86,7 +104,7 @@ class TailsFound(Table):
     directions: Annotated[list[Direction], Field(min_length=1)]
 
 
-class SharpnessFound(Table):
+class SharpnessResult(Table):
     """The Hessian H of the mean training loss."""
 
     kind: Literal["sharpness"] = "sharpness"
@@ -96,20 +114,22 @@ class SharpnessFound(Table):
     loss_change: Interval  #: E L(θ + δ) − L(θ) under perturbations of that size
 
 
-Found = Annotated[CovarianceFound | NoiseScaleFound | TailsFound | SharpnessFound, Field(discriminator="kind")]
+QuantityResult = Annotated[
+    CovarianceResult | NoiseScaleResult | TailsResult | SharpnessResult, Field(discriminator="kind")
+]
 
 
 class Measurement(Table):
     """One thing measured of one run after one of its steps."""
 
     method: Name
-    seed: Whole
-    step: Whole
-    what: What
+    seed: Natural
+    step: Natural
+    what: Quantity
     cost: Cost
     run: str  #: `runs.fingerprint` of the run
     loss: Finite | None  #: mean training loss
-    found: Found | None  #: null where nothing could be measured; a note says why
+    found: QuantityResult | None  #: null where nothing could be measured; a note says why
     notes: Notes
     gradients: Finite  #: the cost in gradient equivalents
     seconds: Finite
@@ -125,7 +145,7 @@ class Measurements(Table):
     measurements: list[Measurement]
 
 
-def read(out: Path) -> Measurements | None:
+def read_measurements(out: Path) -> Measurements | None:
     """Read the file of an experiment.
 
     Args:
@@ -152,13 +172,13 @@ def read(out: Path) -> Measurements | None:
         raise UserError(f"{path} cannot be read ({error}): delete it, and msgd measure makes it anew") from error
 
 
-def write(measured: Measurements, out: Path) -> None:
+def write_measurements(measured: Measurements, out: Path) -> None:
     """Replace the file of an experiment, in one step."""
     text = json.dumps(measured.model_dump(exclude_defaults=False), indent=1, allow_nan=False)
-    runs.write_atomically(out / FILE, (text + "\n").encode())
+    write_atomically(out / FILE, (text + "\n").encode())
 
 
-def kept(measured: Measurements, finished: list[Run]) -> list[Measurement]:
+def of_finished_runs(measured: Measurements, finished: list[Run]) -> list[Measurement]:
     """The measurements that are still true: all but those of runs that have been trained again with other settings.
 
     Args:
@@ -169,10 +189,13 @@ def kept(measured: Measurements, finished: list[Run]) -> list[Measurement]:
         Those of the runs, as in `current`, and then those of runs that the recipe no longer has.
     """
     named = {(run.method, run.seed) for run in finished}
-    return [*current(measured, finished), *(m for m in measured.measurements if (m.method, m.seed) not in named)]
+    return [
+        *current_measurements(measured, finished),
+        *(m for m in measured.measurements if (m.method, m.seed) not in named),
+    ]
 
 
-def current(measured: Measurements, finished: list[Run]) -> list[Measurement]:
+def current_measurements(measured: Measurements, finished: list[Run]) -> list[Measurement]:
     """The measurements that are of these runs, in the order of the runs; a run trained with other settings has none.
 
     Args:
@@ -182,6 +205,6 @@ def current(measured: Measurements, finished: list[Run]) -> list[Measurement]:
     Returns:
         Those of the runs, by step within each.
     """
-    order = {(run.method, run.seed, runs.fingerprint(run)): place for place, run in enumerate(finished)}
+    order = {(run.method, run.seed, fingerprint(run)): place for place, run in enumerate(finished)}
     mine = [m for m in measured.measurements if (m.method, m.seed, m.run) in order]
-    return sorted(mine, key=lambda m: (order[m.method, m.seed, m.run], m.step, WHATS.index(m.what)))
+    return sorted(mine, key=lambda m: (order[m.method, m.seed, m.run], m.step, QUANTITIES.index(m.what)))

@@ -15,20 +15,47 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.sparse.linalg import ArpackError
 from torch import nn
 
-from msgd.errors import UserError
-from msgd.lab import data, environment, instruments, measurements, runner, runs
-from msgd.lab.backends import Workers, lent, taken
-from msgd.lab.counted import CountedMatrix
-from msgd.lab.data import Data, check_device, on_device, pixel_statistics
-from msgd.lab.instruments import LEVELS, Subject
-from msgd.lab.measurements import COSTS, Cost, Found, Measurement, Measurements, What
-from msgd.lab.points import Point, Request, check_loss, find_points, network
-from msgd.lab.results import Results
-from msgd.lab.trainer import evaluate, losses_of
-from msgd.lab.verdict import plural
+from msgd.lab.data.dataset import Data
+from msgd.lab.data.device import check_device, on_device, pixel_statistics
+from msgd.lab.data.load import load_data
+from msgd.lab.errors import UserError
+from msgd.lab.execution.environment import describe_environment
+from msgd.lab.execution.parallel import run_in_parallel
+from msgd.lab.execution.shared_data import fetch_data, share_data
+from msgd.lab.execution.workers import Workers
+from msgd.lab.experiment_folder.checkpoint import read_checkpoint
+from msgd.lab.experiment_folder.identity import fingerprint
+from msgd.lab.experiment_folder.results import Results
+from msgd.lab.measure.cost import CountedMatrix
+from msgd.lab.measure.measurements_file import (
+    COSTS,
+    Cost,
+    Measurement,
+    Measurements,
+    Quantity,
+    QuantityResult,
+    current_measurements,
+    of_finished_runs,
+    read_measurements,
+    write_measurements,
+)
+from msgd.lab.measure.quantities import (
+    LEVELS,
+    Subject,
+    finite_or_none,
+    measure_covariance,
+    measure_noise_scale,
+    measure_sharpness,
+    measure_tails,
+)
+from msgd.lab.measure.restore import check_loss, restore_network
+from msgd.lab.measure.selection import Point, Request, find_points
+from msgd.lab.safe_io.lock import lock_folder
+from msgd.lab.text import plural
+from msgd.lab.training.sgd import evaluate, losses_of
 
 
-def measure(
+def measure_experiment(
     results: Results,
     out: Path,
     folder: Path | None,
@@ -60,14 +87,17 @@ def measure(
         KeyboardInterrupt: at Ctrl-C; what was measured stays.
     """
     wanted = find_points(results, out, folder, request)
-    with runs.locked(out):
+    with lock_folder(out):
         loaded = _load(wanted, data_dir, results)
         # Every file is checked before anything is measured, so that a damaged one costs no work.
-        d = {sum(p.numel() for p in network(each, loaded[each.run.data_seed], "cpu").parameters()) for each in wanted}
-        before = measurements.read(out)
+        d = {
+            sum(p.numel() for p in restore_network(each, loaded[each.run.data_seed], "cpu").parameters())
+            for each in wanted
+        }
+        before = read_measurements(out)
         finished = [done.run for done in results.finished]
-        kept = measurements.kept(before, finished) if before else []
-        about = environment.describe(device)
+        kept = of_finished_runs(before, finished) if before else []
+        about = describe_environment(device)
         measured = Measurements(recipe=results.name, n=wanted[0].run.n, d=d.pop(), environment=about, measurements=kept)
         jobs = [(point, todo) for point in wanted if (todo := _missing(point, request, kept))]
         console.print(
@@ -76,21 +106,21 @@ def measure(
             + (f"; {len(wanted) - len(jobs)} are measured already" if len(jobs) < len(wanted) else "")
         )
         if not jobs:
-            return measurements.current(measured, finished)
-        measurements.write(measured, out)  # a folder that cannot be written costs no work
+            return current_measurements(measured, finished)
+        write_measurements(measured, out)  # a folder that cannot be written costs no work
 
         def ended(found: list[Measurement]) -> None:
             again = {(m.method, m.seed, m.step, m.what) for m in found}
             old = [m for m in measured.measurements if (m.method, m.seed, m.step, m.what) not in again]
             measured.measurements = [*old, *found]
-            measured.measurements = measurements.kept(measured, finished)
-            measurements.write(measured, out)
+            measured.measurements = of_finished_runs(measured, finished)
+            write_measurements(measured, out)
 
         _execute(jobs, request.cost, loaded, ended, out=out, workers=workers, device=device, console=console)
-    return measurements.current(measured, finished)
+    return current_measurements(measured, finished)
 
 
-def _missing(point: Point, request: Request, kept: Sequence[Measurement]) -> tuple[What, ...]:
+def _missing(point: Point, request: Request, kept: Sequence[Measurement]) -> tuple[Quantity, ...]:
     run = point.run
     enough = COSTS[COSTS.index(request.cost) :]  # what was measured at a higher cost is not thrown away
     done = {
@@ -102,7 +132,7 @@ def _missing(point: Point, request: Request, kept: Sequence[Measurement]) -> tup
 def _load(wanted: list[Point], data_dir: Path | None, results: Results) -> dict[int, Data]:
     recipe, loaded = results.recipe, {}
     for run in {point.run.data_seed: point.run for point in wanted}.values():
-        part = data.load(recipe.data, n=recipe.n, data_dir=data_dir, seed=run.data_seed)
+        part = load_data(recipe.data, n=recipe.n, data_dir=data_dir, seed=run.data_seed)
         if part.digest() != run.data_digest:
             raise UserError(
                 f"the data of {recipe.data} are not those that {run.method}, seed {run.seed} was trained on "
@@ -113,7 +143,7 @@ def _load(wanted: list[Point], data_dir: Path | None, results: Results) -> dict[
 
 
 def _execute(
-    jobs: list[tuple[Point, tuple[What, ...]]],
+    jobs: list[tuple[Point, tuple[Quantity, ...]]],
     cost: Cost,
     loaded: dict[int, Data],
     ended: Callable[[list[Measurement]], None],
@@ -142,15 +172,15 @@ def _execute(
             seconds = sum(part.seconds for part in found)
             console.print(f"[{count}/{len(jobs)}] {m.method}, seed {m.seed}, step {m.step}: {seconds:.1f} s")
 
-    with lent(loaded, workers, out) as given, bar:
+    with share_data(loaded, workers, out) as given, bar:
         calls = [
             joblib.delayed(measure_point)(point, given[point.run.data_seed], what, cost, device) for point, what in jobs
         ]
-        runner.in_parallel(calls, each, out=out, workers=workers)
+        run_in_parallel(calls, each, out=out, workers=workers)
 
 
 def measure_point(
-    point: Point, data_set: Data | Path, what: Sequence[What], cost: Cost, device: str
+    point: Point, data_set: Data | Path, what: Sequence[Quantity], cost: Cost, device: str
 ) -> list[Measurement]:
     """Measure one run after one step, on one thread.
 
@@ -169,8 +199,8 @@ def measure_point(
     """
     torch.set_num_threads(1)
     check_device(device)
-    run, place, examples = point.run, torch.device(device), taken(data_set)
-    model = network(point, examples, device)
+    run, place, examples = point.run, torch.device(device), fetch_data(data_set)
+    model = restore_network(point, examples, device)
     statistics = pixel_statistics(examples.train_inputs) if run.pixels == "standard" else None
     train_set = on_device(examples.train_inputs, examples.train_targets, place, run.pixels, statistics=statistics)
     loss = evaluate(model, *train_set)[1]
@@ -190,8 +220,8 @@ def measure_point(
                 step=point.step,
                 what=thing,
                 cost=cost,
-                run=runs.fingerprint(run),
-                loss=instruments.finite(loss),
+                run=fingerprint(run),
+                loss=finite_or_none(loss),
                 found=found,
                 notes=notes,
                 gradients=round(matrix.gradients, 1),
@@ -202,23 +232,23 @@ def measure_point(
 
 
 def _divergence(point: Point) -> str:
-    checkpoint = runs.read_checkpoint(point.folder, tensors=False)  # it may be of a few steps later
+    checkpoint = read_checkpoint(point.folder, tensors=False)  # it may be of a few steps later
     step = checkpoint.diverged if checkpoint else None
     after = "" if step is None else f" after {plural(step, 'step')}"
     return f"the run diverged{after}: its loss is not finite"
 
 
-def _measured(thing: What, subject: Subject, model: nn.Module) -> tuple[Found | None, list[str]]:
+def _measured(thing: Quantity, subject: Subject, model: nn.Module) -> tuple[QuantityResult | None, list[str]]:
     try:
         match thing:
             case "covariance":
-                return instruments.measure_covariance(subject)
+                return measure_covariance(subject)
             case "noise-scale":
-                return instruments.measure_noise_scale(subject)
+                return measure_noise_scale(subject)
             case "tails":
-                return instruments.measure_tails(subject)
+                return measure_tails(subject)
             case "sharpness":
                 squares = [p.detach().double().square().sum() for p in model.parameters()]
-                return instruments.measure_sharpness(subject, math.sqrt(sum(map(float, squares))))
+                return measure_sharpness(subject, math.sqrt(sum(map(float, squares))))
     except (ValueError, ArithmeticError, NotImplementedError, np.linalg.LinAlgError, ArpackError) as error:
         return None, [" ".join(str(error).split())]

@@ -26,20 +26,22 @@ from msgd.diagnostics import (
     noise_along,
     random_directions,
 )
-from msgd.lab.counted import CountedMatrix
-from msgd.lab.measurements import (
+from msgd.lab.measure.cost import CountedMatrix
+from msgd.lab.measure.measurements_file import (
     Cost,
-    CovarianceFound,
+    CovarianceResult,
     Direction,
     Interval,
-    NoiseScaleFound,
-    SharpnessFound,
-    TailsFound,
+    NoiseScaleResult,
+    SharpnessResult,
+    TailsResult,
 )
-from msgd.lab.plan import Run
+from msgd.lab.plan.run import Run
 from msgd.langevin import SGLD, GLDConst, GLDDiag, GLDDynamic, GLDLeading
 
 SHARE = 0.05  #: of ‖θ‖ that a random perturbation has, for the loss change
+
+
 #: probabilities of the quantiles that are kept: equally spaced where normal quantiles are
 SCORES = np.linspace(-3, 3, 41)
 
@@ -122,7 +124,7 @@ class Subject:
         return float(mean.double() @ self.matrix.hessian_product(mean).double())
 
 
-def measure_covariance(subject: Subject) -> tuple[CovarianceFound, list[str]]:
+def measure_covariance(subject: Subject) -> tuple[CovarianceResult, list[str]]:
     """Measure C, and the noise that a run's method makes of it.
 
     Args:
@@ -134,7 +136,7 @@ def measure_covariance(subject: Subject) -> tuple[CovarianceFound, list[str]]:
     matrix, run, level = subject.matrix, subject.run, subject.level
     values = subject.pairs[0].tolist()
     noise, notes = noise_trace(run, subject.step, subject.trace, subject.mean_square, matrix.shape[0])
-    found = CovarianceFound(
+    found = CovarianceResult(
         eigenvalues=values,
         trace=subject.trace,
         mean_square=subject.mean_square,
@@ -183,7 +185,7 @@ def noise_trace(run: Run, step: int, trace: float, square: float, d: int) -> tup
     return total + trace / run.noise.b, notes
 
 
-def measure_noise_scale(subject: Subject) -> tuple[NoiseScaleFound, list[str]]:
+def measure_noise_scale(subject: Subject) -> tuple[NoiseScaleResult, list[str]]:
     """Measure the gradient noise scale, as `simple_noise_scale` and, at full cost, `curved_noise_scale` do.
 
     Args:
@@ -195,7 +197,7 @@ def measure_noise_scale(subject: Subject) -> tuple[NoiseScaleFound, list[str]]:
     run, notes = subject.run, []
     moments = run.law.moments(run.n)
     alone = run.noise is None and run.penalty is None and 0 < moments.alpha < math.inf
-    found = NoiseScaleFound(
+    found = NoiseScaleResult(
         trace=subject.trace,
         mean_square=subject.mean_square,
         noise_scale=subject.trace / subject.mean_square if subject.mean_square > 0 else None,
@@ -209,7 +211,7 @@ def measure_noise_scale(subject: Subject) -> tuple[NoiseScaleFound, list[str]]:
     return found, notes
 
 
-def measure_tails(subject: Subject) -> tuple[TailsFound | None, list[str]]:
+def measure_tails(subject: Subject) -> tuple[TailsResult | None, list[str]]:
     """Measure how far the noise of a run's law is from a normal, along the leading eigenvector of C and at random.
 
     Args:
@@ -230,15 +232,15 @@ def measure_tails(subject: Subject) -> tuple[TailsFound | None, list[str]]:
         Direction(
             name=name,
             excess_kurtosis=interval(excess_kurtosis(column)),
-            hill=tried(hill, column),
-            block_index=tried(block_index, column),
+            hill=value_or_reason(hill, column),
+            block_index=value_or_reason(block_index, column),
             p_normal=p,
             quantiles=standard_quantiles(column),
         )
         for name, column, p in zip(names, samples.t(), normal.adjusted, strict=True)
     ]
     notes = ["the law ties steps together: draws are not independent, and intervals are too short"]
-    return TailsFound(draws=level.draws, directions=found), notes if run.law.correlated else []
+    return TailsResult(draws=level.draws, directions=found), notes if run.law.correlated else []
 
 
 def standard_quantiles(samples: Tensor) -> list[float]:
@@ -256,7 +258,7 @@ def standard_quantiles(samples: Tensor) -> list[float]:
     return [float(q) for q in (np.quantile(values, special.ndtr(SCORES)) - median) / scale]
 
 
-def measure_sharpness(subject: Subject, norm: float) -> tuple[SharpnessFound, list[str]]:
+def measure_sharpness(subject: Subject, norm: float) -> tuple[SharpnessResult, list[str]]:
     """Measure how sharp the mean training loss is.
 
     Args:
@@ -268,7 +270,7 @@ def measure_sharpness(subject: Subject, norm: float) -> tuple[SharpnessFound, li
     """
     matrix, level, d = subject.matrix, subject.level, subject.matrix.shape[0]
     size = SHARE * norm / math.sqrt(d)
-    found = SharpnessFound(
+    found = SharpnessResult(
         eigenvalues=hessian_eigenvalues(matrix, min(level.hessian, d)).tolist(),
         trace=interval(hessian_trace(matrix, draws=level.trace)),
         size=size,
@@ -277,7 +279,7 @@ def measure_sharpness(subject: Subject, norm: float) -> tuple[SharpnessFound, li
     return found, []
 
 
-def tried(estimator: Callable[[Tensor], Estimate], samples: Tensor) -> Interval | None:
+def value_or_reason(estimator: Callable[[Tensor], Estimate], samples: Tensor) -> Interval | None:
     """An estimate; None where the samples have none, such as an index of tails that are bounded."""
     try:
         found = estimator(samples)
@@ -286,7 +288,7 @@ def tried(estimator: Callable[[Tensor], Estimate], samples: Tensor) -> Interval 
     return interval(found) if math.isfinite(found.value) else None
 
 
-def finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """The value; None for what JSON has no number for."""
     return value if math.isfinite(value) else None
 
@@ -294,4 +296,4 @@ def finite(value: float) -> float | None:
 def interval(estimate: Estimate) -> Interval:
     """An estimate as the file has it."""
     table = asdict(estimate)
-    return Interval(**table | {end: finite(table[end]) for end in ("low", "high")})
+    return Interval(**table | {end: finite_or_none(table[end]) for end in ("low", "high")})

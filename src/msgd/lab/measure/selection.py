@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import nn
-
-from msgd.errors import UserError
-from msgd.lab import runs
-from msgd.lab.data import Data
-from msgd.lab.fitting import check_model
-from msgd.lab.measurements import COSTS, WHATS, Cost, What
-from msgd.lab.models import initial_network
-from msgd.lab.plan import Run
-from msgd.lab.results import Results
+from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.checkpoint import read_checkpoint, snapshot_steps
+from msgd.lab.experiment_folder.identity import run_folder
+from msgd.lab.experiment_folder.results import Results
+from msgd.lab.measure.measurements_file import COSTS, QUANTITIES, Cost, Quantity
+from msgd.lab.plan.run import Run
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class Request:
     """
 
     at: tuple[int, ...] | None
-    what: tuple[What, ...]
+    what: tuple[Quantity, ...]
     cost: Cost
     methods: tuple[str, ...] | None
     seeds: int
@@ -75,15 +69,15 @@ def request_of(at: str | None, what: str | None, cost: str, methods: list[str] |
         raise UserError(f"--at {at}: write steps, as --at 0,300") from None
     if cost not in COSTS:
         raise UserError(f"--cost: {cost!r} is none of {', '.join(COSTS)}")
-    named = list(WHATS) if what is None else [name.strip() for name in what.split(",")]
+    named = list(QUANTITIES) if what is None else [name.strip() for name in what.split(",")]
     for name in named:
-        if name not in WHATS:
-            raise UserError(f"--what: {name!r} is none of {', '.join(WHATS)}")
-    things = tuple(thing for thing in WHATS if thing in named)
+        if name not in QUANTITIES:
+            raise UserError(f"--what: {name!r} is none of {', '.join(QUANTITIES)}")
+    things = tuple(thing for thing in QUANTITIES if thing in named)
     return Request(steps, things, cost, None if methods is None else tuple(methods), seeds)
 
 
-def locate(target: Path) -> tuple[Path, Path | None, int | None]:
+def locate_experiment(target: Path) -> tuple[Path, Path | None, int | None]:
     """Find the experiment that a folder or a checkpoint belongs to.
 
     Args:
@@ -103,7 +97,7 @@ def locate(target: Path) -> tuple[Path, Path | None, int | None]:
         folder = target.parent.parent if kept else target.parent
         if target.suffix != ".safetensors":
             raise UserError(f"{target} is no checkpoint: give a folder that msgd run wrote, or a .safetensors in it")
-        checkpoint = None if kept else runs.read_checkpoint(folder)
+        checkpoint = None if kept else read_checkpoint(folder)
         if kept and not (target.stem.isascii() and target.stem.isdigit()):
             raise UserError(f"{target} is no snapshot of a run: its name is not a step")
         step = int(target.stem) if kept else checkpoint.step if checkpoint else None
@@ -138,16 +132,16 @@ def find_points(results: Results, out: Path, folder: Path | None, request: Reque
         first = sorted({run.seed for run in chosen})[: request.seeds]
         wanted = [run for run in chosen if run.seed in first]
     else:
-        wanted = [run for run in finished if runs.folder_of(run, out).resolve() == folder]
+        wanted = [run for run in finished if run_folder(run, out).resolve() == folder]
         if not wanted:
             raise UserError(f"{folder} is no finished run of this experiment: let msgd run end first")
-    kept = {run: _kept(run, runs.folder_of(run, out)) for run in wanted}
+    kept = {run: _kept(run, run_folder(run, out)) for run in wanted}
     there = sorted({step for steps in kept.values() for step in steps})
     for step in request.at or ():
         if step not in there:
             raise UserError(f"--at: no parameters are kept of step {step}; there are {', '.join(map(str, there))}")
     return [
-        Point(run, runs.folder_of(run, out), step)
+        Point(run, run_folder(run, out), step)
         for run, steps in kept.items()
         for step in sorted(set(steps))
         if request.at is None or step in request.at
@@ -156,59 +150,5 @@ def find_points(results: Results, out: Path, folder: Path | None, request: Reque
 
 def _kept(run: Run, folder: Path) -> list[int]:
     """The steps whose parameters a finished run has kept; where it diverged the last are not finite."""
-    checkpoint = runs.read_checkpoint(folder, tensors=False)
-    return [0, *runs.snapshot_steps(folder), checkpoint.step if checkpoint else run.steps]
-
-
-def network(point: Point, examples: Data, device: str) -> nn.Module:
-    """Build a run's network with its parameters at a step.
-
-    Args:
-        point: the run and the step.
-        examples: for the shapes of inputs and outputs.
-        device: "cpu" or "cuda".
-
-    Returns:
-        The network; at step 0 as it is initialised.
-
-    Raises:
-        UserError: the file is damaged or of another run, or its tensors are not those of the network.
-    """
-    model = initial_network(point.run, examples)
-    if point.step > 0:
-        _fill(model, point)
-    return model.to(device)
-
-
-def _fill(model: nn.Module, point: Point) -> None:
-    """Copy the tensors of a checkpoint into a network, once they are known to fit."""
-    if point.step in runs.snapshot_steps(point.folder):
-        tensors = runs.read_snapshot(point.run, point.folder, point.step)
-        path = point.folder / "snapshots" / f"{point.step}.safetensors"
-    else:
-        checkpoint = runs.read_checkpoint(point.folder)
-        tensors = checkpoint.tensors if checkpoint else {}
-        path = point.folder / "checkpoint.safetensors"
-    model.load_state_dict(check_model(path, point.run, tensors, model))
-
-
-def check_loss(point: Point, loss: float) -> None:
-    """Compare with what the run wrote down: a checkpoint of another recipe may fit, but has another loss.
-
-    Args:
-        point: the run and the step.
-        loss: mean training loss of the parameters.
-
-    Raises:
-        UserError: the run had another one, or its metrics are damaged.
-    """
-    checkpoint = runs.read_checkpoint(point.folder, tensors=False)
-    if point.step not in point.run.evaluations or (checkpoint and checkpoint.evaluated < point.step):
-        return
-    recorded = runs.read_records(point.run, point.folder, step=point.step)[-1]["train_loss"]
-    same = not math.isfinite(loss) if recorded is None else abs(loss - recorded) <= 1e-3 * abs(recorded) + 1e-6
-    if not same:
-        raise UserError(
-            f"{point.folder}: the parameters of step {point.step} have a training loss of {loss:.6g}, and the run "
-            f"wrote down {json.dumps(recorded)}: they are of another run, or of another version; train it again"
-        )
+    checkpoint = read_checkpoint(folder, tensors=False)
+    return [0, *snapshot_steps(folder), checkpoint.step if checkpoint else run.steps]

@@ -1,1 +1,1 @@
-"""The networks of the experiments, in plain torch."""
+"""Networks of the experiments, in plain torch."""

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from msgd.errors import UserError
+from msgd.lab.errors import UserError
 from msgd.lab.networks.perceptron import perceptron
 from msgd.lab.networks.resnet import NORMS, resnet18
 from msgd.lab.networks.vgg import vgg11
 from msgd.noise import INIT, generator
 
 if TYPE_CHECKING:  # both know of the networks
-    from msgd.lab.data import Data
-    from msgd.lab.plan import Run
+    pass
 
 
-def build(
+def build_network(
     name: str,
     *,
     input_shape: tuple[int, ...],
@@ -53,26 +52,6 @@ def build(
         if parameter.ndim == 4:  # on a CPU a convolution in channels-last layout is up to three times faster
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model
-
-
-def initial_network(run: Run, data: Data) -> nn.Module:
-    """Build a run's network with the parameters it starts from.
-
-    Args:
-        run: its network and seed.
-        data: the data set, for the shapes of inputs and outputs.
-
-    Returns:
-        The network, on the CPU.
-    """
-    return build(
-        run.model,
-        input_shape=data.input_shape,
-        classes=data.classes,
-        seed=run.init_seed,
-        norm=run.norm,
-        ghost=run.ghost,
-    )
 
 
 def check_norm(name: str, norm: str | None, ghost: int | None) -> None:
@@ -140,4 +119,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vgg11": _vgg11,
     "resnet18": _resnet18,
 }
+
+
 NORMALISED = ("resnet18",)  #: that take norm and ghost

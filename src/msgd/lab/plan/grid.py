@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from msgd.lab.config import Method, Recipe, law_of
-from msgd.lab.plan import Run, resolve
+from msgd.lab.plan.resolve import resolve
+from msgd.lab.plan.run import Run
+from msgd.lab.recipes.build import law_of
+from msgd.lab.recipes.schema import Method, Recipe
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,8 @@ def references(recipe: Recipe) -> dict[str, str]:
     base = {(cell.lr, cell.b): name for name, cell in table.items() if cell.method == recipe.reference}
     found = {name: base.get((cell.lr, cell.b)) or base.get((cell.lr, None)) for name, cell in table.items()}
     return {name: other for name, other in found.items() if other and table[name].method != recipe.reference}
+
+
+def planned_runs(recipe: Recipe, *, n: int, digests: list[str]) -> list[Run]:
+    """All runs of a recipe, those of a grid included (see `resolve`)."""
+    return (grid_runs if recipe.grid else resolve)(recipe, n=n, digests=digests)

@@ -4,95 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import zlib
 from collections.abc import Sequence
-from typing import Any
 
-from msgd.errors import UserError
-from msgd.lab.config import EVALUATIONS, STEPS, Method, Recipe, law_of, noise_of, penalty_of
-from msgd.lab.data import Pixels
-from msgd.langevin import SGLD, ParameterNoise, Penalty
-from msgd.noise import Law
-
-COUNTING_DRAWS = 200
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One training run: a method, a seed, and all that decides its result.
-
-    Fields with a default are keys that recipes got later; where one has it, the run's identity is silent about it.
-    """
-
-    method: str
-    seed: int
-    law: Law
-    data: str
-    data_digest: str
-    n: int
-    model: str
-    lr: float
-    momentum: float
-    weight_decay: float
-    steps: int
-    eval_every: int
-    lr_drops: tuple[int, ...] = ()
-    lr_drop: float = 0.1
-    pixels: Pixels = "unit"
-    augment: int | None = None
-    micro_batch: int | None = None
-    vary: tuple[str, ...] = ("init", "noise")
-    norm: str | None = None
-    ghost: int | None = None
-    noise: ParameterNoise | None = None
-    penalty: Penalty | None = None
-    checkpoint_every: int = dataclasses.field(default=500, compare=False)
-    snapshots: tuple[int, ...] = dataclasses.field(default=(), compare=False)
-
-    @property
-    def stream(self) -> int:
-        """The method's own noise stream: independent of the other methods' at the same seed."""
-        return 2**32 + zlib.crc32(self.method.encode())
-
-    @property
-    def crops(self) -> int:
-        """The method's own stream of crops and flips."""
-        return self.stream + 2**32
-
-    @property
-    def init_seed(self) -> int:
-        """Seed of the initial parameters."""
-        return self.seed if "init" in self.vary else 0
-
-    @property
-    def noise_seed(self) -> int:
-        """Seed of the noise."""
-        return self.seed if "noise" in self.vary else 0
-
-    @property
-    def data_seed(self) -> int:
-        """Seed of the data, where they are generated."""
-        return self.seed if "data" in self.vary else 0
-
-    @property
-    def evaluations(self) -> list[int]:
-        """The steps after which the run is evaluated: the start, every ``eval_every``, and the end."""
-        return [*range(0, self.steps, self.eval_every), self.steps]
-
-    def lr_at(self, step: int) -> float:
-        """The learning rate of a step."""
-        return self.lr * self.lr_drop ** sum(step >= drop for drop in self.lr_drops)
-
-    def identity(self) -> dict[str, Any]:
-        """All that decides the result, as a TOML table; two runs that agree here are the same run."""
-        table = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.compare and (field.default is dataclasses.MISSING or value != field.default):
-                if isinstance(value, tuple):
-                    value = list(value)
-                table[field.name] = value if isinstance(value, list | int | float | str) else repr(value)
-        return table
+from msgd.lab.errors import UserError
+from msgd.lab.plan.cost import computed_per_step, examples_per_step
+from msgd.lab.plan.run import Run
+from msgd.lab.recipes.build import law_of, noise_of, penalty_of
+from msgd.lab.recipes.schema import EVALUATIONS, STEPS, Method, Recipe
 
 
 def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int = 0) -> list[Run]:
@@ -196,36 +114,3 @@ def _learning_rate(recipe: Recipe, method: Method) -> float:
             raise UserError(f"lr_times: {method.lr_times:g} times the rate of {method.lr_of} is {lr:g}; take another")
         return lr
     return recipe.lr if method.lr is None else method.lr
-
-
-def examples_per_step(run: Run) -> float:
-    """Mean number of examples that a step visits: those whose weight is not zero.
-
-    Args:
-        run: the run.
-
-    Returns:
-        The number; for laws that draw it, a mean over 200 draws, which are always the same.
-    """
-    draws = (len(run.law.draw(run.n, seed=0, step=step).value) for step in range(COUNTING_DRAWS))
-    first = next(draws)
-    return float(run.n) if first == run.n else (first + sum(draws)) / COUNTING_DRAWS
-
-
-def computed_per_step(run: Run) -> float:
-    """Mean number of gradients of one example that a step computes.
-
-    Args:
-        run: the run.
-
-    Returns:
-        The examples that the step visits; for noise in parameter space and all n once for each measurement, for a
-        penalty each of the n twice (its gradient, and its Hessian times a vector).
-    """
-    visited = examples_per_step(run)
-    if run.penalty is not None:
-        return 2 * visited
-    if run.noise is None or isinstance(run.noise, SGLD):  # which measures nothing
-        return visited
-    refresh = getattr(run.noise, "refresh", run.steps)  # without one it measures at the start only
-    return visited + run.n * -(-run.steps // refresh) / run.steps

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from msgd.errors import UserError
-from msgd.lab.build import LARGEST, build
-from msgd.lab.data import GENERATED, NAMES, Pixels
-from msgd.lab.files import plain_line
-from msgd.lab.models import MODELS, NORMALISED, check_norm
-from msgd.lab.reading import read_table, validated
-from msgd.langevin import ParameterNoise, Penalty
-from msgd.noise import Law
+from msgd.lab.data.device import Pixels
+from msgd.lab.data.load import GENERATED, NAMES
+from msgd.lab.networks.build import MODELS, NORMALISED
+from msgd.lab.safe_io.bounded import plain_line
+
+LARGEST = 10**6  #: number in a table: what a draw may take is in proportion to b, and msgd's data sets are smaller
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]{0,63}$")]
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 Line = Annotated[str, StringConstraints(max_length=1000), AfterValidator(plain_line)]  #: text that is shown
+
+
 # Bounds of what a recipe may ask for, far beyond what can be trained: without them a line of a recipe takes all memory.
 Count = Annotated[int, Field(ge=1, le=10**9)]
+
+
 EXAMPLES = 10**6
+
+
 Examples = Annotated[int, Field(ge=1, le=EXAMPLES)]
+
+
 STEPS = 10**8
+
+
 Steps = Annotated[int, Field(ge=1, le=STEPS)]
+
+
 BatchSize = Annotated[float, Field(ge=1, le=LARGEST)]
+
+
 SOME = 1000  #: entries of a list, methods, and data sets that are drawn anew
+
+
 AtSteps = Annotated[list[Steps], Field(max_length=SOME)]
+
+
 RUNS = 10**5  #: of an experiment, or of its tuning
+
+
 EVALUATIONS = 10**5  #: of a run; so many checkpoints as well
-
-
-AnyMethod = TypeVar("AnyMethod", bound="LawTable")
 
 
 class Training(BaseModel):
@@ -174,154 +193,3 @@ class Recipe(BaseModel):
         if self.grid and self.match != "steps":
             raise ValueError("match: the cells of a [grid] all take the same number of steps")
         return self
-
-
-def parse_recipe(text: str, *, source: str, settings: dict[str, Any] | None = None) -> Recipe:
-    """Validate a recipe.
-
-    Args:
-        text: TOML; with a key ``extends``, the name of a recipe of the package whose keys and methods hold where this
-            one has none of its own.
-        source: where it is from, for messages.
-        settings: dotted keys and the values that replace the recipe's, such as ``{"methods.gd.lr": 0.6}``.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        UserError: the first fault, with its key and what is allowed.
-    """
-    return validated_recipe(read_table(text, source=source, settings=settings), source=source)
-
-
-def validated_recipe(table: dict[str, Any], *, source: str) -> Recipe:
-    """Validate a recipe's table.
-
-    Args:
-        table: from `read_table`.
-        source: where it is from, for messages.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        UserError: the first fault, with its key and what is allowed.
-    """
-    recipe = validated(Recipe, table, source=source)
-    for name, method in recipe.methods.items():
-        where = f"{source}: methods.{name}"
-        law_of(method, b=recipe.b, where=where)
-        noise_of(method, b=recipe.b, lr=recipe.lr, where=where)
-        penalty_of(method, b=recipe.b, where=where)
-    check_norm(recipe.model, recipe.norm, recipe.ghost)
-    return recipe
-
-
-def select_methods(recipe: Recipe, names: list[str] | None) -> Recipe:
-    """Keep the methods that are to be run.
-
-    Args:
-        recipe: with all its methods.
-        names: of methods; None for all that are not optional.
-
-    Returns:
-        The recipe with those methods, in the recipe's order.
-
-    Raises:
-        UserError: an unknown name, or a reference that is no method at all.
-    """
-    return recipe.model_copy(update={"methods": chosen_methods(recipe.methods, recipe.reference, names)})
-
-
-def chosen_methods(methods: dict[str, AnyMethod], reference: str, names: list[str] | None) -> dict[str, AnyMethod]:
-    """Pick the methods that are to be run.
-
-    Args:
-        methods: all of a recipe.
-        reference: its reference.
-        names: of methods; None for all that are not optional.
-
-    Returns:
-        Those methods, in the recipe's order.
-
-    Raises:
-        UserError: an unknown name, or a reference that is no method at all.
-    """
-    if reference not in methods:
-        raise UserError(f"reference: {reference!r} is not among the methods {', '.join(methods)}")
-    for name in names or []:
-        if name not in methods:
-            raise UserError(f"--methods: there is no method {name!r}; take some of {', '.join(methods)}")
-    chosen = {
-        name: method
-        for name, method in methods.items()
-        if (name in names if names is not None else not method.optional)
-    }
-    if not chosen:
-        raise UserError(f"no method is left to run: name some of {', '.join(methods)} with --methods")
-    return chosen
-
-
-def law_of(method: Method, *, b: float | None, where: str) -> Law:
-    """Build a method's law.
-
-    Args:
-        method: the method.
-        b: the recipe's b, for laws that have one and do not say otherwise.
-        where: the method's place in the recipe, for messages.
-
-    Returns:
-        The law.
-
-    Raises:
-        UserError: an unknown law or field, or a value that the law refuses.
-    """
-    others = [key for key in Method.model_fields if key != "law"]
-    law: Law = build("law", method.law_table(), b=b, where=where, others=others)
-    return law
-
-
-def noise_of(method: Method, *, b: float | None, lr: float, where: str) -> ParameterNoise | None:
-    """Build a method's noise in parameter space.
-
-    Args:
-        method: the method.
-        b: as in `law_of`.
-        lr: the learning rate, for a noise that depends on it.
-        where: as in `law_of`.
-
-    Returns:
-        The noise; None where the method has none.
-
-    Raises:
-        UserError: as in `law_of`; or noise of SGD's covariance on a gradient that has noise already.
-    """
-    if method.noise is None:
-        return None
-    place = f"{where}.noise"
-    noise: ParameterNoise = build("noise", method.noise, b=b, where=place, defaults={"lr": lr})
-    if method.noise["kind"] != "sgld" and method.law != "full-batch":
-        raise UserError(f'{place}: {method.noise["kind"]} stands for SGD\'s noise; give the method law = "full-batch"')
-    return noise
-
-
-def penalty_of(method: Method, *, b: float | None, where: str) -> Penalty | None:
-    """Build a method's penalty.
-
-    Args:
-        method: the method.
-        b: as in `law_of`.
-        where: as in `law_of`.
-
-    Returns:
-        The penalty; None where the method has none.
-
-    Raises:
-        UserError: as in `law_of`; or a penalty beside noise.
-    """
-    if method.penalty is None:
-        return None
-    if method.law != "full-batch" or method.noise is not None:
-        raise UserError(f'{where}.penalty: it stands in the noise\'s place; give the method law = "full-batch" alone')
-    penalty: Penalty = build("penalty", method.penalty, b=b, where=f"{where}.penalty")
-    return penalty

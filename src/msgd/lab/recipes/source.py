@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from msgd.lab.errors import UserError
+from msgd.lab.safe_io.bounded import TOML_BYTES, check_values, has_control, parse_toml, read_bytes
 
-from msgd.errors import UserError
-from msgd.lab.files import TOML_BYTES, check_values, has_control, parse_toml, read, read_toml
-
-AnyModel = TypeVar("AnyModel", bound=BaseModel)
 Kind = Literal["training", "least-squares"]  #: of experiment: the recipe's key ``experiment``; without it, "training"
 
 
@@ -39,7 +36,7 @@ def recipe_text(name: str) -> str:
         known = ", ".join(recipe_names())
         raise UserError(f"there is no recipe {name!r}: take one of {known}, or the path of a TOML file")
     try:
-        text = read(Path(name), TOML_BYTES).decode("utf-8")
+        text = read_bytes(Path(name), TOML_BYTES).decode("utf-8")
     except (OSError, ValueError) as error:
         raise UserError(f"recipe {name} cannot be read: {error}") from error
     if has_control(text):  # msgd show would hand it to the terminal
@@ -94,50 +91,6 @@ def kind_of(table: dict[str, Any], *, source: str) -> Kind:
     return "least-squares"
 
 
-def kind_in(folder: Path) -> Kind | None:
-    """Tell which kind of experiment a folder holds; None where that cannot be read."""
-    path = folder / "config.toml"
-    try:
-        return kind_of(read_toml(path), source=str(path))
-    except (OSError, ValueError):
-        return None
-
-
-def check_kind(folder: Path, kind: Kind) -> None:
-    """Make sure that a folder, if it holds an experiment, holds one of this kind.
-
-    Args:
-        folder: for the results.
-        kind: of the experiment that is to be in it.
-
-    Raises:
-        UserError: it holds one of another kind.
-    """
-    theirs = kind_in(folder)
-    if theirs not in (None, kind):
-        raise UserError(f"{folder} holds another experiment ({theirs}, and this is {kind}): give --out another folder")
-
-
-def validated(model: type[AnyModel], table: dict[str, Any], *, source: str) -> AnyModel:
-    """Validate a recipe's table.
-
-    Args:
-        model: the kind of recipe.
-        table: from `read_table`.
-        source: where it is from, for messages.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        UserError: the first fault, with its key and what is allowed.
-    """
-    try:
-        return model.model_validate(table)
-    except ValidationError as error:
-        raise UserError(f"{source}: {_first_fault(error, model)}") from error
-
-
 def _table(text: str, source: str, children: tuple[str, ...] = ()) -> dict[str, Any]:
     """A recipe's table, laid over that of the recipe it extends."""
     try:
@@ -182,44 +135,3 @@ def _check_methods(table: dict[str, Any], settings: dict[str, Any]) -> None:
                 f"--set {key}: there is no method {name!r}; take {', '.join(others)}, or give it a law: "
                 f"--set methods.{name}.law=…"
             )
-
-
-SHOWN = 100  #: characters of a value in a message
-#: pydantic's words for what a recipe's author calls otherwise
-PLAIN = {
-    "list_type": "write a list, in brackets",
-    "dict_type": "write a table",
-    "model_type": "write a table",
-    "too_short": "write at least one",
-}
-
-
-def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
-    fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"] if part != "[key]")
-    if fault["type"] == "extra_forbidden":
-        table = _table_of(model, str(fault["loc"][0])) if len(fault["loc"]) > 1 else model
-        return f"unknown key {key!r}; allowed are {', '.join(table.model_fields)}"
-    if fault["type"] == "missing":
-        missing = [".".join(map(str, f["loc"])) for f in error.errors() if f["type"] == "missing"]
-        return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-    if fault["type"] == "value_error":  # one of ours, which says what was given
-        return f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
-    if fault["loc"][-1] == "[key]":
-        return f"{key!r}: a method's name has lower-case letters, digits and + _ - only"
-    if fault["type"] in PLAIN:
-        return f"{key}: {PLAIN[fault['type']]}, not {_shown(fault['input'])}"
-    return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {_shown(fault['input'])}"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
-
-
-def _table_of(model: type[BaseModel], key: str) -> type[BaseModel]:
-    """The model of a table within a recipe, such as ``[tune]``."""
-    for kind in get_args(model.model_fields[key].annotation):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return model

@@ -7,12 +7,14 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from msgd.lab.phase import Phase
-from msgd.lab.results import FinishedRun, Results
-from msgd.lab.statistics import mean_interval
+from msgd.lab.experiment_folder.results import FinishedRun, Results
+from msgd.lab.report.phase_diagram import PhasePlane
+from msgd.statistics.paired_tests import mean_interval
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; grey for what is beyond them.
 COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999999")
+
+
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 
@@ -159,7 +161,7 @@ def differences(results: Results) -> Any:
     return figure
 
 
-def heat_map(phase: Phase, reach: float) -> Any:
+def heat_map(phase: PhasePlane, reach: float) -> Any:
     """Draw what a method gains at each learning rate and batch size, or for the reference its accuracy.
 
     Args:

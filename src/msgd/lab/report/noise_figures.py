@@ -8,11 +8,17 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from msgd.lab.figures import colours, layout
-from msgd.lab.instruments import SCORES
-from msgd.lab.measurements import CovarianceFound, Measurement, NoiseScaleFound, SharpnessFound, TailsFound
-from msgd.lab.noise_tables import F, Number, found_of, mean_over
-from msgd.lab.results import Results
+from msgd.lab.experiment_folder.results import Results
+from msgd.lab.measure.measurements_file import (
+    CovarianceResult,
+    Measurement,
+    NoiseScaleResult,
+    SharpnessResult,
+    TailsResult,
+)
+from msgd.lab.measure.quantities import SCORES
+from msgd.lab.report.figures import colours, layout
+from msgd.lab.report.noise_tables import F, Number, found_of, mean_over
 
 
 def noise_plots(results: Results, measured: Sequence[Measurement]) -> list[tuple[str, str, Any]]:
@@ -26,12 +32,12 @@ def noise_plots(results: Results, measured: Sequence[Measurement]) -> list[tuple
         Name, caption and figure of each plot; of what was not measured there is none.
     """
     plots: list[tuple[str, str, Any]] = []
-    if spectra := found_of(measured, CovarianceFound):
+    if spectra := found_of(measured, CovarianceResult):
         plots.append(("Spectrum of C", SPECTRUM, _spectrum(results, spectra)))
-    if scales := found_of(measured, NoiseScaleFound):
+    if scales := found_of(measured, NoiseScaleResult):
         figure = _over_steps(results, scales, lambda f: f.noise_scale, "tr C/‖ḡ‖² [examples]")
         plots.append(("Noise scale over steps", NOISE_SCALE, figure))
-    if sharp := found_of(measured, SharpnessFound):
+    if sharp := found_of(measured, SharpnessResult):
         figure = _over_steps(results, sharp, lambda f: f.eigenvalues[0], "largest eigenvalue of H")
         rates = {done.run.lr for done in results.finished}
         if len(rates) == 1 and not any(done.run.momentum for done in results.finished):
@@ -39,7 +45,7 @@ def noise_plots(results: Results, measured: Sequence[Measurement]) -> list[tuple
             ends = [math.sqrt(step) for step in (min(steps), max(steps))]
             _reference(figure, ends, [2 / rates.pop()] * 2, "2/η")
         plots.append(("Sharpness over steps", SHARPNESS, figure))
-    if tails := found_of(measured, TailsFound):
+    if tails := found_of(measured, TailsResult):
         plots.append(("Is the noise normal?", QUANTILES, _quantiles(results, tails)))
         plots.append(("Excess kurtosis", KURTOSIS, _kurtosis(results, tails)))
     return plots
@@ -50,26 +56,34 @@ SPECTRUM = (
     "C is a property of where the run is, and not of the noise that took it there; the noise of the method's law is C "
     "times α/n, and more or less of ḡḡᵀ."
 )
+
+
 NOISE_SCALE = (
     "The batch size at which a mini-batch's noise is as large as the gradient; steps on a square-root scale. Above the "
     "method's b the step is mostly noise. It grows as ‖ḡ‖² falls, so that a high value alone says little."
 )
+
+
 SHARPNESS = (
     "The largest eigenvalue of the Hessian of the training loss; dashed: above 2/η gradient descent is unstable on a "
     "quadratic loss. It depends on how the network is parametrised, and fewer seeds than in the verdict show it."
 )
+
+
 QUANTILES = (
     "Quantiles of the noise along the leading eigenvector of C, after the last step measured, against those of a "
     "normal of equal median and quartiles. On the line: normal. Steeper at the ends: heavier tails. A jump: the "
     "gradient of one example is most of that eigenvector, and the example is in some batches and not in others."
 )
+
+
 KURTOSIS = (
     "Of the same noise, and of that along random directions; 0 for a normal, with 95% intervals (too short where few "
     "draws decide). A sum over many examples is nearly normal whatever the law; few large gradients make tails."
 )
 
 
-def _spectrum(results: Results, spectra: dict[str, dict[int, list[CovarianceFound]]]) -> Any:
+def _spectrum(results: Results, spectra: dict[str, dict[int, list[CovarianceResult]]]) -> Any:
     figure, of = go.Figure(), colours(results)
     for method, by_step in spectra.items():
         found = by_step[max(by_step)]
@@ -96,7 +110,7 @@ def _over_steps(results: Results, table: dict[str, dict[int, list[F]]], number: 
     return figure
 
 
-def _quantiles(results: Results, tails: dict[str, dict[int, list[TailsFound]]]) -> Any:
+def _quantiles(results: Results, tails: dict[str, dict[int, list[TailsResult]]]) -> Any:
     figure, of = go.Figure(), colours(results)
     scores = [float(score) for score in SCORES]
     _reference(figure, [-3, 3], [-3, 3], "normal")
@@ -107,7 +121,7 @@ def _quantiles(results: Results, tails: dict[str, dict[int, list[TailsFound]]]) 
     return figure
 
 
-def _kurtosis(results: Results, tails: dict[str, dict[int, list[TailsFound]]]) -> Any:
+def _kurtosis(results: Results, tails: dict[str, dict[int, list[TailsResult]]]) -> Any:
     figure, of = go.Figure(), colours(results)
     for place, (method, by_step) in enumerate(tails.items()):
         directions = by_step[max(by_step)][0].directions

@@ -6,18 +6,22 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import TypeVar
 
-from msgd.lab.measurements import (
-    CovarianceFound,
+from msgd.lab.measure.measurements_file import (
+    CovarianceResult,
     Direction,
     Interval,
     Measurement,
-    NoiseScaleFound,
-    SharpnessFound,
-    TailsFound,
+    NoiseScaleResult,
+    SharpnessResult,
+    TailsResult,
 )
 
-F = TypeVar("F", CovarianceFound, NoiseScaleFound, TailsFound, SharpnessFound)
+F = TypeVar("F", CovarianceResult, NoiseScaleResult, TailsResult, SharpnessResult)
+
+
 Number = Callable[[F], float | None]
+
+
 Rows = tuple[list[str], list[list[str]]]  #: heads, and a row of texts for each method
 
 
@@ -55,17 +59,17 @@ def noise_rows(measured: Sequence[Measurement]) -> Rows:
         Heads, and rows of means over seeds.
     """
     columns: list[tuple[str, dict[str, str]]] = [
-        ("tr C", _last(measured, CovarianceFound, lambda f: f.trace)),
-        ("‖ḡ‖²", _last(measured, CovarianceFound, lambda f: f.mean_square)),
-        ("tr C/‖ḡ‖²", _last(measured, NoiseScaleFound, lambda f: f.noise_scale)),
-        ("b_eff", _last(measured, NoiseScaleFound, lambda f: f.b_eff)),
-        ("tr Cov(noise)", _last(measured, CovarianceFound, lambda f: f.noise_trace)),
-        ("λ₁(C)", _last(measured, CovarianceFound, lambda f: f.eigenvalues[0])),
-        ("stable rank", _last(measured, CovarianceFound, lambda f: f.stable_rank)),
-        ("Tr(H·C)", _last(measured, CovarianceFound, lambda f: _value(f.alignment))),
+        ("tr C", _last(measured, CovarianceResult, lambda f: f.trace)),
+        ("‖ḡ‖²", _last(measured, CovarianceResult, lambda f: f.mean_square)),
+        ("tr C/‖ḡ‖²", _last(measured, NoiseScaleResult, lambda f: f.noise_scale)),
+        ("b_eff", _last(measured, NoiseScaleResult, lambda f: f.b_eff)),
+        ("tr Cov(noise)", _last(measured, CovarianceResult, lambda f: f.noise_trace)),
+        ("λ₁(C)", _last(measured, CovarianceResult, lambda f: f.eigenvalues[0])),
+        ("stable rank", _last(measured, CovarianceResult, lambda f: f.stable_rank)),
+        ("Tr(H·C)", _last(measured, CovarianceResult, lambda f: _value(f.alignment))),
         (
             "Tr(H·Cov)",
-            _last(measured, CovarianceFound, lambda f: f.noise_alignment.value if f.noise_alignment else None),
+            _last(measured, CovarianceResult, lambda f: f.noise_alignment.value if f.noise_alignment else None),
         ),
     ]
     return _rows(measured, columns)
@@ -81,9 +85,9 @@ def shape_rows(measured: Sequence[Measurement]) -> Rows:
         Heads, and rows.
     """
     columns = [
-        ("λ₁(H)", _last(measured, SharpnessFound, lambda f: f.eigenvalues[0])),
-        ("Tr H", _last(measured, SharpnessFound, lambda f: f.trace.value)),
-        ("loss change", _last(measured, SharpnessFound, lambda f: f.loss_change.value)),
+        ("λ₁(H)", _last(measured, SharpnessResult, lambda f: f.eigenvalues[0])),
+        ("Tr H", _last(measured, SharpnessResult, lambda f: f.trace.value)),
+        ("loss change", _last(measured, SharpnessResult, lambda f: f.loss_change.value)),
         ("excess kurtosis", _leading(measured, lambda d: _interval_text(d.excess_kurtosis))),
         ("p normal", _leading(measured, lambda d: "<0.0001" if d.p_normal < 1e-4 else f"{d.p_normal:.4f}")),
         ("Hill", _leading(measured, lambda d: _interval_text(d.hill))),
@@ -146,7 +150,7 @@ def _last(measured: Sequence[Measurement], kind: type[F], number: Number[F]) -> 
 
 
 def _leading(measured: Sequence[Measurement], text: Callable[[Direction], str]) -> dict[str, str]:
-    return {method: text(found[0].directions[0]) for method, found in _at_the_end(measured, TailsFound).items()}
+    return {method: text(found[0].directions[0]) for method, found in _at_the_end(measured, TailsResult).items()}
 
 
 def _value(estimate: Interval | None) -> float | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from msgd.lab.grid import cells
-from msgd.lab.results import Results
-from msgd.lab.statistics import Comparison, mean_interval
-from msgd.lab.verdict import endpoint_text
+from msgd.lab.experiment_folder.results import Results
+from msgd.lab.plan.grid import cells
+from msgd.lab.report.verdict import endpoint_text
+from msgd.statistics.paired_tests import Comparison, mean_interval
 
 
 @dataclass(frozen=True)
-class Phase:
+class PhasePlane:
     """One method's plane.
 
     Args:
@@ -31,7 +31,7 @@ class Phase:
     diverged: dict[tuple[float, float | None], tuple[int, int]]
 
 
-def phases(results: Results) -> list[Phase]:
+def phases(results: Results) -> list[PhasePlane]:
     """Arrange the results of a recipe with a table ``[grid]``.
 
     Args:
@@ -47,7 +47,7 @@ def phases(results: Results) -> list[Phase]:
         mine = {name: cell for name, cell in table.items() if cell.method == method and name in finished}
         if mine:
             planes.append(
-                Phase(
+                PhasePlane(
                     method,
                     sorted({cell.lr for cell in mine.values()}),
                     sorted({cell.b for cell in mine.values()}, key=lambda b: b or 0),
@@ -67,7 +67,7 @@ def phases(results: Results) -> list[Phase]:
     return planes
 
 
-def phase_rows(phase: Phase) -> tuple[list[str], list[list[str]]]:
+def phase_rows(phase: PhasePlane) -> tuple[list[str], list[list[str]]]:
     """Spell out one method's plane.
 
     Args:

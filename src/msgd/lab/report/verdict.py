@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
-from msgd.lab import runs
-from msgd.lab.plan import Run
-from msgd.lab.results import FinishedRun, Results
-from msgd.lab.statistics import Comparison, mean_interval
-from msgd.lab.tuning import Tuning
-from msgd.langevin import ParameterNoise, Penalty
-from msgd.noise import Law, ScalarLaw
+from msgd.lab.experiment_folder.metrics import ENDPOINT
+from msgd.lab.experiment_folder.results import FinishedRun, Results
+from msgd.lab.experiment_folder.tuning import Tuning
+from msgd.lab.plan.run import Run
+from msgd.lab.text import law_text, plural
+from msgd.statistics.paired_tests import Comparison, mean_interval
 
 MEASURED = ("test accuracy", "difference", "95% interval", "p differ", "p equiv", "verdict")
+
+
 LEFT = ("method", "law", "verdict")  #: the columns of text
+
+
 MOST_NAMED = 5  #: runs of one method that a note names
 
 
@@ -82,17 +84,6 @@ def _p(p: float | None) -> str:
     if p is None:
         return "–"
     return "<0.0001" if p < 1e-4 else f"{p:.4f}"
-
-
-def law_text(law: Law | ScalarLaw | ParameterNoise | Penalty) -> str:
-    """A law as one writes it: without the arguments that have their default."""
-    said = []
-    for field in dataclasses.fields(law):  # type: ignore[arg-type]  # each of them is a dataclass
-        value = getattr(law, field.name)
-        if value != field.default:
-            text = law_text(value) if isinstance(value, Law | ScalarLaw) else repr(value)
-            said.append(text if field.name in ("inner", "scalar_law") else f"{field.name}={text}")
-    return f"{type(law).__name__}({', '.join(said)})"
 
 
 def method_text(run: Run) -> str:
@@ -200,9 +191,9 @@ def _diverged(method: str, done: list[FinishedRun], among: int) -> str:
 
 def endpoint_text(results: Results) -> str:
     """Say what a run's accuracy is the mean of, and warn where that reaches back to the start."""
-    counts = {min(runs.ENDPOINT, len(done.run.evaluations) - 1) for done in results.finished}
-    if counts == {runs.ENDPOINT}:
-        return f"Accuracy: mean of a run's last {runs.ENDPOINT} evaluations."
+    counts = {min(ENDPOINT, len(done.run.evaluations) - 1) for done in results.finished}
+    if counts == {ENDPOINT}:
+        return f"Accuracy: mean of a run's last {ENDPOINT} evaluations."
     return (
         f"Accuracy: mean of all {min(counts)} evaluations after the start: too few to leave the early ones out; "
         "set a smaller eval_every."
@@ -218,11 +209,6 @@ def _tuned(tuning: Tuning) -> str:
         + "."
         + (f" At the edge of what was tried, so perhaps not yet its best: {', '.join(edge)}." if edge else "")
     )
-
-
-def plural(number: int, noun: str) -> str:
-    """A number and its noun: 1 seed, 2 seeds."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _named(c: Comparison) -> str:

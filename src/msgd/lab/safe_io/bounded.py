@@ -14,21 +14,29 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from msgd.errors import UserError
-
 TOML_BYTES = 2**19  #: of a recipe, or of what a folder says of its runs
+
+
 TOML_LINE = 2000  #: characters; the time to read a line grows with its square
+
+
 TOML_DEPTH = 16  #: tables within tables
-WHOLE = 2**63  #: TOML's whole numbers are below
+
+
+INTEGER_BOUND = 2**63  #: TOML's whole numbers are below
+
+
 JSON_BYTES = 2**24
-TENSOR_BYTES = 2**32  #: of a checkpoint: resnet18 with momentum and 80 eigenvectors
-HEADER_BYTES = 2**20  #: of its header, with the names of the tensors
+
+
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+
+
 #: what steers a terminal or turns text around; tab and ends of lines are none
 _CONTROL = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 
 
-def read(path: Path, limit: int) -> bytes:
+def read_bytes(path: Path, limit: int) -> bytes:
     """Read a whole file.
 
     Args:
@@ -78,7 +86,7 @@ def raise_unreadable(error: Exception) -> None:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file (see `read` and `parse_toml`)."""
-    return parse_toml(read(path, TOML_BYTES).decode("utf-8"))
+    return parse_toml(read_bytes(path, TOML_BYTES).decode("utf-8"))
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -121,7 +129,7 @@ def check_values(table: dict[str, Any]) -> None:
         for value in level:
             if isinstance(value, dict | list):
                 inner += value.values() if isinstance(value, dict) else value
-            elif isinstance(value, int) and not -WHOLE <= value < WHOLE:
+            elif isinstance(value, int) and not -INTEGER_BOUND <= value < INTEGER_BOUND:
                 raise ValueError("a whole number of more than 64 bits")
         level = inner
     if level:
@@ -152,7 +160,7 @@ def plain_line(text: str) -> str:
 
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
     """Read a JSON file (see `read` and `parse_json`)."""
-    return parse_json(read(path, limit))
+    return parse_json(read_bytes(path, limit))
 
 
 def parse_json(content: bytes) -> Any:
@@ -184,39 +192,4 @@ def _finite(digits: str) -> float:
     return number
 
 
-def check_tensor_file(path: Path, limit: int = TENSOR_BYTES) -> None:
-    """Refuse a safetensors file that would take too much memory to read.
-
-    Args:
-        path: of the file.
-        limit: bytes that it may have.
-
-    Raises:
-        OSError: it cannot be read, or is no file.
-        ValueError: it is too large, or its header is.
-    """
-    check_regular(path)
-    if (size := path.stat().st_size) > limit:
-        raise ValueError(f"{size} bytes, and at most {limit} are read")
-    with path.open("rb") as file:
-        if int.from_bytes(file.read(8), "little") > HEADER_BYTES:
-            raise ValueError(f"a header of more than {HEADER_BYTES} bytes")
-
-
 _JSON = json.JSONDecoder(parse_constant=_not_json, parse_float=_finite)
-
-
-def check_inside(folder: Path, out: Path) -> None:
-    """Make sure that what is written to a folder stays in that of its experiment.
-
-    Args:
-        folder: in `out`, which may itself be behind a link; it need not be there yet.
-        out: the experiment's folder.
-
-    Raises:
-        UserError: there is a link on the way from one to the other.
-    """
-    while folder != out and folder != folder.parent:
-        if folder.is_symlink():
-            raise UserError(f"{folder} is a link, and msgd writes to no place outside of {out}: delete it")
-        folder = folder.parent

@@ -16,10 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from msgd.errors import UserError
-from msgd.lab.config import Recipe
-from msgd.lab.data import Data
-from msgd.lab.plan import Run
+from msgd.lab.data.dataset import Data
+from msgd.lab.errors import UserError
+from msgd.lab.plan.run import Run
+from msgd.lab.recipes.schema import Recipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,22 +33,22 @@ class Task:
     state: dict[str, Tensor]
 
 
-def size() -> int:
+def process_count() -> int:
     """Number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """Number of this process, from 0."""
-    return dist.get_rank() if size() > 1 else 0
+    return dist.get_rank() if process_count() > 1 else 0
 
 
-def part(number: int) -> slice:
+def own_part(number: int) -> slice:
     """This process's part of so many examples: a block, as long as the other processes' or one longer."""
-    return slice(rank() * number // size(), (rank() + 1) * number // size())
+    return slice(rank() * number // process_count(), (rank() + 1) * number // process_count())
 
 
-def place(device: str) -> torch.device:
+def own_device(device: str) -> torch.device:
     """The device of this process.
 
     Args:
@@ -57,14 +57,14 @@ def place(device: str) -> torch.device:
     Returns:
         The device, the current one from now on.
     """
-    if device != "cuda" or size() == 1:
+    if device != "cuda" or process_count() == 1:
         return torch.device(device)
     own = torch.device(device, int(os.environ["LOCAL_RANK"]))
     torch.cuda.set_device(own)
     return own
 
 
-def summed(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def sum_over_processes(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Add up the gradients of all processes, in one collective operation.
 
     Args:
@@ -76,17 +76,17 @@ def summed(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     Raises:
         UserError: another process is gone.
     """
-    if size() == 1:
+    if process_count() == 1:
         return gradients
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    with _told_of_a_loss():
+    with _names_lost_process():
         dist.all_reduce(flat)
     sums = torch.split(flat, [gradient.numel() for gradient in gradients])
     torch._foreach_copy_(gradients, [each.view(of.shape) for each, of in zip(sums, gradients, strict=True)])
     return gradients
 
 
-def tell(what: Task | range | None) -> None:
+def broadcast_task(what: Task | range | None) -> None:
     """Tell the other processes, if there are any, what rank 0 trains next.
 
     Args:
@@ -95,27 +95,27 @@ def tell(what: Task | range | None) -> None:
     Raises:
         UserError: another process is gone.
     """
-    if size() == 1:
+    if process_count() == 1:
         return
     if isinstance(what, Task):
         what = replace(what, state={name: tensor.cpu() for name, tensor in what.state.items()})
     _broadcast(what)
 
 
-def told() -> Any:
+def receive_task() -> Any:
     """Wait for what rank 0 tells (see `tell`)."""
     return _broadcast(None)
 
 
 def _broadcast(what: Task | range | None) -> Any:
     box = [what]
-    with _told_of_a_loss():
+    with _names_lost_process():
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
 
 
 @contextmanager
-def _told_of_a_loss() -> Iterator[None]:
+def _names_lost_process() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo's and NCCL's: the other end of a connection is closed
@@ -125,7 +125,7 @@ def _told_of_a_loss() -> Iterator[None]:
         ) from error
 
 
-def check(recipe: Recipe, jobs: int | None, backend: str, device: str) -> None:
+def check_data_parallel(recipe: Recipe, jobs: int | None, backend: str, device: str) -> None:
     """Refuse what several processes cannot do, before anything is trained.
 
     Args:

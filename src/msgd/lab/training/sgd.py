@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from msgd.lab.networks.perceptron import Perceptron, log_softmax
 from msgd.langevin import State
 from msgd.noise import Weights
-from msgd.reweight import weighted_mean
+from msgd.reweighting.weighted_mean import weighted_mean
 
 EVALUATION_CHUNK = 2000
 
@@ -24,10 +24,12 @@ def losses_of(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 Augment = Callable[[Tensor], Tensor]
+
+
 Examples = tuple[Tensor, Tensor]  #: inputs and targets
 
 
-def chosen(inputs: Tensor, index: Tensor) -> Tensor:
+def select_examples(inputs: Tensor, index: Tensor) -> Tensor:
     """The examples at the given positions, images in channels-last layout as they were."""
     if inputs.ndim != 4:
         return inputs.index_select(0, index)
@@ -80,7 +82,7 @@ class Trainer:
         """
         weights = weights.to(inputs.device)
         if weights.index is not None:
-            inputs, targets = chosen(inputs, weights.index), targets.index_select(0, weights.index)
+            inputs, targets = select_examples(inputs, weights.index), targets.index_select(0, weights.index)
         if augment is not None:
             inputs = augment(inputs)
         size = self.micro_batch or max(1, len(targets))

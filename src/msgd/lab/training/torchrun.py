@@ -13,15 +13,16 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
-from msgd.errors import UserError
-from msgd.lab import processes
-from msgd.lab.train import advance, prepared
+from msgd.lab.errors import UserError
+from msgd.lab.training.data_parallel import broadcast_task, own_device, rank, receive_task
+from msgd.lab.training.prepare import prepare
+from msgd.lab.training.step import advance
 
 #: the others wait so long for rank 0 to load data, evaluate or report; where it dies instead, their connection closes
 PATIENCE = timedelta(days=1)
 
 
-def conduct(command: Callable[[], None]) -> None:
+def run_under_torchrun(command: Callable[[], None]) -> None:
     """Carry out a command in the processes that torchrun started, on CPUs by gloo, on CUDA devices by NCCL.
 
     What goes wrong goes wrong in rank 0, which alone reads and writes: it says so and ends, and so do the others when
@@ -60,7 +61,7 @@ def _lead(command: Callable[[], None]) -> None:
         if end.code:
             raise
     with suppress(UserError):  # all is done; torchrun reports a process that was lost
-        processes.tell(None)
+        broadcast_task(None)
 
 
 def _help() -> None:
@@ -71,7 +72,7 @@ def _help() -> None:
     except Exception as error:
         if os.environ.get("MSGD_DEBUG"):
             raise
-        name = f"rank {processes.rank()}"
+        name = f"rank {rank()}"
         sys.stderr.write(f"msgd: a fault of msgd in {name}: {error!r}; MSGD_DEBUG=1 shows where, please report it\n")
         sys.exit(1)
 
@@ -82,8 +83,8 @@ def follow() -> None:
     Raises:
         UserError: rank 0 is gone.
     """
-    while (task := processes.told()) is not None:
-        trainer, train_set, _ = prepared(task.run, task.data, processes.place(task.device))
+    while (task := receive_task()) is not None:
+        trainer, train_set, _ = prepare(task.run, task.data, own_device(task.device))
         trainer.load(task.state)
-        while (steps := processes.told()) is not None:
+        while (steps := receive_task()) is not None:
             advance(trainer, task.run, steps, train_set)

@@ -1,0 +1,64 @@
+"""A data set in memory, and its file for the workers of a cluster."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from msgd.lab.data.download import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Training and test examples as NumPy arrays, which travel cheaply between processes.
+
+    Args:
+        train_inputs: shape (n, …), float32, or uint8 for pixels 0 … 255.
+        train_targets: int64 class numbers, shape (n,).
+        test_inputs: as the training inputs.
+        test_targets: as the training targets.
+        classes: number of classes.
+    """
+
+    train_inputs: Array
+    train_targets: Array
+    test_inputs: Array
+    test_targets: Array
+    classes: int
+
+    @property
+    def n(self) -> int:
+        """Number of training examples."""
+        return len(self.train_targets)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return tuple(self.train_inputs.shape[1:])
+
+    def digest(self) -> str:
+        """A checksum of all the examples, so that a run is not continued on other data.
+
+        Returns:
+            Eight hexadecimal digits.
+        """
+        crc = 0
+        for array in (self.train_inputs, self.train_targets, self.test_inputs, self.test_targets):
+            crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
+        return f"{crc:08x}"
+
+
+def write_data(data: Data, path: Path) -> None:
+    """Write a data set to an .npz file, for processes that have no other way to get it."""
+    with path.open("wb") as file:
+        np.savez(file, **{field.name: getattr(data, field.name) for field in fields(data)})
+
+
+def read_data(path: Path) -> Data:
+    """Read what `write_data` wrote."""
+    with np.load(path) as arrays:
+        found = {name: arrays[name] for name in arrays.files}
+    return Data(**(found | {"classes": int(found["classes"])}))

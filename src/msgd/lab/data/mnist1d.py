@@ -1,0 +1,31 @@
+"""MNIST-1D, generated from a seed."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+
+from msgd.lab.data.dataset import Data
+
+
+def mnist1d(seed: int) -> Data:
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    how = get_dataset_args()
+    how.seed += seed
+
+    # make_dataset seeds the global generators; whoever calls us keeps theirs.
+    states = random.getstate(), np.random.get_state()
+    try:
+        made = make_dataset(how)
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    return Data(
+        made["x"].astype(np.float32),
+        made["y"].astype(np.int64),
+        made["x_test"].astype(np.float32),
+        made["y_test"].astype(np.int64),
+        classes=10,
+    )

@@ -1,0 +1,1 @@
+"""An experiment from its recipe to its finished runs: data, tuning, jobs, workers."""

@@ -1,0 +1,1 @@
+"""The folder of an experiment: each file that it holds has its module here."""

@@ -1,0 +1,114 @@
+"""What an experiment is: `config.toml` and `experiment.json` in its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel
+
+from msgd.lab.errors import UserError
+from msgd.lab.recipes.source import Kind, kind_of
+from msgd.lab.safe_io.bounded import (
+    TOML_BYTES,
+    raise_unreadable,
+    read_bytes,
+    read_json,
+    read_toml,
+)
+from msgd.lab.safe_io.writing import write_atomically
+
+
+def kind_in(folder: Path) -> Kind | None:
+    """Tell which kind of experiment a folder holds; None where that cannot be read."""
+    path = folder / "config.toml"
+    try:
+        return kind_of(read_toml(path), source=str(path))
+    except (OSError, ValueError):
+        return None
+
+
+def check_kind(folder: Path, kind: Kind) -> None:
+    """Make sure that a folder, if it holds an experiment, holds one of this kind.
+
+    Args:
+        folder: for the results.
+        kind: of the experiment that is to be in it.
+
+    Raises:
+        UserError: it holds one of another kind.
+    """
+    theirs = kind_in(folder)
+    if theirs not in (None, kind):
+        raise UserError(f"{folder} holds another experiment ({theirs}, and this is {kind}): give --out another folder")
+
+
+def describe_experiment(
+    out: Path,
+    name: str,
+    recipe: BaseModel,
+    data: dict[str, Any],
+    environment: dict[str, Any],
+    *,
+    keep_environment: bool,
+) -> None:
+    """Write what an experiment is into its folder, before its first run.
+
+    Args:
+        out: its folder.
+        name: of the recipe.
+        recipe: the recipe as it is run.
+        data: of the data, what the results need: ``n`` and ``digests``.
+        environment: of the command.
+        keep_environment: nothing will be trained; if the same recipe was described before, its environment stays.
+    """
+    config = tomli_w.dumps(recipe.model_dump(exclude_none=True)).encode()
+    about = {"recipe": name, "data": data, "environment": environment}
+    try:
+        if keep_environment and (out / "config.toml").read_bytes() == config:
+            about["environment"] = read_json(out / "experiment.json")["environment"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # then it is written anew
+    write_atomically(out / "config.toml", config)
+    write_atomically(out / "experiment.json", json.dumps(about, indent=2).encode())
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `describe_experiment` wrote: the recipe as TOML, its name, the environment, and what it says of the data."""
+
+    config: str
+    name: str
+    environment: dict[str, Any]
+    data: dict[str, Any]
+
+
+def read_description(out: Path) -> Description:
+    """Read what an experiment is.
+
+    Args:
+        out: its folder.
+
+    Returns:
+        The description.
+
+    Raises:
+        UserError: it is no such folder, or a file in it is damaged.
+    """
+    path = out / "config.toml"
+    try:
+        text = read_bytes(path, TOML_BYTES).decode("utf-8")
+        path = out / "experiment.json"
+        about = read_json(path)
+        return Description(text, str(about["recipe"]), dict(about["environment"]), dict(about["data"]))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{out} holds no experiment: give the folder that msgd run wrote, such as runs/mnist1d"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_unreadable(error)
+        what = f"without {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path} is damaged ({what}): msgd run writes it anew") from error

@@ -1,0 +1,1 @@
+"""The command `msgd measure`: the instruments of `msgd.diagnostics` over the parameters that runs kept."""

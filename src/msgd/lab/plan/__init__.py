@@ -1,0 +1,1 @@
+"""The plan of an experiment: a recipe spelled out as runs."""

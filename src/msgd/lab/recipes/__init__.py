@@ -1,0 +1,1 @@
+"""Recipes: experiments as TOML files, found, validated, and built into laws."""

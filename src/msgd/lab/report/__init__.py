@@ -1,0 +1,1 @@
+"""What comes out of an experiment: verdicts, tables, figures, and the page."""

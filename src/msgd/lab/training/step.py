@@ -1,0 +1,91 @@
+"""Steps of training: draw the weights, compute the gradient, move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from msgd.lab.data.augment import crop_and_flip
+from msgd.lab.errors import UserError
+from msgd.lab.plan.run import Run
+from msgd.lab.training.data_parallel import (
+    own_part,
+    process_count,
+    rank,
+    sum_over_processes,
+)
+from msgd.lab.training.sgd import Augment, Examples, Trainer, losses_of
+from msgd.langevin import SGLD
+from msgd.noise import Weights, generator
+
+
+def advance(trainer: Trainer, run: Run, steps: range, train_set: Examples) -> int | None:
+    """Take some steps; in several processes of torchrun, each with its part of the examples of every draw.
+
+    Args:
+        trainer: takes them.
+        run: whose steps they are.
+        steps: their numbers.
+        train_set: inputs and targets of all n training examples.
+
+    Returns:
+        The first step whose gradient was not finite, which is the number of steps after which the loss was not; None:
+        all were.
+
+    Raises:
+        UserError: the method's noise or penalty cannot be had of this network, or a process was lost.
+    """
+    # Drawn for a stretch at once: between two steps the code of a draw is cold, and 4 times slower.
+    draws = [run.law.draw(run.n, seed=run.noise_seed, step=step, stream=run.stream) for step in steps]
+    last = []
+    for step, weights in zip(steps, draws, strict=True):
+        trainer.lr = run.lr_at(step)
+        gradients = sum_over_processes(_gradient(trainer, run, step, weights, train_set))
+        # A loss that is not finite makes every gradient so; that of the output's biases is small, and comes last.
+        last.append(gradients[-1])
+        trainer.update(gradients)
+    finite = torch.stack(last).isfinite().flatten(1).all(1)
+    return None if finite.all() else steps[int(finite.int().argmin())]
+
+
+def _gradient(trainer: Trainer, run: Run, step: int, weights: Weights, train_set: Examples) -> tuple[Tensor, ...]:
+    """This process's part of a step's gradient: that of its examples; rank 0's has the noise or penalty in it."""
+    try:
+        if run.penalty:
+            if rank() > 0:
+                return tuple(torch.zeros_like(parameter) for parameter in trainer.parameters)
+            return run.penalty.gradient(
+                trainer.model, losses_of, *train_set, seed=run.noise_seed, step=step, stream=run.stream
+            )
+        added = _noise(trainer, run, step, train_set) if run.noise and rank() == 0 else None
+    except ValueError as error:  # what only the network and the data can show
+        raise UserError(f"methods.{run.method}: {error}") from error
+    together, part = len(weights.value), slice(None)
+    if process_count() > 1:
+        part = own_part(together)
+        if weights.index is None:
+            train_set = train_set[0][part], train_set[1][part]
+        weights = Weights(None if weights.index is None else weights.index[part], weights.value[part], weights.n)
+    gradient = trainer.gradient(*train_set, weights, _augment(run, step, together, part))
+    if added:
+        torch._foreach_add_(gradient, added)
+    return gradient
+
+
+def _noise(trainer: Trainer, run: Run, step: int, train_set: Examples) -> tuple[Tensor, ...]:
+    """The noise in parameter space of a step, measured anew where that is due."""
+    assert run.noise is not None
+    noise = replace(run.noise, lr=trainer.lr) if isinstance(run.noise, SGLD) else run.noise
+    if noise.refresh_due(step):
+        trainer.noise = noise.measure(trainer.model, losses_of, *train_set)
+    return noise.sample(trainer.noise, trainer.parameters, seed=run.noise_seed, step=step, stream=run.stream)
+
+
+def _augment(run: Run, step: int, together: int, part: slice) -> Augment | None:
+    pad = run.augment
+    if pad is None:
+        return None
+    rng = generator(run.noise_seed, step, run.crops)
+    return lambda images: crop_and_flip(images, pad, rng, among=together, part=part)

@@ -1,0 +1,14 @@
+"""Weights drawn from a law, put into any training loop.
+
+`Reweighter` draws once for each logical batch and shares the draw over micro-batches and ranks; `weighted_mean` is the
+loss whose gradient is G·w/n; `WeightedBatchSampler` loads only the examples that a draw chose; `per_sequence` turns
+token losses into one loss for each sequence.
+"""
+
+from msgd.reweighting.batch_sampler import WeightedBatchSampler
+from msgd.reweighting.ranks import Ranks, ranks
+from msgd.reweighting.reweighter import Reweighter
+from msgd.reweighting.token_losses import per_sequence
+from msgd.reweighting.weighted_mean import weighted_mean
+
+__all__ = ["Ranks", "Reweighter", "WeightedBatchSampler", "per_sequence", "ranks", "weighted_mean"]
