@@ -202,7 +202,7 @@ def test_bad_input_in_a_process_of_its_own(finished):
 
 
 def test_a_fault_of_ours_is_one_line_and_exit_1(copy, capsys, monkeypatch):
-    monkeypatch.setattr("msgd.lab.experiment_folder.results.gather_results", lambda _: 1 / 0)
+    monkeypatch.setattr("msgd.lab.kinds.gather_results", lambda *_: 1 / 0)
     code, _, errors = here(capsys, "compare", copy)
     assert code == 1
     assert errors.startswith("msgd: a fault of msgd: ZeroDivisionError")

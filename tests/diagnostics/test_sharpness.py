@@ -114,9 +114,9 @@ def test_a_hessian_that_is_zero(method):
 def test_lanczos_that_does_not_converge_says_so(monkeypatch):
     from scipy.sparse.linalg import eigsh
 
-    from msgd.diagnostics import sharpness
+    from msgd.gradients import eigenpairs
 
-    monkeypatch.setattr(sharpness, "eigsh", lambda *args, **options: eigsh(*args, **options, maxiter=1))
+    monkeypatch.setattr(eigenpairs, "eigsh", lambda *args, **options: eigsh(*args, **options, maxiter=1))
     with pytest.raises(RuntimeError, match=r"Lanczos found \d of 4 eigenvalues: use a smaller k"):
         hessian_eigenvalues(matrix_of(NETWORKS["conv"]), 4, method="lanczos")
 

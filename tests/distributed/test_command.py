@@ -16,7 +16,7 @@ from msgd.cli.app import app
 from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.checkpoint import read_checkpoint
 from msgd.lab.experiment_folder.identity import note_processes
-from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.recipes.load import parse_recipe
 from msgd.lab.training.data_parallel import check_data_parallel
 
 RECIPE = SMALL.replace("steps = 60", "steps = 200").replace("seeds = 2", "seeds = 1")

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from docs.test_laws import script
 from msgd.cli.app import app
-from msgd.lab.recipes.parse import validate_recipe
+from msgd.lab.recipes.load import recipe_from
 from msgd.lab.recipes.source import read_table, recipe_names
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def test_every_example_is_on_the_page_of_examples():
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")], ids=lambda page: page.name)
 def test_recipes_on_a_page_are_read(page):
     for text in blocks(page, "toml"):
-        assert validate_recipe(read_table(text, source=page.name), source=page.name).methods
+        assert recipe_from(read_table(text, source=page.name), source=page.name).methods
 
 
 def commands():

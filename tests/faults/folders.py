@@ -13,7 +13,7 @@ from msgd.lab.experiment_folder.metrics import METRICS, keep_records
 from msgd.lab.measure.measurements_file import Measurements
 from msgd.lab.networks.build import build_network
 from msgd.lab.plan.grid import planned_runs
-from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.recipes.load import parse_recipe
 
 ENVIRONMENT = {"msgd": "0", "command": "msgd run made.toml", "cores": 2}
 

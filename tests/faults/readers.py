@@ -8,10 +8,9 @@ import tomli_w
 from msgd.lab.experiment_folder.identity import run_folder
 from msgd.lab.least_squares.band import exact_curve
 from msgd.lab.least_squares.losses_file import parts_of
-from msgd.lab.least_squares.recipe import parse_least_squares, select_simulations
 from msgd.lab.least_squares.simulate import make_data, planned_simulations, simulate_losses
 from msgd.lab.plan.grid import planned_runs
-from msgd.lab.recipes.parse import select_methods, validate_recipe
+from msgd.lab.recipes.load import recipe_from
 from msgd.lab.recipes.source import kind_of, read_table
 from msgd.theory import LeastSquares
 
@@ -20,8 +19,8 @@ def planned(text, changes=None):
     """What `msgd run` does with a recipe before it trains, and a draw of every law."""
     table = read_table(text, source="it", settings=changes)
     if kind_of(table, source="it") == "least-squares":
-        return _simulated(select_simulations(parse_least_squares(table, source="it"), None))
-    recipe = select_methods(validate_recipe(table, source="it"), None)
+        return _simulated(recipe_from(table, source="it").select(None))
+    recipe = recipe_from(table, source="it").select(None)
     found = planned_runs(recipe, n=min(recipe.n or 1000, 1000), digests=["0"])
     one_of_each = {run.method: run for run in found}
     for run in list(one_of_each.values())[:20]:

@@ -25,7 +25,7 @@ from faults.folders import RECIPE, finished, measured, network
 from faults.hostile import DATES, VALUES, changed, damaged, tensor_files
 from faults.readers import planned, toml_of
 from helpers.small import SMALL, cifar10_members, svhn_split, write_cifar10, write_fashion_mnist, write_svhn
-from msgd.cli.terminal import gather_any, print_verdicts
+from msgd.cli.terminal import print_verdicts
 from msgd.lab.data.load import load_data
 from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.checkpoint import snapshot_steps
@@ -33,14 +33,14 @@ from msgd.lab.experiment_folder.identity import run_folder
 from msgd.lab.experiment_folder.results import gather_results
 from msgd.lab.experiment_folder.resume import check_state, read_run_state
 from msgd.lab.experiment_folder.tuning import Tuning, write_tuning
-from msgd.lab.least_squares import report as least_squares_report
+from msgd.lab.kinds import experiment_in
 from msgd.lab.least_squares.pipeline import simulate_experiment
-from msgd.lab.least_squares.recipe import parse_least_squares
 from msgd.lab.measure.restore import _fill
 from msgd.lab.measure.selection import Point
 from msgd.lab.networks.build import build_network
+from msgd.lab.recipes.load import recipe_from
 from msgd.lab.recipes.source import read_table, recipe_names, recipe_text
-from msgd.lab.report.page import write_report
+from msgd.lab.report.html import write_page
 from msgd.lab.training.sgd import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*adds no noise to a batch:UserWarning")  # which is said to the user
@@ -216,13 +216,15 @@ def folder(tmp_path_factory):
 
 def compared(out):
     """What `msgd compare` and `msgd report` do but for the pictures."""
-    gathered = gather_any(out)
-    print_verdicts(gathered, quiet())
+    experiment = experiment_in(out)
+    gathered = experiment.gather()
+    print_verdicts(experiment, gathered, quiet())
     json.dumps(gathered.as_json(), allow_nan=False)
 
 
 def reported(out):
-    write_report(gather_results(out), out)
+    experiment = experiment_in(out)
+    write_page(experiment.page(experiment.gather()), out)
 
 
 def with_file(path, content, read, target, out):
@@ -319,15 +321,14 @@ def trajectories(tmp_path_factory):
     out = tmp_path_factory.mktemp("least-squares") / "out"
     table = LEAST_SQUARES | {"n": 10, "d": 2, "b": 4, "steps": 4, "trajectories": 20}
     table["methods"] = {name: LEAST_SQUARES["methods"][name] for name in ("cov", "sgd")}
-    recipe = parse_least_squares(table, source="made")
+    recipe = recipe_from(table, source="made")
     simulate_experiment("made", recipe, out, workers=Workers(1), console=quiet())
     return out
 
 
 def simulated_report(out):
     compared(out)
-    gathered = gather_any(out)
-    least_squares_report.write_report(gathered, out)
+    reported(out)
 
 
 @cases(450)

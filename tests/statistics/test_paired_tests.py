@@ -40,7 +40,7 @@ def test_tost_is_the_90_percent_interval():
         assert (
             c.verdict
             in {
-                (True, True): "trivial",
+                (True, True): "negligible",
                 (True, False): "different",
                 (False, True): "equivalent",
                 (False, False): "inconclusive",
@@ -52,7 +52,7 @@ def test_the_four_verdicts():
     jitter = np.array([-1, 1, -1, 1, -1, 1, -1, 1]) * 0.002
     assert one(0.000 + jitter).verdict == "equivalent"
     assert one(0.040 + jitter).verdict == "different"
-    assert one(0.008 + jitter).verdict == "trivial"
+    assert one(0.008 + jitter).verdict == "negligible"
     noisy = one(0.005 + 10 * jitter)
     assert noisy.verdict == "inconclusive"
     assert noisy.seeds_needed > 8
@@ -72,7 +72,7 @@ def test_error_rates_of_both_claims():
         table = {name: dict(enumerate(values)) for name, values in family.items()}
         false_difference += any(c.p_difference <= 0.05 for c in compare(table, "ref", 0.015))
         edge = one(rng.normal(0.015, 0.006, 8))
-        false_equivalence += edge.verdict in ("equivalent", "trivial")
+        false_equivalence += edge.verdict in ("equivalent", "negligible")
     assert false_difference <= bound
     assert false_equivalence <= bound
     # Negative control: without Holm's adjustment four tests exceed the bound.

@@ -19,7 +19,6 @@ _KILLED = {
     "distributed.scheduler.allowed-failures in the scheduler's configuration lets more of them die",
 }
 
-
 #: what a user can do about an error of the operating system
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: make room",
@@ -29,7 +28,6 @@ _REMEDIES = {
     errno.EROFS: "the folder cannot be written: make it writable, or give another one with --out",
     errno.EACCES: "the folder or file is not yours to use: change its permissions, or give another one with --out",
 }
-
 
 _CONTINUES = "the same command continues where the runs were saved"
 

@@ -9,8 +9,7 @@ import typer
 
 from msgd.cli.exit_codes import clear_errors
 from msgd.cli.options import AddressOption, BackendOption, ExecutionOptions, parse_names
-from msgd.cli.terminal import make_console
-from msgd.lab.errors import UserError
+from msgd.cli.terminal import make_console, print_sentences, print_table
 
 
 def measure(
@@ -36,48 +35,31 @@ def measure(
     What is measured already is skipped when the same command is given again.
     """
     with clear_errors():
-        _measure(target, at, what, cost, methods, seeds, ExecutionOptions(backend, address, jobs), device, data_dir)
+        from msgd.lab.data.device import find_device
+        from msgd.lab.kinds import training_in
+        from msgd.lab.measure.pipeline import measure_experiment
+        from msgd.lab.measure.selection import locate_experiment, request_of
+        from msgd.lab.report.html import write_page
+        from msgd.lab.report.noise_tables import noise_notes, noise_rows, shape_rows
 
-
-def _measure(
-    target: Path,
-    at: str | None,
-    what: str | None,
-    cost: str,
-    methods: str | None,
-    seeds: int,
-    who: ExecutionOptions,
-    device: str,
-    data_dir: Path | None,
-) -> None:
-    from msgd.cli.terminal import print_table
-    from msgd.lab.experiment_folder.description import kind_in
-    from msgd.lab.experiment_folder.results import gather_results
-    from msgd.lab.measure.pipeline import measure_experiment as run_measurements
-    from msgd.lab.measure.selection import locate_experiment, request_of
-    from msgd.lab.report.noise_tables import noise_notes, noise_rows, shape_rows
-    from msgd.lab.report.page import write_report
-
-    request = request_of(at, what, cost, None if methods is None else parse_names(methods), seeds)
-    out, folder, step = locate_experiment(who.place(target))
-    if kind_in(out) == "least-squares":
-        raise UserError(f"{out}: simulated least squares keep no checkpoints; what they are is known exactly (theory)")
-    gathered, console = gather_results(out), make_console()
-    place = who.device(device)
-    with who.workers(console) as workers:
-        measured = run_measurements(
-            gathered,
-            out,
-            folder,
-            request if step is None else request.only(step),
-            data_dir=data_dir,
-            workers=workers,
-            device=place,
-            console=console,
-        )
-    for table in (noise_rows(measured), shape_rows(measured)):
-        print_table(console, *table)
-    console.print()
-    for sentence in noise_notes(measured):
-        console.print(sentence)
-    console.print(f"\nReport: {write_report(gathered, out)}")
+        execution, console = ExecutionOptions(backend, address, jobs), make_console()
+        request = request_of(at, what, cost, None if methods is None else parse_names(methods), seeds)
+        out, folder, step = locate_experiment(execution.place(target))
+        experiment = training_in(out)
+        results = experiment.gather()
+        place = find_device(device, local=backend == "loky")
+        with execution.workers(console) as workers:
+            measured = measure_experiment(
+                results,
+                out,
+                folder,
+                request if step is None else request.only(step),
+                data_dir=data_dir,
+                workers=workers,
+                device=place,
+                console=console,
+            )
+        for table in (noise_rows(measured), shape_rows(measured)):
+            print_table(console, *table)
+        print_sentences(console, noise_notes(measured))
+        console.print(f"\nReport: {write_page(experiment.page(results), out)}")

@@ -18,15 +18,11 @@ if TYPE_CHECKING:
 
 
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe's name (see msgd recipes) or a TOML file of yours.")]
-
-
 FolderArgument = Annotated[Path, typer.Argument(help="A folder that msgd run wrote, such as runs/mnist1d.")]
-
 
 BackendOption = Annotated[
     str, typer.Option(help="Who does the jobs: loky, processes of this machine; dask, a Dask cluster.")
 ]
-
 
 AddressOption = Annotated[
     str | None,
@@ -35,6 +31,17 @@ AddressOption = Annotated[
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """Parse the values of ``--set``.
+
+    Args:
+        pairs: texts such as ``"lr=0.2"``; a value is TOML, or else a string.
+
+    Returns:
+        Values by dotted keys.
+
+    Raises:
+        UserError: a text has no key or no equals sign.
+    """
     from msgd.lab.safe_io.bounded import parse_toml
 
     table: dict[str, Any] = {}
@@ -50,27 +57,51 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def parse_names(text: str) -> list[str]:
+    """Split names at commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def parse_rates(text: str) -> list[float]:
-    key, equals, values = text.partition("=")
+    """Parse the value of ``--tune``.
+
+    Args:
+        text: such as ``"lr=0.1,0.2"``.
+
+    Returns:
+        The learning rates.
+
+    Raises:
+        UserError: the text has another form.
+    """
+    key, _, values = text.partition("=")
     try:
-        if key.strip() != "lr" or not equals:
-            raise ValueError
-        return [float(value) for value in values.split(",")]
+        rates = [float(value) for value in values.split(",")]
     except ValueError:
-        raise UserError(f"--tune {text}: write --tune lr=0.1,0.2,0.4") from None
+        rates = []
+    if key.strip() != "lr" or not rates:
+        raise UserError(f"--tune {text}: write --tune lr=0.1,0.2,0.4")
+    return rates
 
 
 def wants_events(log: str | None) -> bool:
+    """Whether ``--log`` asks for TensorBoard's event files.
+
+    Args:
+        log: the option's value; None: it was not given.
+
+    Returns:
+        Whether it does.
+
+    Raises:
+        UserError: it asks for something else.
+    """
     if log not in (None, "tensorboard"):
         raise UserError(f"--log: {log!r} is not known; there is tensorboard")
     return log is not None
 
 
 class ExecutionOptions(NamedTuple):
-    """Who is to do the jobs, as the options say."""
+    """The options that say who does the jobs: backend, address of a cluster, jobs at a time."""
 
     backend: str
     address: str | None
@@ -78,6 +109,17 @@ class ExecutionOptions(NamedTuple):
 
     @contextmanager
     def workers(self, console: Console) -> Iterator[Workers]:
+        """Connect to the workers.
+
+        Args:
+            console: where a cluster is named.
+
+        Yields:
+            The workers.
+
+        Raises:
+            UserError: there are none to be had.
+        """
         from msgd.lab.execution.workers import connect_workers
 
         with connect_workers(*self) as workers:
@@ -86,19 +128,5 @@ class ExecutionOptions(NamedTuple):
             yield workers
 
     def place(self, folder: Path) -> Path:
-        """A folder as the workers of a cluster can name it: their working directory is another one."""
+        """The path by which workers find a folder: those of a cluster have another working directory."""
         return folder if self.backend == "loky" else folder.absolute()
-
-    def device(self, name: str) -> str:
-        """The device that an option names; the command itself needs none where a cluster has it."""
-        if name not in ("auto", "cpu", "cuda"):
-            raise UserError(f"--device: {name!r} is none of auto, cpu, cuda")
-        if name == "cpu" or (name == "cuda" and self.backend != "loky"):
-            return name
-        import torch
-
-        if torch.cuda.is_available():
-            return "cuda"
-        if name == "cuda":
-            raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
-        return "cpu"

@@ -6,23 +6,22 @@ import typer
 
 from msgd.cli.exit_codes import clear_errors
 from msgd.cli.options import FolderArgument, RecipeArgument
-from msgd.cli.terminal import make_console
+from msgd.cli.terminal import conclude, make_console, print_verdicts
 
 
 def report(folder: FolderArgument) -> None:
     """Write report.html and results.json anew from the finished runs in a folder."""
     with clear_errors():
-        from msgd.cli.terminal import conclude
-
         conclude(folder, make_console())
 
 
 def compare(folder: FolderArgument) -> None:
     """Print the verdicts of the finished runs in a folder; writes nothing."""
     with clear_errors():
-        from msgd.cli.terminal import gather_any, print_verdicts
+        from msgd.lab.kinds import experiment_in
 
-        print_verdicts(gather_any(folder), make_console())
+        experiment = experiment_in(folder)
+        print_verdicts(experiment, experiment.gather(), make_console())
 
 
 def recipes() -> None:

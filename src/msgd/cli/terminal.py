@@ -1,46 +1,24 @@
-"""What the command line says of a finished experiment of any kind, and writes of it."""
+"""What a command prints: the console, tables, and the verdicts of an experiment."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-
-from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from msgd.lab.experiment_folder.description import kind_in
-from msgd.lab.experiment_folder.results import Results, gather_results, write_results
-from msgd.lab.least_squares import report as least_squares_report
-from msgd.lab.least_squares import verdict as least_squares
-from msgd.lab.least_squares.results import SimulationResults, gather_simulations
-from msgd.lab.report.page import write_report
-from msgd.lab.report.phase_diagram import phase_notes, phase_rows, phases
-from msgd.lab.report.verdict import LEFT, answers, columns, notes, rows
-
-#: title, heads and rows
-Shown = tuple[str | None, Sequence[str], Sequence[Sequence[str]]]
+if TYPE_CHECKING:
+    from msgd.lab.kinds import Experiment
 
 
-def gather_any(out: Path) -> Results | SimulationResults:
-    """Read the results in a folder, of whichever kind of experiment.
-
-    Args:
-        out: folder of the experiment.
-
-    Returns:
-        The results.
-
-    Raises:
-        UserError: there are none, or they are damaged.
-    """
-    return gather_simulations(out) if kind_in(out) == "least-squares" else gather_results(out)
+def make_console() -> Console:
+    """A console on standard output; where that is no terminal, lines are not folded: programs search them."""
+    terminal = sys.stdout.isatty()
+    # No markup: a recipe's title may hold brackets.
+    return Console(highlight=False, markup=False, width=None if terminal else 140, soft_wrap=not terminal)
 
 
 def conclude(out: Path, console: Console) -> None:
@@ -53,33 +31,45 @@ def conclude(out: Path, console: Console) -> None:
     Raises:
         UserError: there are no results, or they are damaged.
     """
-    gathered = gather_any(out)
-    write_results(gathered, out)
-    if isinstance(gathered, Results):
-        page = write_report(gathered, out)
-    else:
-        page = least_squares_report.write_report(gathered, out)
-    print_verdicts(gathered, console)
-    console.print(f"\nReport: {page}")
+    from msgd.lab.experiment_folder.results import write_results
+    from msgd.lab.kinds import experiment_in
+    from msgd.lab.report.html import write_page
+
+    experiment = experiment_in(out)
+    results = experiment.gather()
+    write_results(results, out)
+    report = write_page(experiment.page(results), out)
+    print_verdicts(experiment, results, console)
+    console.print(f"\nReport: {report}")
 
 
-def print_verdicts(gathered: Results | SimulationResults, console: Console) -> None:
-    """Print tables and sentences.
+def print_verdicts(experiment: Experiment, results: object, console: Console) -> None:
+    """Print an experiment's tables and sentences.
 
     Args:
-        gathered: from `gather`.
+        experiment: of either kind.
+        results: what it gathered.
         console: where to.
     """
-    tables, sentences = _spelled_out(gathered)
-    for title, heads, body in tables:
+    for title, heads, body in experiment.tables(results):
         print_table(console, heads, body, title=title)
+    print_sentences(console, experiment.sentences(results))
+
+
+def print_sentences(console: Console, sentences: Iterable[str]) -> None:
+    """Print sentences, a paragraph each, below an empty line.
+
+    Args:
+        console: where to.
+        sentences: the paragraphs.
+    """
     console.print()
     for sentence in sentences:
         console.print(sentence)
 
 
 def print_table(
-    console: Console, heads: Sequence[str], body: Sequence[Sequence[str]], *, title: str | None = None
+    console: Console, heads: Sequence[str], body: Iterable[Sequence[str]], *, title: str | None = None
 ) -> None:
     """Print a table, text to the left and numbers to the right.
 
@@ -89,6 +79,8 @@ def print_table(
         body: rows of text.
         title: above it.
     """
+    from msgd.lab.text import LEFT
+
     table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     for head in heads:
         table.add_column(head, justify="left" if head in LEFT else "right")
@@ -96,21 +88,3 @@ def print_table(
         table.add_row(*row)
     console.print()
     console.print(table)
-
-
-def _spelled_out(gathered: Results | SimulationResults) -> tuple[list[Shown], list[str]]:
-    if not isinstance(gathered, Results):
-        table = (None, least_squares.columns(gathered), least_squares.rows(gathered))
-        return [table], [*least_squares.answers(gathered), *least_squares.notes(gathered)]
-    if gathered.recipe.grid:
-        planes = [(phase.method, *phase_rows(phase)) for phase in phases(gathered)]
-        return [*planes], [*phase_notes(gathered), *notes(gathered)]
-    return [(None, columns(gathered), rows(gathered))], [*answers(gathered), *notes(gathered)]
-
-
-def make_console() -> Console:
-    from rich.console import Console
-
-    # No markup: a recipe's title may hold brackets.
-    terminal = sys.stdout.isatty()  # elsewhere lines are not folded: they are searched, and may hold a long path
-    return Console(highlight=False, markup=False, width=None if terminal else 140, soft_wrap=not terminal)

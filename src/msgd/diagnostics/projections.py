@@ -9,8 +9,7 @@ from torch import Tensor
 from msgd._checks import positive_integer
 from msgd.gradients.gradient_matrix import GradientMatrix
 from msgd.noise import Law, generator
-
-_DIRECTIONS = 3  # a stream of their own: with that of the weights, both would be made of the same normals
+from msgd.noise.streams import DIRECTIONS
 
 
 def random_directions(matrix: GradientMatrix, k: int, *, seed: int = 0) -> Tensor:
@@ -35,7 +34,7 @@ def random_directions(matrix: GradientMatrix, k: int, *, seed: int = 0) -> Tenso
         >>> torch.allclose(U.norm(dim=0), torch.ones(2))
         True
     """
-    normals = generator(seed, 0, _DIRECTIONS).standard_normal((matrix.shape[0], positive_integer("k", k)))
+    normals = generator(seed, 0, DIRECTIONS).standard_normal((matrix.shape[0], positive_integer("k", k)))
     columns = torch.from_numpy(normals / np.linalg.norm(normals, axis=0))
     return columns.to(matrix.device, matrix.dtype)
 

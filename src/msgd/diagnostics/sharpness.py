@@ -8,17 +8,15 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 from torch import Tensor
 
 from msgd._checks import positive, positive_integer
+from msgd.gradients.eigenpairs import largest_eigenpairs, start_vector
 from msgd.gradients.gradient_matrix import GradientMatrix, numpy_operator
 from msgd.noise import generator
 from msgd.statistics.intervals import Estimate, mean_of, quantile
 
 Method = Literal["auto", "dense", "lanczos"]  #: how eigenvalues are found
-
-
 _COLUMNS = 16  # of the identity, multiplied at once
 
 
@@ -224,18 +222,11 @@ def _dense(matrix: GradientMatrix) -> tuple[NDArray[np.float64], NDArray[np.floa
 
 def _lanczos(matrix: GradientMatrix, k: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     d = matrix.shape[0]
-    start = generator(0, 0).standard_normal(d)
-    if not _curved(matrix, torch.from_numpy(start).to(matrix.device, matrix.dtype)).any():  # which ARPACK does not take
+    start = torch.from_numpy(start_vector(d)).to(matrix.device, matrix.dtype)
+    if not _curved(matrix, start).any():  # a Hessian of zeros, which ARPACK does not take
         return np.zeros(k), np.eye(d, k)
 
     def product(v: Tensor) -> Tensor:
         return _curved(matrix, v)
 
-    operator = numpy_operator((d, d), matrix, product, product)
-    try:
-        values, vectors = eigsh(operator, k, which="LA", v0=start.astype(operator.dtype))
-    except ArpackNoConvergence as error:
-        raise RuntimeError(
-            f"Lanczos found {len(error.eigenvalues)} of {k} eigenvalues: use a smaller k, or a model in float64"
-        ) from error
-    return values.astype(np.float64), vectors.astype(np.float64)
+    return largest_eigenpairs(numpy_operator((d, d), matrix, product, product), k)

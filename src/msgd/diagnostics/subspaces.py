@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy.linalg import subspace_angles
 from torch import Tensor
 
 
@@ -30,12 +32,12 @@ def subspace_cosines(first: Tensor, second: Tensor) -> Tensor:
         raise ValueError(
             f"shapes {tuple(first.shape)} and {tuple(second.shape)}: give (d, k) and (d, m), columns that span"
         )
-    bases = []
+    arrays = []
     for columns in (first, second):
-        basis, triangle = torch.linalg.qr(columns)
-        diagonal = triangle.diagonal().abs()
-        if len(diagonal) < columns.shape[1] or bool((diagonal <= 1e-6 * columns.norm(dim=0)).any()):
+        array = columns.detach().double().cpu().numpy()
+        diagonal = np.abs(np.diagonal(np.linalg.qr(array, mode="r")))
+        if len(diagonal) < array.shape[1] or (diagonal <= 1e-6 * np.linalg.norm(array, axis=0)).any():
             raise ValueError("the columns are linearly dependent: leave out eigenvectors whose eigenvalue is 0")
-        bases.append(basis)
-    cosines: Tensor = torch.linalg.svdvals(bases[0].t() @ bases[1])
-    return cosines.clamp(max=1.0)
+        arrays.append(array)
+    cosines = np.cos(subspace_angles(*arrays)[::-1])
+    return torch.from_numpy(cosines.clip(max=1.0)).to(first.device, first.dtype)

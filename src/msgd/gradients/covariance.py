@@ -8,10 +8,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from msgd._checks import positive_integer
+from msgd.gradients.eigenpairs import largest_eigenpairs
 from msgd.gradients.gradient_matrix import GradientMatrix, numpy_operator
 from msgd.gradients.gram import leading_shares, recentred, scaled_shares
 from msgd.gradients.per_example import CHUNK
@@ -232,10 +233,7 @@ class Covariance:
         if k == n:
             raise ValueError(f'Lanczos finds fewer than n eigenpairs, and k = n = {n}: use method="gram"')
         operator = numpy_operator((n, n), self.matrix, self._inner, self._inner)
-        start = generator(0, 0).standard_normal(n).astype(operator.dtype)
-        values, vectors = eigsh(operator, k, v0=start)
-        order = np.argsort(values)[::-1]
-        return scaled_shares(values[order].astype(np.float64), vectors[:, order].astype(np.float64), dtype)
+        return scaled_shares(*largest_eigenpairs(operator, k), dtype)
 
     def _gram(self) -> Tensor:
         """AᵀA."""

@@ -18,8 +18,6 @@ from msgd.gradients.gram import gram
 from msgd.gradients.per_example import CHUNK, Examples, LossFunction
 
 Product = Callable[[Tensor], Tensor]  #: of an operator with a vector or a block of them
-
-
 _HELD = 2**27  # numbers in the per-example gradients held at once, where no chunk is given: 0.5 GB in float32
 
 

@@ -18,8 +18,6 @@ from msgd.noise import Weights
 from msgd.reweighting.weighted_mean import weighted_mean
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]  #: (outputs, targets) to one loss for each example, shape (batch,)
-
-
 CHUNK = 250  #: examples whose gradients are held at once
 
 

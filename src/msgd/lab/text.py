@@ -7,6 +7,8 @@ import dataclasses
 from msgd.langevin import ParameterNoise, Penalty
 from msgd.noise import Law, ScalarLaw
 
+LEFT = ("method", "law", "verdict")  #: heads of the columns that hold text; the others hold numbers
+
 
 def law_text(law: Law | ScalarLaw | ParameterNoise | Penalty) -> str:
     """A law as one writes it: without the arguments that have their default."""

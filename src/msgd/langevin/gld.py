@@ -30,6 +30,8 @@ class GLDConst(ParameterNoise):
         ValueError: ``b`` < 1.
 
     Examples:
+        >>> import torch
+        >>> from torch import nn
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
@@ -129,6 +131,8 @@ class GLDDiag(_Refreshed):
         ValueError: an argument is below 1.
 
     Examples:
+        >>> import torch
+        >>> from torch import nn
         >>> model = nn.Linear(2, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
@@ -166,6 +170,8 @@ class GLDLeading(_Refreshed):
         ValueError: an argument is below 1; or, from ``measure``, k > n.
 
     Examples:
+        >>> import torch
+        >>> from torch import nn
         >>> model = nn.Linear(2, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2

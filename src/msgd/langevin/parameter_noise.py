@@ -14,11 +14,9 @@ from msgd._checks import check_uncoupled
 from msgd.gradients.chunks import InMemory
 from msgd.gradients.per_example import CHUNK, Examples, LossFunction
 from msgd.noise import NOISE, generator
+from msgd.noise.streams import PARAMETER_NOISE
 
 State = dict[str, Tensor]  #: what was measured of C, to be saved with a checkpoint
-
-
-_APART = 2**63  # keeps the noise independent of a law's draw with the same seed, step and stream
 
 
 class ParameterNoise(ABC):
@@ -93,7 +91,7 @@ class ParameterNoise(ABC):
         if not like:
             raise ValueError("no parameters: give those of the model, and an iterator only once")
         sizes = [parameter.numel() for parameter in like]
-        rng = generator(seed, step, operator.index(stream) ^ _APART)
+        rng = generator(seed, step, operator.index(stream) ^ PARAMETER_NOISE)
         try:
             flat = self._sampled(state, sum(sizes), rng)
         except KeyError as missing:
@@ -119,4 +117,5 @@ class ParameterNoise(ABC):
 
 
 def standard_normal(number: int, rng: Generator) -> Tensor:
+    """Draw independent standard normals, shape (number,), float64."""
     return torch.from_numpy(rng.standard_normal(number))

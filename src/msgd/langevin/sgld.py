@@ -30,6 +30,7 @@ class SGLD(ParameterNoise):
         ValueError: an argument is not positive or not finite.
 
     Examples:
+        >>> import torch
         >>> noise = SGLD(temperature=0.005, lr=0.1)  # standard deviation √(2·0.005/0.1) = 0.32 in the gradient
         >>> (added,) = noise.sample({}, [torch.zeros(10_000)], seed=0, step=0)
         >>> round(float(added.std()), 2)

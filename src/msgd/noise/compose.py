@@ -32,6 +32,7 @@ class Subsampled(Law):
         ValueError: ``B`` < 1; or, from ``moments`` and ``sample``, B > n.
 
     Examples:
+        >>> from msgd.noise import Emulate
         >>> law = Subsampled(250, Emulate(20))
         >>> round(law.moments(1000).effective_batch_size(1000), 2)  # that of MiniBatch(20)
         20.39

@@ -14,17 +14,12 @@ from msgd._checks import positive_integer
 from msgd.noise.law import Law, Sample
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import MiniBatch
-from msgd.noise.streams import NOISE, generator
-
-_BEFORE = 2**64 - 1  # the step −1, as the counter's word has it
-
-
-_EPOCHS = 2**62  # steps from here on are numbers of epochs, which share no stream with steps of training
+from msgd.noise.streams import BEFORE_FIRST, FIRST_EPOCH, NOISE, generator
 
 
 @lru_cache(maxsize=8)
 def _permutation(n: int, seed: int, epoch: int, stream: int) -> NDArray[np.int64]:
-    return generator(seed, _EPOCHS + epoch, stream).permutation(n)
+    return generator(seed, FIRST_EPOCH + epoch, stream).permutation(n)
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,7 @@ class Anticorrelated(Law):
 
     def at_step(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Sample:
         """This step's draw of the inner law and the last one's (see `Law.at_step`)."""
-        last = step - 1 if step > 0 else _BEFORE
+        last = step - 1 if step > 0 else BEFORE_FIRST
         now, before = (self.inner.at_step(n, seed=seed, step=t, stream=stream) for t in (step, last))
         return self._difference(n, now, before)
 

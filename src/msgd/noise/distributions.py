@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from scipy import special
 
 BLOCK = 2**15  #: numbers that are worked on at a time: at n = 10⁷ memory is what takes time
-
-
 _MINUS_ONE = np.float64(-1.0).view(np.int64)
 
 

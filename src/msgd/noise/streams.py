@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import zlib
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,33 @@ from numpy.random import Generator, Philox
 from numpy.random.bit_generator import ISeedSequence
 from numpy.typing import NDArray
 
+# All stream numbers of the package, so that no two uses of one seed share their random numbers by accident.
 NOISE = 0  #: the weights of the examples
-
-
 ORDER = 1  #: the order in which a data set is visited
-
-
 INIT = 2  #: the initial parameters
+DIRECTIONS = 3  #: random directions in parameter space: on the stream of the weights both would have the same normals
+DATA = 3  #: the data of simulated least squares; finished folders fix the number, and they draw no directions
+_METHODS = 2**32  # from here on, a stream for each method of an experiment
+CROPS = 2**32  #: added to a method's stream: its crops and flips
+PARAMETER_NOISE = 2**63  #: flipped in a law's stream: noise in parameter space, independent of the law's draw
 
+# Steps that are no steps of training. They stand in the counter, where a generator has the step.
+BEFORE_FIRST = 2**64 - 1  #: the step −1
+FIRST_EPOCH = 2**62  #: from here on, numbers of epochs
 
 _WORD = 2**64
+
+
+def method_stream(method: str) -> int:
+    """The noise stream of a method of an experiment: independent of the other methods' at the same seed.
+
+    Args:
+        method: its name.
+
+    Returns:
+        The stream's number, from 2³² on.
+    """
+    return _METHODS + zlib.crc32(method.encode())
 
 
 def generator(seed: int, step: int, stream: int = NOISE) -> Generator:

@@ -10,8 +10,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 Group = Any  #: a process group, "world" or None
-
-
 Layout = Literal["strided", "blocked"]  #: how a batch was dealt to the ranks
 
 

@@ -14,11 +14,7 @@ from scipy import special
 from msgd.statistics.multiple_testing import holm
 
 LEVEL = 0.05
-
-
 POWER = 0.8
-
-
 MOST_SEEDS = 1000
 
 
@@ -39,7 +35,7 @@ class Comparison:
         p_unadjusted: two-sided paired t-test of no difference.
         p_difference: the same, adjusted by Holm over all the methods that were compared.
         p_equivalence: two one-sided tests (TOST) of |difference| ≥ margin.
-        verdict: ``equivalent``, ``different``, ``trivial`` (different, yet within the margin) or ``inconclusive``.
+        verdict: ``equivalent``, ``different``, ``negligible`` (different, yet within the margin) or ``inconclusive``.
         seeds_needed: for an inconclusive one: the pairs at which one of the two tests passes with 80% probability, if
             mean and spread stay; None where `MOST_SEEDS` would not do.
     """
@@ -146,7 +142,7 @@ def _judge(
         p_equivalence = 2.0 ** -len(d) if distance > 0 else 1.0
     different, equivalent = p_holm <= LEVEL, p_equivalence < LEVEL
     if different:
-        verdict = "trivial" if equivalent else "different"
+        verdict = "negligible" if equivalent else "different"
     else:
         verdict = "equivalent" if equivalent else "inconclusive"
     spread = error * math.sqrt(len(d))

@@ -12,11 +12,7 @@ from scipy.sparse import linalg as iterative
 from msgd.noise import Moments
 
 Array = NDArray[np.float64]
-
-
 DENSE = 1300  #: pairs (those of rank 50) up to which their matrices are formed; beyond, the methods are iterative
-
-
 _ROWS = 4096  # examples whose pairs are held at once
 
 

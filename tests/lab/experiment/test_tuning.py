@@ -12,7 +12,7 @@ from msgd.lab.experiment.tuning import FIRST_SEED, hold_out, pick_rates, tuning_
 from msgd.lab.experiment_folder.checkpoint import Checkpoint, write_checkpoint
 from msgd.lab.experiment_folder.identity import write_identity
 from msgd.lab.experiment_folder.tuning import Tuning, read_tuning, write_tuning
-from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.recipes.load import parse_recipe
 
 TUNED = SMALL + "[tune]\nlr = [0.2, 0.01]\nseeds = 2\nheld_out = 0.25\n"
 

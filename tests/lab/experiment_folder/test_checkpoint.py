@@ -8,7 +8,7 @@ from helpers.training import contents, go, make, no_checkpoint, same
 from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.checkpoint import read_checkpoint, read_snapshot, snapshot_steps
 from msgd.lab.plan.resolve import resolve
-from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.recipes.load import parse_recipe
 from msgd.lab.recipes.source import recipe_text
 
 KEPT = {"snapshots": (5, 10, 21)}  # between, at and after checkpoints

@@ -16,14 +16,20 @@ from msgd.lab.experiment_folder.checkpoint import Checkpoint, read_checkpoint, w
 from msgd.lab.experiment_folder.results import gather_results
 from msgd.lab.experiment_folder.resume import check_state
 from msgd.lab.experiment_folder.tuning import Tuning, read_tuning, write_tuning
+from msgd.lab.kinds import experiment_in
 from msgd.lab.measure.measurements_file import read_measurements
 from msgd.lab.networks.build import build_network
-from msgd.lab.report.page import write_report
+from msgd.lab.report.html import write_page
 from msgd.lab.safe_io.tensors import crc32
 from msgd.lab.training.loop import train
 from msgd.langevin import GLDConst, GLDDiag, GLDLeading
 
 TUNED = RECIPE.replace("[methods.sgd]", "[tune]\nlr = [0.1, 0.2]\n[methods.sgd]")
+
+
+def write_report(out):
+    experiment = experiment_in(out)
+    return write_page(experiment.page(experiment.gather()), out)
 
 
 @pytest.fixture
@@ -224,14 +230,14 @@ def test_eigenvalues_below_zero_have_no_logarithm(out):
         if "eigenvalues" in measurement["found"]:
             measurement["found"]["eigenvalues"][-1] = -1e-9
     (out / "measurements.json").write_text(json.dumps(table))
-    assert "Spectrum of C" in write_report(gather_results(out), out).read_text()
+    assert "Spectrum of C" in write_report(out).read_text()
 
 
 def test_the_report_of_a_command_that_is_no_text(out):
     """A name of a folder may be any bytes, and comes as text that UTF-8 cannot have."""
     command = "msgd run --out '\udcff' <script>alert(1)</script>"
     rewrite(out / "experiment.json", lambda table: table["environment"].update(command=command))
-    path = write_report(gather_results(out), out)
+    path = write_report(out)
     text = path.read_text(encoding="utf-8")
     assert "\\udcff" in text
     assert "<script>alert" not in text

@@ -20,9 +20,9 @@ from msgd.lab.errors import UserError
 from msgd.lab.least_squares import verdict
 from msgd.lab.least_squares.band import compare_with_curve, critical_value
 from msgd.lab.least_squares.losses_file import read_losses
-from msgd.lab.least_squares.recipe import parse_least_squares
 from msgd.lab.least_squares.results import gather_simulations, judge, results_from_json
 from msgd.lab.least_squares.simulate import Simulation, make_data, planned_simulations, simulate_losses
+from msgd.lab.recipes.load import recipe_from
 from msgd.lab.recipes.source import read_table, recipe_text
 from msgd.noise import Bernoulli, Cov, Emulate, Injected, MiniBatch, Rademacher, Reshuffled, SparseCov, Subsampled
 from msgd.theory import LeastSquares
@@ -55,7 +55,7 @@ scalar_law = { law = "student-t", df = 1.5, scale = "iqr" }
 
 def recipe(text=SMALL, **settings):
     settings = {key.replace("__", "."): value for key, value in settings.items()}
-    return parse_least_squares(read_table(text, source="small", settings=settings), source="small")
+    return recipe_from(read_table(text, source="small", settings=settings), source="small")
 
 
 def judged(it):
@@ -126,7 +126,7 @@ def test_the_radius_of_fourth_moments_is_that_of_every_outcome(law, moments):
 
 def test_the_step_of_the_recipe_is_within_half_the_limit_of_fourth_moments():
     """For weights that are independent, with the law's own moments; fixing their sum only takes noise away."""
-    it = parse_least_squares(read_table(recipe_text("least-squares"), source=""), source="")
+    it = recipe_from(read_table(recipe_text("least-squares"), source=""), source="")
     X, _ = make_data(it)
     for simulation in planned_simulations(it):
         law = simulation.law

@@ -8,7 +8,7 @@ from msgd.lab.errors import UserError
 from msgd.lab.plan.cost import computed_per_step, examples_per_step
 from msgd.lab.plan.grid import cells, grid_runs, references
 from msgd.lab.plan.resolve import resolve
-from msgd.lab.recipes.parse import parse_recipe, select_methods
+from msgd.lab.recipes.load import parse_recipe
 
 MNIST1D = SMALL.replace("fashion-mnist", "mnist1d")
 
@@ -85,7 +85,7 @@ def test_a_rate_may_follow_another_methods():
             plan(**settings)
     recipe = parse_recipe(SMALL, source="small", settings={"methods.gd.lr_of": "sgd"})
     with pytest.raises(UserError, match="--methods: name 'sgd' as well"):
-        resolve(select_methods(recipe, ["gd"]), n=40, digests=["d"])
+        resolve(recipe.select(["gd"]), n=40, digests=["d"])
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import pytest
 
 from helpers.small import msgd, write_cifar10, write_cifar100, write_svhn
 from msgd import noise
-from msgd.lab.recipes.build import law_of
-from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.recipes.load import parse_recipe
 from msgd.lab.recipes.source import recipe_text
 
 
@@ -53,7 +52,7 @@ def test_fifty_steps_bring_the_loss_down(tmp_path, recipe, write, methods, setti
 def test_svag_is_what_its_name_says(parts):
     recipe = parse_recipe(recipe_text("mnist1d-svag"), source="svag")
     method = recipe.methods[f"svag-{parts}"]
-    law = law_of(method, b=recipe.b, where="")
+    law = recipe.law(f"svag-{parts}")
     assert law == noise.svag(20, parts)
     assert method.lr == pytest.approx(recipe.lr / parts)
     assert method.steps == recipe.steps * parts
@@ -64,7 +63,7 @@ def test_svag_is_what_its_name_says(parts):
 )
 def test_large_batches_scale_the_rate_by_the_ratio_and_its_root(name, ratio):
     recipe = parse_recipe(recipe_text(name), source=name)
-    large = law_of(recipe.methods["large"], b=recipe.b, where="")
+    large = recipe.law("large")
     assert large.b / recipe.b == ratio
     assert recipe.methods["large-linear"].lr_times == ratio
     assert recipe.methods["large-sqrt"].lr_times == pytest.approx(math.sqrt(ratio), rel=1e-12)
@@ -73,7 +72,5 @@ def test_large_batches_scale_the_rate_by_the_ratio_and_its_root(name, ratio):
 @pytest.mark.parametrize(("name", "n"), [("fig2a", 25_000), ("fig2b", 50_000), ("fig2c", 50_000), ("table1", 50_000)])
 def test_noise_centred_per_ghost_batch_is_as_strong_as_noise_centred_over_the_batch(name, n):
     recipe = parse_recipe(recipe_text(name), source=name)
-    ghost, whole = (
-        law_of(recipe.methods[method], b=recipe.b, where="").moments(n) for method in ("large-cov-ghost", "large-cov")
-    )
+    ghost, whole = (recipe.law(method).moments(n) for method in ("large-cov-ghost", "large-cov"))
     assert ghost.effective_batch_size(n) == pytest.approx(whole.effective_batch_size(n), rel=0.01)

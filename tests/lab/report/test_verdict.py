@@ -5,7 +5,7 @@ import dataclasses
 from helpers.small import SMALL
 from msgd.lab.experiment_folder.results import FinishedRun, Results
 from msgd.lab.plan.grid import planned_runs, references
-from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.recipes.load import parse_recipe
 from msgd.lab.report.phase_diagram import phase_rows, phases
 from msgd.lab.report.verdict import answers, columns, notes, rows
 from msgd.statistics.paired_tests import compare

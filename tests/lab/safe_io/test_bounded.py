@@ -117,13 +117,13 @@ def test_a_record_of_the_processes_that_is_anything(tmp_path):
 
 SAVE = """
 import resource, sys, torch, safetensors.torch
-from msgd.lab import runs
+from msgd.lab.safe_io.tensors import to_safetensors
 tensors = {"a": torch.zeros(3_000_000)}
-runs.packed({"a": torch.zeros(1)}, {})
+to_safetensors({"a": torch.zeros(1)}, {})
 status = open("/proc/self/status").read()
 used = int(status.partition("VmData:")[2].split()[0]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (used + int(float(sys.argv[2]) * 12e6),) * 2)
-save = runs.packed if sys.argv[1] == "ours" else safetensors.torch.save
+save = to_safetensors if sys.argv[1] == "ours" else safetensors.torch.save
 try:
     print("whole" if len(save(tensors, {})) > 12_000_000 else "short")
 except MemoryError:

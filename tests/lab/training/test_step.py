@@ -11,7 +11,7 @@ from msgd.lab.data.load import load_data
 from msgd.lab.errors import UserError
 from msgd.lab.networks.build import build_network
 from msgd.lab.plan.resolve import resolve
-from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.recipes.load import parse_recipe
 from msgd.lab.training.sgd import Trainer, losses_of
 from msgd.langevin import SGLD, FullBatchPenalty, GLDDiag, MiniBatchPenalty
 from msgd.noise import Bernoulli, Cov, FullBatch, MiniBatch, generator

@@ -19,7 +19,6 @@ CIFAR10 = Source(
     contents="cifar-10-python.tar.gz",
 )
 
-
 CIFAR100 = Source(
     data_set="cifar100",
     url="https://www.cs.toronto.edu/~kriz/",
@@ -27,12 +26,8 @@ CIFAR100 = Source(
     contents="cifar-100-python.tar.gz",
 )
 
-
 MEMBERS = 1000  #: of an archive; the official ones have fewer than 10
-
-
 _BLOCK = tarfile.BLOCKSIZE
-
 
 _WITHOUT_CONTENT = {
     tarfile.LNKTYPE,

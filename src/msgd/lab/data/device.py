@@ -13,11 +13,7 @@ from msgd.lab.data.download import Array
 from msgd.lab.errors import UserError
 
 CHUNK = 1000  #: images whose pixels are counted at once
-
-
 Pixels = Literal["unit", "raw", "standard"]
-
-
 Statistics = tuple[Array, Array]
 
 
@@ -97,3 +93,27 @@ def check_device(device: str) -> None:
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device cuda: torch sees no CUDA device on {platform.node()}; use --device cpu")
+
+
+def find_device(name: str, *, local: bool = True) -> str:
+    """Decide on a device.
+
+    Args:
+        name: "auto", "cpu" or "cuda", as the option has it.
+        local: this process will compute; otherwise workers elsewhere, which alone need the device.
+
+    Returns:
+        "cpu" or "cuda".
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device: {name!r} is none of auto, cpu, cuda")
+    if name == "cpu" or (name == "cuda" and not local):
+        return name
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
+    return "cpu"

@@ -18,11 +18,8 @@ from msgd.lab.safe_io.bounded import check_regular
 
 Array = NDArray[Any]
 
-
 #: training images, their classes, test images, their classes
 Splits = tuple[Array, Array, Array, Array]
-
-
 LIMIT = 2**28  #: bytes that a file may hold once inflated; the largest official one holds 225 million
 
 

@@ -44,7 +44,6 @@ def _images(splits: Callable[[Path | None], Splits], classes: int) -> Callable[[
 #: data sets that a seed draws anew
 GENERATED: dict[str, Callable[[int], Data]] = {"mnist1d": mnist1d}
 
-
 #: data sets that are read from files in a folder, or downloaded
 READ: dict[str, Callable[[Path | None], Data]] = {
     "fashion-mnist": _images(fashion_mnist, 10),
@@ -53,6 +52,5 @@ READ: dict[str, Callable[[Path | None], Data]] = {
     "cifar10": _images(cifar10, 10),
     "cifar100": _images(cifar100, 100),
 }
-
 
 NAMES = (*GENERATED, *READ)

@@ -18,21 +18,12 @@ import numpy as np
 from msgd.lab.data.download import LIMIT, Array
 
 _HEADER = 128
-
-
 _LITTLE_ENDIAN_VERSION_5 = b"\x00\x01IM"  # at the header's end
-
-
 _MATRIX, _COMPRESSED = 14, 15
-
 
 #: how numbers are stored, which may be smaller than the class that MATLAB gives them
 _STORED = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
-
-
 _NUMBERS = range(6, 16)  # the classes double, single, and int8 to uint64
-
-
 _COMPLEX = 0x800
 
 

@@ -10,6 +10,17 @@ from msgd.lab.data.dataset import Data
 
 
 def mnist1d(seed: int) -> Data:
+    """Generate MNIST-1D: 4000 training and 1000 test examples of 40 numbers, in 10 classes.
+
+    Args:
+        seed: 0 gives the published data set, another one another sample of the same distribution.
+
+    Returns:
+        The data.
+
+    References:
+        Greydanus, Kobak 2024, "Scaling down deep learning with MNIST-1D", arXiv 2011.14439.
+    """
     from mnist1d.data import get_dataset_args, make_dataset
 
     how = get_dataset_args()

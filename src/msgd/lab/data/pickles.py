@@ -17,8 +17,6 @@ from msgd.lab.data.download import LIMIT, Array, unreadable
 from msgd.lab.errors import UserError
 
 OPCODES = 10**6  #: of a pickle: one byte makes an empty list of 60; the official files have fewer than 300,000
-
-
 MEMO = 2**20  #: numbers that a pickle may give to its objects; Python sets aside room for all up to the largest
 
 

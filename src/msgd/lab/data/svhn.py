@@ -21,10 +21,7 @@ SOURCE = Source(
     contents="test_32x32.mat and train_32x32.mat of SVHN",
 )
 
-
 TRAIN = 25_000  #: examples to train on: the first of the official test set
-
-
 TEST = 70_000  #: examples to test on: the first of the official training set
 
 

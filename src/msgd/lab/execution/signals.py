@@ -17,11 +17,7 @@ from contextlib import contextmanager, suppress
 from msgd.lab.errors import Terminated
 
 WATCH_SECONDS = 0.5
-
-
 _stop = threading.Event()
-
-
 _saving = threading.Event()  # see `ends_itself`
 
 

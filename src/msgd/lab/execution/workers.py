@@ -22,11 +22,7 @@ from msgd.lab.errors import UserError
 from msgd.lab.text import plural
 
 Backend = Literal["loky", "dask"]
-
-
 CONNECT_SECONDS = 30
-
-
 NO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,10 @@ from typing import Any
 
 import joblib
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from msgd.lab.data.dataset import Data
 from msgd.lab.execution.parallel import run_in_parallel
+from msgd.lab.execution.progress import JobProgress
 from msgd.lab.execution.shared_data import share_data
 from msgd.lab.execution.signals import request_stop, sigterm_saves
 from msgd.lab.execution.workers import Workers
@@ -81,7 +80,7 @@ def run_jobs(
     """Train all jobs.
 
     Args:
-        jobs: from `remaining`.
+        jobs: from `unfinished_jobs`.
         data: the data set, by the runs' data seed.
         out: the experiment's folder, locked.
         workers: who trains.
@@ -98,7 +97,7 @@ def run_jobs(
     """
     options = {"device": device, "environment": environment, "parent": workers.parent, "events": events}
     saved = sigterm_saves() if workers.client is None else nullcontext()
-    with share_data(data, workers, out) as given, _progress(jobs, console, measured) as finished, saved:
+    with share_data(data, workers, out) as given, _progress(jobs, console, measured) as job_ended, saved:
         calls = [
             joblib.delayed(train_job)(number, job.run, given[job.run.data_seed], job.folder, **options)
             for number, job in enumerate(jobs)
@@ -108,60 +107,49 @@ def run_jobs(
             if number is None:  # a worker was asked to end, be it alone: the command ends with it
                 request_stop()
             else:
-                finished(jobs[number])
+                job_ended(jobs[number])
 
         run_in_parallel(calls, ended, out=out, workers=workers)
 
 
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} steps/s" if task.speed else "")
-
-
 @contextmanager
-def _progress(jobs: list[Job], console: Console, measured: str) -> Iterator[Any]:
-    """Show how far the jobs are, read off their folders; yields what to call when one is finished."""
+def _progress(jobs: list[Job], console: Console, measured: str) -> Iterator[Callable[[Job], None]]:
+    """Show how far the jobs are, read from their folders.
+
+    Yields:
+        A function to call with each job that has ended.
+    """
     total = sum(job.run.steps - job.done for job in jobs)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=console,
-        speed_estimate_period=60,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task(f"0 of {len(jobs)} runs", total=total)
-    open_jobs, ended, closing = list(jobs), 0, threading.Event()
+    open_jobs, closing = list(jobs), threading.Event()
+    progress = JobProgress(console, len(jobs), "run", total=total, unit="steps")
 
     def refresh() -> None:
         while not closing.wait(POLL_SECONDS):
             pending = list(open_jobs)
             behind = sum(job.run.steps - max(job.done, last_record(job.folder)["step"]) for job in pending)
-            bar.update(task, completed=total - behind)
+            progress.move_to(total - behind)
 
-    def finished(job: Job) -> None:
-        nonlocal ended
+    def job_ended(job: Job) -> None:
         open_jobs.remove(job)
-        ended += 1
-        bar.update(task, description=f"{ended} of {len(jobs)} runs")
-        if not console.is_terminal:
-            checkpoint = read_checkpoint(job.folder, tensors=False)
-            if checkpoint and checkpoint.diverged is not None:
-                outcome = f"diverged after {plural(checkpoint.diverged, 'step')}"
-            else:
-                outcome = f"{measured} accuracy {100 * last_record(job.folder)['test_accuracy']:.1f}%"
-            console.print(f"[{ended}/{len(jobs)}] {job.run.method}, seed {job.run.seed}, lr {job.run.lr:g}: {outcome}")
+        progress.job_ended(_outcome(job, measured))
 
     thread = threading.Thread(target=refresh, daemon=True)
-    with bar:
+    with progress:
         thread.start()
         try:
-            yield finished
+            yield job_ended
         finally:
             closing.set()
             thread.join()
+
+
+def _outcome(job: Job, measured: str) -> str:
+    checkpoint = read_checkpoint(job.folder, tensors=False)
+    if checkpoint and checkpoint.diverged is not None:
+        outcome = f"diverged after {plural(checkpoint.diverged, 'step')}"
+    else:
+        outcome = f"{measured} accuracy {100 * last_record(job.folder)['test_accuracy']:.1f}%"
+    return f"{job.run.method}, seed {job.run.seed}, lr {job.run.lr:g}: {outcome}"
 
 
 def last_record(folder: Path) -> Record:

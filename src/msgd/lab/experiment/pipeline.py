@@ -32,7 +32,7 @@ from msgd.lab.training.data_parallel import process_count
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Pipeline:
     """A recipe, and where and how it is run.
 
     Args:
@@ -55,7 +55,7 @@ class Experiment:
     console: Console
     events: bool = False
 
-    def conduct(self) -> None:
+    def run(self) -> None:
         """Train everything that is not finished.
 
         Raises:
@@ -63,6 +63,8 @@ class Experiment:
             KeyboardInterrupt: at Ctrl-C; what was saved stays.
         """
         check_kind(self.out, "training")
+        if process_count() > 1:
+            self.console.print(f"Each step is shared out over {process_count()} processes.")
         about = describe_environment(self.device) | {"processes_per_run": process_count()}
         loaded = self._load(range(self.recipe.seeds))
         n, digests = next(iter(loaded.values())).n, [part.digest() for part in loaded.values()]

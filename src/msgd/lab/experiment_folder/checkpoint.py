@@ -18,7 +18,7 @@ from torch import Tensor
 from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.identity import fingerprint
 from msgd.lab.plan.run import Run
-from msgd.lab.safe_io.tensors import crc32, damage_text, read_tensors, to_safetensors
+from msgd.lab.safe_io.tensors import crc32, read_tensors, to_safetensors
 from msgd.lab.safe_io.writing import check_inside, write_atomically
 
 
@@ -78,14 +78,15 @@ def read_checkpoint(folder: Path, *, tensors: bool = True) -> Checkpoint | None:
     path = folder / "checkpoint.safetensors"
     if not path.exists():
         return None
-    metadata, loaded = read_tensors(path, folder, tensors=tensors)
+    metadata, loaded = read_tensors(path, _remedy(folder), tensors=tensors)
     try:
         step, seconds = int(metadata["step"]), float(metadata["seconds"])
         diverged = int(metadata["diverged"]) if "diverged" in metadata else None
     except (KeyError, ValueError) as error:
-        raise UserError(damage_text(path, folder, error)) from error
+        raise UserError(f"{path} is damaged ({error}): {_remedy(folder)}") from error
     if not (0 <= (diverged or 0) <= step and 0 <= seconds < math.inf):
-        raise UserError(damage_text(path, folder, f"step {step}, {seconds} seconds, diverged {diverged}"))
+        found = f"step {step}, {seconds} seconds, diverged {diverged}"
+        raise UserError(f"{path} is damaged ({found}): {_remedy(folder)}")
     return Checkpoint(step, seconds, loaded, diverged)
 
 
@@ -127,7 +128,11 @@ def read_snapshot(run: Run, folder: Path, step: int) -> dict[str, Tensor]:
         UserError: it is missing, damaged, or of another run.
     """
     path = folder / "snapshots" / f"{step}.safetensors"
-    metadata, loaded = read_tensors(path, folder)
+    metadata, loaded = read_tensors(path, _remedy(folder))
     if metadata.get("step") != str(step) or metadata.get("run") != fingerprint(run):
         raise UserError(f"{path} is of another run or step: delete it, or {folder} to train this run again")
     return loaded
+
+
+def _remedy(folder: Path) -> str:
+    return f"delete {folder} to train this run again"

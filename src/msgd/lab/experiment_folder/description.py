@@ -11,6 +11,7 @@ import tomli_w
 from pydantic import BaseModel
 
 from msgd.lab.errors import UserError
+from msgd.lab.recipes.load import AnyRecipe, parse_recipe
 from msgd.lab.recipes.source import Kind, kind_of
 from msgd.lab.safe_io.bounded import (
     TOML_BYTES,
@@ -78,10 +79,10 @@ def describe_experiment(
 
 @dataclass(frozen=True)
 class Description:
-    """What `describe_experiment` wrote: the recipe as TOML, its name, the environment, and what it says of the data."""
+    """What `describe_experiment` wrote: the recipe and its name, the environment, and facts about the data."""
 
-    config: str
     name: str
+    recipe: AnyRecipe
     environment: dict[str, Any]
     data: dict[str, Any]
 
@@ -103,7 +104,7 @@ def read_description(out: Path) -> Description:
         text = read_bytes(path, TOML_BYTES).decode("utf-8")
         path = out / "experiment.json"
         about = read_json(path)
-        return Description(text, str(about["recipe"]), dict(about["environment"]), dict(about["data"]))
+        name, environment, data = str(about["recipe"]), dict(about["environment"]), dict(about["data"])
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{out} holds no experiment: give the folder that msgd run wrote, such as runs/mnist1d"
@@ -112,3 +113,4 @@ def read_description(out: Path) -> Description:
         raise_unreadable(error)
         what = f"without {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path} is damaged ({what}): msgd run writes it anew") from error
+    return Description(name, parse_recipe(text, source=str(out / "config.toml")), environment, data)

@@ -17,18 +17,11 @@ from msgd.lab.safe_io.bounded import (
 from msgd.lab.safe_io.writing import write_atomically
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
-
-
 ENDPOINT = 10  #: the endpoint of a run is the mean over its last ten evaluations
-
 
 # Bounds of what is read, see `files`.
 LARGEST_LOSS = 1e100  #: far beyond float32, in which networks compute; means of such losses are finite
-
-
 RECORD_BYTES = 500  #: of a line of the metrics; msgd writes less than 200
-
-
 Record = dict[str, Any]
 
 

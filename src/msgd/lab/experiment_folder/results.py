@@ -10,13 +10,12 @@ from typing import Any, Protocol
 
 from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.checkpoint import read_checkpoint
-from msgd.lab.experiment_folder.description import read_description
+from msgd.lab.experiment_folder.description import Description, read_description
 from msgd.lab.experiment_folder.identity import check_identity, run_folder
 from msgd.lab.experiment_folder.metrics import Record, endpoint_of, read_records
 from msgd.lab.experiment_folder.tuning import Tuning, read_tuning
 from msgd.lab.plan.grid import planned_runs, references
 from msgd.lab.plan.run import Run
-from msgd.lab.recipes.parse import parse_recipe
 from msgd.lab.recipes.schema import EXAMPLES, Recipe
 from msgd.lab.safe_io.writing import write_atomically
 from msgd.statistics.paired_tests import Comparison, compare
@@ -109,11 +108,12 @@ class Results:
         }
 
 
-def gather_results(out: Path) -> Results:
+def gather_results(out: Path, described: Description | None = None) -> Results:
     """Read an experiment's folder and judge its finished runs.
 
     Args:
         out: its folder.
+        described: what the folder says of the experiment; None: it is read.
 
     Returns:
         The results, with the verdicts.
@@ -121,13 +121,15 @@ def gather_results(out: Path) -> Results:
     Raises:
         UserError: it is no such folder, holds no finished run, or a file in it is damaged.
     """
-    described = read_description(out)
+    described = described or read_description(out)
+    recipe = described.recipe
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"{out} holds simulated least squares, and no training runs: give another folder")
     match described.data:
         case {"n": int(n), "digests": [str(), *_] as digests} if 0 < n <= EXAMPLES:
             digests = list(map(str, digests))
         case _:
             raise UserError(f"{out / 'experiment.json'} is damaged (of the data): msgd run writes it anew")
-    recipe = parse_recipe(described.config, source=str(out / "config.toml"))
     planned = planned_runs(recipe, n=n, digests=digests)
     finished = [done for run in planned if (done := _finished(run, run_folder(run, out))) is not None]
     if not finished:

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import special
 
 from msgd.lab.errors import UserError
-from msgd.lab.least_squares.recipe import has_curve
 from msgd.lab.least_squares.simulate import Array, Simulation
+from msgd.lab.recipes.least_squares import has_curve
 from msgd.theory import LeastSquares
 
 ROUNDING = 1e-10  #: of the exact loss: what a standard error is at least, for laws without noise
@@ -55,7 +55,7 @@ def critical_value(false_alarms: float, *, methods: int, steps: int) -> float:
         The half-width.
 
     Examples:
-        >>> round(critical(0.01, methods=1, steps=1), 3)
+        >>> round(critical_value(0.01, methods=1, steps=1), 3)
         2.576
     """
     return float(-special.ndtri(false_alarms / (2 * methods * steps)))

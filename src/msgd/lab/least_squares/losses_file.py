@@ -6,14 +6,16 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import safetensors
+import torch
+from torch import Tensor
 
 from msgd.lab.errors import UserError
-from msgd.lab.least_squares.recipe import LeastSquaresRecipe
 from msgd.lab.least_squares.simulate import Array
-from msgd.lab.safe_io.bounded import raise_unreadable
-from msgd.lab.safe_io.tensors import HEADER_BYTES, check_tensor_file
+from msgd.lab.recipes.least_squares import LeastSquaresRecipe
+from msgd.lab.safe_io.tensors import HEADER_BYTES, read_tensors, to_safetensors
+from msgd.lab.safe_io.writing import write_atomically
 
+REMEDY = "delete it to simulate this part again"
 PART = 250  #: trajectories that are simulated at once, and kept in one file
 
 
@@ -42,17 +44,25 @@ def read_losses(path: Path, shape: tuple[int, int]) -> Array | None:
     """
     if not path.exists():
         return None
-    try:
-        check_tensor_file(path, HEADER_BYTES + 8 * shape[0] * shape[1])
-        with safetensors.safe_open(path, framework="np") as file:
-            found: Array = file.get_tensor("losses")
-            checksum = (file.metadata() or {})["crc32"]
-        damage = None if found.shape == shape and found.dtype == np.float64 else f"shape {found.shape}, not {shape}"
-        if damage is None and checksum != f"{zlib.crc32(found.tobytes()):08x}":
-            damage = "wrong checksum"
-    except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
-        raise_unreadable(error)
-        damage = str(error)
-    if damage is not None:
-        raise UserError(f"{path} is damaged ({damage}): delete it to simulate this part again")
+    limit = HEADER_BYTES + 8 * shape[0] * shape[1]
+    _, tensors = read_tensors(path, REMEDY, limit=limit, checksum=_crc32)
+    found: Array = tensors["losses"].numpy() if tensors.keys() == {"losses"} else np.empty(0)
+    if found.shape != shape or found.dtype != np.float64:
+        raise UserError(f"{path} is damaged (shape {found.shape}, not {shape}): {REMEDY}")
     return found
+
+
+def write_losses(path: Path, losses: Array) -> None:
+    """Write the losses of a part.
+
+    Args:
+        path: of the file.
+        losses: shape (trajectories, recorded steps).
+    """
+    tensors = {"losses": torch.from_numpy(losses)}
+    write_atomically(path, to_safetensors(tensors, {"crc32": _crc32(tensors)}))
+
+
+def _crc32(tensors: dict[str, Tensor]) -> str:
+    """The checksum in these files: of the numbers alone, without the tensor's name."""
+    return f"{zlib.crc32(b''.join(tensor.numpy().tobytes() for tensor in tensors.values())):08x}"

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import joblib
 import numpy as np
-import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from msgd.lab.execution.dask import abandon, is_needed
 from msgd.lab.execution.environment import describe_environment
 from msgd.lab.execution.parallel import run_in_parallel
+from msgd.lab.execution.progress import JobProgress
 from msgd.lab.execution.workers import Workers
 from msgd.lab.experiment_folder.description import check_kind, describe_experiment
 from msgd.lab.experiment_folder.identity import check_identity, write_identity
 from msgd.lab.least_squares.band import exact_curve
-from msgd.lab.least_squares.losses_file import losses_path, parts_of, read_losses
-from msgd.lab.least_squares.recipe import LeastSquaresRecipe
+from msgd.lab.least_squares.losses_file import losses_path, parts_of, read_losses, write_losses
 from msgd.lab.least_squares.simulate import Simulation, make_data, planned_simulations, simulate_losses
+from msgd.lab.recipes.least_squares import LeastSquaresRecipe
 from msgd.lab.safe_io.lock import lock_folder
-from msgd.lab.safe_io.tensors import to_safetensors
-from msgd.lab.safe_io.writing import check_inside, write_atomically
+from msgd.lab.safe_io.writing import check_inside
 from msgd.lab.text import plural
 from msgd.theory import LeastSquares
 
@@ -79,37 +76,25 @@ def _execute(
     pending: dict[str, int] = {}
     for simulation, _ in jobs:
         pending[simulation.method] = pending.get(simulation.method, 0) + 1
-    methods = len(pending)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task(f"0 of {plural(methods, 'method')}", total=len(jobs))
+    progress = JobProgress(console, len(pending), "method", total=len(jobs))
 
-    def finished(method: str) -> None:
+    def part_ended(method: str) -> None:
+        progress.advance()
         pending[method] -= 1
         if not pending[method]:
-            del pending[method]
-            if not console.is_terminal:
-                console.print(f"[{methods - len(pending)}/{methods}] {method}")
-        bar.update(task, advance=1, description=f"{methods - len(pending)} of {plural(methods, 'method')}")
+            progress.job_ended(method)
 
     calls = [
         joblib.delayed(_work)(simulation, recorded, part, losses_path(out, simulation.method, part), workers.parent)
         for simulation, part in jobs
     ]
-    with bar:
-        run_in_parallel(calls, finished, out=out, workers=workers)
+    with progress:
+        run_in_parallel(calls, part_ended, out=out, workers=workers)
 
 
 def _work(simulation: Simulation, recorded: list[int], part: range, path: Path, parent: int | None) -> str:
     if not is_needed(parent):
         abandon(parent)
     found = np.ascontiguousarray(simulate_losses(simulation, recorded, part))
-    metadata = {"crc32": f"{zlib.crc32(found.tobytes()):08x}"}
-    write_atomically(path, to_safetensors({"losses": torch.from_numpy(found)}, metadata))
+    write_losses(path, found)
     return simulation.method

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from html import escape
-from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
@@ -12,29 +10,11 @@ import plotly.graph_objects as go
 from msgd.lab.least_squares.results import MethodResult, SimulationResults
 from msgd.lab.least_squares.verdict import answers, columns, groups, notes, rows
 from msgd.lab.report.figures import COLOURS, layout
-from msgd.lab.report.html import STYLE, encode_page, figures_html, html_table, provenance_html
-from msgd.lab.safe_io.writing import write_atomically
+from msgd.lab.report.html import Plot, Section, render_page
 from msgd.lab.text import plural
 
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star", "hexagon", "pentagon")
-
-
 NO_CURVE = COLOURS[-1]
-
-
-def write_report(results: SimulationResults, out: Path) -> Path:
-    """Write ``report.html``.
-
-    Args:
-        results: an experiment's, with at least one finished method.
-        out: its folder.
-
-    Returns:
-        The file.
-    """
-    path = out / "report.html"
-    write_atomically(path, encode_page(page(results)))
-    return path
 
 
 def page(results: SimulationResults) -> str:
@@ -47,31 +27,25 @@ def page(results: SimulationResults) -> str:
         A complete HTML page that needs nothing else.
     """
     recipe = results.recipe
-    title = escape(recipe.title)
     setting = (
         f"{plural(len(results.judged), 'method')}, {recipe.trajectories} trajectories each; n = {recipe.n}, "
         f"d = {recipe.d}, η = {recipe.lr:g}" + (f", μ = {recipe.momentum:g}" if recipe.momentum else "") + "."
     )
-    said = "".join(f"<p class=answer>{escape(text)}</p>" for text in answers(results))
-    under = "".join(f"<p class=note>{escape(text)}</p>" for text in notes(results))
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>{STYLE}</style></head><body>
-<h1>{title}</h1>
-<p class=note>{escape(setting)}</p>
-{said}
-<div class=wide>{html_table(columns(results), rows(results))}</div>
-{under}
-{figures_html(_plots(results))}
-{provenance_html(recipe, results.environment)}
-</body></html>
-"""
+    table = (None, columns(results), rows(results))
+    return render_page(
+        recipe,
+        results.environment,
+        title=recipe.title,
+        setting=setting,
+        answers=answers(results),
+        sections=[Section(tables=[table], after=notes(results), plots=_plots(results))],
+    )
 
 
-def _plots(results: SimulationResults) -> list[tuple[str, str, Any]]:
+def _plots(results: SimulationResults) -> list[Plot]:
     reference = results.recipe.reference
     plots = [
-        (
+        Plot(
             "Expected training loss",
             "Lines: exact, one for each pair of α and β. Points: mean of the simulated trajectories. "
             "Logarithmic; what has no variance may leave the picture.",
@@ -80,14 +54,14 @@ def _plots(results: SimulationResults) -> list[tuple[str, str, Any]]:
     ]
     if any(j.method == reference and j.exact for j in results.judged):
         plots.append(
-            (
+            Plot(
                 f"Deviation from {reference}'s curve",
                 f"Lines: exact. Points: simulated. Shaded: the band of {reference}.",
                 deviations(results),
             )
         )
     plots.append(
-        (
+        Plot(
             "Residuals",
             "Mean loss less each method's own exact loss, in standard errors; dashed: the band, "
             f"±{results.critical:.2f}. Steps of one method are correlated.",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from msgd.lab.errors import UserError
-from msgd.lab.experiment_folder.description import read_description
+from msgd.lab.experiment_folder.description import Description, read_description
 from msgd.lab.experiment_folder.identity import check_identity
 from msgd.lab.least_squares.band import (
     CurveTest,
@@ -21,9 +21,9 @@ from msgd.lab.least_squares.band import (
     standard_error,
 )
 from msgd.lab.least_squares.losses_file import losses_path, parts_of, read_losses
-from msgd.lab.least_squares.recipe import LeastSquaresRecipe, parse_least_squares
 from msgd.lab.least_squares.simulate import Array, Simulation, make_data, planned_simulations
-from msgd.lab.recipes.source import read_table
+from msgd.lab.recipes.least_squares import LeastSquaresRecipe
+from msgd.lab.recipes.load import recipe_from
 from msgd.lab.text import law_text
 from msgd.noise import Injected
 from msgd.theory import LeastSquares
@@ -105,24 +105,37 @@ class SimulationResults:
 
 
 def results_from_json(table: dict[str, Any]) -> SimulationResults:
-    """Read results back from what ``results.json`` holds."""
+    """Read results back from what ``results.json`` holds.
+
+    Args:
+        table: the JSON object.
+
+    Returns:
+        The results.
+
+    Raises:
+        UserError: it holds another kind of results.
+    """
     judged = []
     for method in table["methods"]:
         fields = {key: value for key, value in method.items() if key not in ("verdict", "final")}
         for key in ("own", "reference"):
             fields[key] = CurveTest(**fields[key]) if fields[key] else None
         judged.append(MethodResult(**fields))
-    recipe = parse_least_squares(table["config"], source="results.json")
+    recipe = recipe_from(table["config"], source="results.json")
+    if not isinstance(recipe, LeastSquaresRecipe):
+        raise UserError("results.json is not of simulated least squares")
     return SimulationResults(
         table["recipe"], recipe, table["environment"], table["critical"], judged, table["missing_methods"]
     )
 
 
-def gather_simulations(out: Path) -> SimulationResults:
+def gather_simulations(out: Path, described: Description | None = None) -> SimulationResults:
     """Read an experiment's folder and judge its finished methods.
 
     Args:
         out: its folder.
+        described: what the folder says of the experiment; None: it is read.
 
     Returns:
         The results.
@@ -130,9 +143,10 @@ def gather_simulations(out: Path) -> SimulationResults:
     Raises:
         UserError: no method is finished, or a file is damaged.
     """
-    described = read_description(out)
-    source = str(out / "config.toml")
-    recipe = parse_least_squares(read_table(described.config, source=source), source=source)
+    described = described or read_description(out)
+    recipe = described.recipe
+    if not isinstance(recipe, LeastSquaresRecipe):
+        raise UserError(f"{out} holds training runs, and no simulated least squares: give another folder")
     found: dict[str, tuple[Simulation, Array]] = {}
     missing = []
     for simulation in planned_simulations(recipe):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msgd.lab.least_squares.recipe import LeastSquaresRecipe
+from msgd.lab.recipes.least_squares import LeastSquaresRecipe
 from msgd.noise import Law, generator
+from msgd.noise.streams import DATA, method_stream
 
 Array = NDArray[np.float64]
-
-
-DATA = 3  #: the stream of the data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +43,7 @@ def planned_simulations(recipe: LeastSquaresRecipe) -> list[Simulation]:
     """Spell out a recipe as simulations, one for each method."""
     shared = [field.name for field in dataclasses.fields(Simulation) if field.name not in ("method", "law")]
     values = {name: getattr(recipe, name) for name in shared}
-    return [Simulation(method, law, **values) for method, law in recipe.laws(source="recipe").items()]
+    return [Simulation(method, recipe.law(method), **values) for method in recipe.methods]
 
 
 def make_data(recipe: LeastSquaresRecipe | Simulation) -> tuple[Array, Array]:
@@ -76,7 +73,7 @@ def simulate_losses(simulation: Simulation, recorded: list[int], trajectories: r
     """
     s = simulation
     X, y = make_data(s)
-    stream = 2**32 + zlib.crc32(s.method.encode())  # the method's own, as in training
+    stream = method_stream(s.method)
     theta, velocity = np.zeros((2, len(trajectories), s.d))
     found, wanted = [], set(recorded)
     # einsum adds up in one order; BLAS does so by the number of its threads.

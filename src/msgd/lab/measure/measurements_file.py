@@ -17,32 +17,14 @@ from msgd.lab.safe_io.bounded import read_bytes as read_file
 from msgd.lab.safe_io.writing import write_atomically
 
 FILE = "measurements.json"
-
-
 Quantity = Literal["covariance", "noise-scale", "tails", "sharpness"]  #: what can be measured
-
-
 Cost = Literal["cheap", "medium", "full"]
-
-
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
-
-
 COSTS: tuple[Cost, ...] = get_args(Cost)
-
-
 Finite = Annotated[float, Field(ge=-1e200, le=1e200)]  #: so that means and ratios are finite, too
-
-
 Numbers = Annotated[list[Finite], Field(min_length=1)]
-
-
 Notes = list[Annotated[str, AfterValidator(plain_line)]]
-
-
 Natural = Annotated[int, Field(ge=0, le=10**9)]
-
-
 BYTES = 2**26  #: of the file: some 10,000 measurements
 
 

@@ -11,7 +11,6 @@ import joblib
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.sparse.linalg import ArpackError
 from torch import nn
 
@@ -21,6 +20,7 @@ from msgd.lab.data.load import load_data
 from msgd.lab.errors import UserError
 from msgd.lab.execution.environment import describe_environment
 from msgd.lab.execution.parallel import run_in_parallel
+from msgd.lab.execution.progress import JobProgress
 from msgd.lab.execution.shared_data import fetch_data, share_data
 from msgd.lab.execution.workers import Workers
 from msgd.lab.experiment_folder.checkpoint import read_checkpoint
@@ -153,30 +153,19 @@ def _execute(
     device: str,
     console: Console,
 ) -> None:
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    task, count = bar.add_task(f"0 of {len(jobs)}", total=len(jobs)), 0
+    progress = JobProgress(console, len(jobs), "checkpoint")
 
-    def each(found: list[Measurement]) -> None:
-        nonlocal count
+    def point_ended(found: list[Measurement]) -> None:
         ended(found)
-        count += 1
-        bar.update(task, completed=count, description=f"{count} of {len(jobs)}")
-        if not console.is_terminal:
-            m = found[0]
-            seconds = sum(part.seconds for part in found)
-            console.print(f"[{count}/{len(jobs)}] {m.method}, seed {m.seed}, step {m.step}: {seconds:.1f} s")
+        progress.advance()
+        m, seconds = found[0], sum(part.seconds for part in found)
+        progress.job_ended(f"{m.method}, seed {m.seed}, step {m.step}: {seconds:.1f} s")
 
-    with share_data(loaded, workers, out) as given, bar:
+    with share_data(loaded, workers, out) as given, progress:
         calls = [
             joblib.delayed(measure_point)(point, given[point.run.data_seed], what, cost, device) for point, what in jobs
         ]
-        run_in_parallel(calls, each, out=out, workers=workers)
+        run_in_parallel(calls, point_ended, out=out, workers=workers)
 
 
 def measure_point(

@@ -41,7 +41,6 @@ from msgd.langevin import SGLD, GLDConst, GLDDiag, GLDDynamic, GLDLeading
 
 SHARE = 0.05  #: of ‖θ‖ that a random perturbation has, for the loss change
 
-
 #: probabilities of the quantiles that are kept: equally spaced where normal quantiles are
 SCORES = np.linspace(-3, 3, 41)
 

@@ -120,5 +120,4 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": _resnet18,
 }
 
-
 NORMALISED = ("resnet18",)  #: that take norm and ghost

@@ -12,13 +12,8 @@ from msgd.lab.networks.ghost_norm import GhostBatchNorm2d
 from msgd.lab.networks.initialise import he
 
 STAGES = (64, 128, 256, 512)
-
-
 BLOCKS = 2  #: in a stage
-
-
 GROUPS = 32  #: of channels, for GroupNorm
-
 
 NORMS: dict[str, Callable[[int, int | None], nn.Module]] = {
     "none": lambda channels, ghost: nn.Identity(),  # noqa: ARG005

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from msgd.lab.plan.resolve import resolve
 from msgd.lab.plan.run import Run
-from msgd.lab.recipes.build import law_of
-from msgd.lab.recipes.schema import Method, Recipe
+from msgd.lab.recipes.schema import Recipe
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,15 @@ def cells(recipe: Recipe) -> dict[str, Cell]:
     """
     assert recipe.grid is not None
     found = {}
-    for name, method in recipe.methods.items():
-        sizes: Sequence[float | None] = recipe.grid.b if _has_b(name, method, recipe.grid.b[0]) else [None]
+    for name in recipe.methods:
+        size = recipe.grid.b[0]
+        has_b = recipe.law(name, b=size) != recipe.law(name, b=size + 1)
+        sizes: Sequence[float | None] = recipe.grid.b if has_b else [None]
         for lr in recipe.grid.lr:
             for b in sizes:
                 cell = Cell(name, lr, b)
                 found[cell.name] = cell
     return found
-
-
-def _has_b(name: str, method: Method, b: float) -> bool:
-    one, other = (law_of(method, b=size, where=f"methods.{name}") for size in (b, b + 1))
-    return one != other
 
 
 def grid_runs(recipe: Recipe, *, n: int, digests: Sequence[str]) -> list[Run]:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from msgd.lab.errors import UserError
 from msgd.lab.plan.cost import computed_per_step, examples_per_step
 from msgd.lab.plan.run import Run
-from msgd.lab.recipes.build import law_of, noise_of, penalty_of
 from msgd.lab.recipes.schema import EVALUATIONS, STEPS, Method, Recipe
 
 
@@ -74,7 +73,7 @@ def _check_pauses(run: Run) -> None:
 def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
     """A method's run as the recipe and the method have it: with seed 0, not yet matched to the others."""
     method, where = recipe.methods[name], f"methods.{name}"
-    law, lr = law_of(method, b=recipe.b, where=where), _learning_rate(recipe, method)
+    law, lr = recipe.law(name), _learning_rate(recipe, method)
     try:
         law.moments(n)
     except (TypeError, ValueError, OverflowError) as error:
@@ -99,8 +98,8 @@ def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
         vary=tuple(recipe.vary),
         norm=recipe.norm,
         ghost=recipe.ghost,
-        noise=noise_of(method, b=recipe.b, lr=lr, where=where),
-        penalty=penalty_of(method, b=recipe.b, where=where),
+        noise=recipe.noise(name, lr=lr),
+        penalty=recipe.penalty(name),
         checkpoint_every=recipe.checkpoint_every,
     )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from typing import Any
 
 from msgd.lab.data.device import Pixels
 from msgd.langevin import ParameterNoise, Penalty
 from msgd.noise import Law
+from msgd.noise.streams import CROPS, method_stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Run:
     @property
     def stream(self) -> int:
         """The method's own noise stream: independent of the other methods' at the same seed."""
-        return 2**32 + zlib.crc32(self.method.encode())
+        return method_stream(self.method)
 
     @property
     def crops(self) -> int:
         """The method's own stream of crops and flips."""
-        return self.stream + 2**32
+        return self.stream + CROPS
 
     @property
     def init_seed(self) -> int:

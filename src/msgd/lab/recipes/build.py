@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from msgd.lab.errors import UserError
-from msgd.lab.recipes.schema import LARGEST, Method
-from msgd.langevin import LANGEVIN, PENALTIES, ParameterNoise, Penalty
-from msgd.noise import LAWS, SCALAR_LAWS, Law
+from msgd.langevin import LANGEVIN, PENALTIES
+from msgd.noise import LAWS, SCALAR_LAWS
+
+LARGEST = 10**6  #: number in a table: what a draw may take is in proportion to b, and msgd's data sets are smaller
 
 Part = Literal["law", "scalar law", "noise", "penalty"]
-
 
 #: what may be named, and the key that names it
 KNOWN: dict[Part, tuple[str, Mapping[str, type]]] = {
@@ -74,68 +74,3 @@ def build_part(
         return known[name](**given)
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{where}: {error}") from error
-
-
-def law_of(method: Method, *, b: float | None, where: str) -> Law:
-    """Build a method's law.
-
-    Args:
-        method: the method.
-        b: the recipe's b, for laws that have one and do not say otherwise.
-        where: the method's place in the recipe, for messages.
-
-    Returns:
-        The law.
-
-    Raises:
-        UserError: an unknown law or field, or a value that the law refuses.
-    """
-    others = [key for key in Method.model_fields if key != "law"]
-    law: Law = build_part("law", method.law_table(), b=b, where=where, others=others)
-    return law
-
-
-def noise_of(method: Method, *, b: float | None, lr: float, where: str) -> ParameterNoise | None:
-    """Build a method's noise in parameter space.
-
-    Args:
-        method: the method.
-        b: as in `law_of`.
-        lr: the learning rate, for a noise that depends on it.
-        where: as in `law_of`.
-
-    Returns:
-        The noise; None where the method has none.
-
-    Raises:
-        UserError: as in `law_of`; or noise of SGD's covariance on a gradient that has noise already.
-    """
-    if method.noise is None:
-        return None
-    place = f"{where}.noise"
-    noise: ParameterNoise = build_part("noise", method.noise, b=b, where=place, defaults={"lr": lr})
-    if method.noise["kind"] != "sgld" and method.law != "full-batch":
-        raise UserError(f'{place}: {method.noise["kind"]} stands for SGD\'s noise; give the method law = "full-batch"')
-    return noise
-
-
-def penalty_of(method: Method, *, b: float | None, where: str) -> Penalty | None:
-    """Build a method's penalty.
-
-    Args:
-        method: the method.
-        b: as in `law_of`.
-        where: as in `law_of`.
-
-    Returns:
-        The penalty; None where the method has none.
-
-    Raises:
-        UserError: as in `law_of`; or a penalty beside noise.
-    """
-    if method.penalty is None:
-        return None
-    if method.law != "full-batch" or method.noise is not None:
-        raise UserError(f'{where}.penalty: it stands in the noise\'s place; give the method law = "full-batch" alone')
-    penalty: Penalty = build_part("penalty", method.penalty, b=b, where=f"{where}.penalty")
-    return penalty

@@ -2,54 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from msgd.lab.data.device import Pixels
 from msgd.lab.data.load import GENERATED, NAMES
+from msgd.lab.errors import UserError
 from msgd.lab.networks.build import MODELS, NORMALISED
+from msgd.lab.recipes.build import LARGEST, Part, build_part
 from msgd.lab.safe_io.bounded import plain_line
-
-LARGEST = 10**6  #: number in a table: what a draw may take is in proportion to b, and msgd's data sets are smaller
+from msgd.langevin import ParameterNoise, Penalty
+from msgd.noise import Law
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]{0,63}$")]
-
-
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
 Line = Annotated[str, StringConstraints(max_length=1000), AfterValidator(plain_line)]  #: text that is shown
-
 
 # Bounds of what a recipe may ask for, far beyond what can be trained: without them a line of a recipe takes all memory.
 Count = Annotated[int, Field(ge=1, le=10**9)]
-
-
 EXAMPLES = 10**6
-
-
 Examples = Annotated[int, Field(ge=1, le=EXAMPLES)]
-
-
 STEPS = 10**8
-
-
 Steps = Annotated[int, Field(ge=1, le=STEPS)]
-
-
 BatchSize = Annotated[float, Field(ge=1, le=LARGEST)]
-
-
 SOME = 1000  #: entries of a list, methods, and data sets that are drawn anew
-
-
 AtSteps = Annotated[list[Steps], Field(max_length=SOME)]
-
-
 RUNS = 10**5  #: of an experiment, or of its tuning
-
-
 EVALUATIONS = 10**5  #: of a run; so many checkpoints as well
 
 
@@ -112,7 +102,79 @@ class Grid(BaseModel):
     b: Annotated[list[BatchSize], Field(min_length=1, max_length=SOME)]
 
 
-class Recipe(BaseModel):
+class MethodsRecipe(BaseModel):
+    """A recipe of any kind: it has methods, and keeps the laws that were built from their tables."""
+
+    if TYPE_CHECKING:  # fields of the recipes themselves, which fix their order in config.toml
+        methods: Mapping[str, LawTable]
+        reference: str
+        b: float | None
+
+    _built: dict[str, Any] = PrivateAttr(default_factory=dict)  # copies of a recipe share it: a key says all
+
+    def law(self, name: str, *, b: float | None = None) -> Law:
+        """Build a method's law, or take the one that was built before.
+
+        Args:
+            name: of the method.
+            b: for laws that have one and do not say otherwise; None: the recipe's.
+
+        Returns:
+            The law.
+
+        Raises:
+            UserError: an unknown law or field, or a value that the law refuses.
+        """
+        method = self.methods[name]
+        others = tuple(key for key in type(method).model_fields if key != "law")
+        law: Law = self._part("law", method.law_table(), f"methods.{name}", b=b, others=others)
+        return law
+
+    def select(self, names: list[str] | None) -> Self:
+        """Keep the methods that are to run.
+
+        Args:
+            names: of methods; None for all that are not optional.
+
+        Returns:
+            The recipe with those methods, in the recipe's order.
+
+        Raises:
+            UserError: an unknown name, or a reference that is no method at all.
+        """
+        known = ", ".join(self.methods)
+        if self.reference not in self.methods:
+            raise UserError(f"reference: {self.reference!r} is not among the methods {known}")
+        for name in names or []:
+            if name not in self.methods:
+                raise UserError(f"--methods: there is no method {name!r}; take some of {known}")
+        selected = {
+            name: method
+            for name, method in self.methods.items()
+            if (name in names if names is not None else not method.optional)
+        }
+        if not selected:
+            raise UserError(f"no method is left to run: name some of {known} with --methods")
+        return self.model_copy(update={"methods": selected})
+
+    def _part(
+        self,
+        part: Part,
+        table: dict[str, Any],
+        where: str,
+        *,
+        b: float | None = None,
+        others: tuple[str, ...] = (),
+        defaults: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:
+        b = self.b if b is None else b
+        key = repr((part, table, b, dict(defaults)))
+        if key not in self._built:
+            self._built[key] = build_part(part, table, b=b, where=where, others=others, defaults=defaults)
+        return self._built[key]
+
+
+class Recipe(MethodsRecipe):
     """One experiment. Accuracies and ``margin`` are in [0, 1]."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -193,3 +255,47 @@ class Recipe(BaseModel):
         if self.grid and self.match != "steps":
             raise ValueError("match: the cells of a [grid] all take the same number of steps")
         return self
+
+    def noise(self, name: str, *, lr: float) -> ParameterNoise | None:
+        """Build a method's noise in parameter space.
+
+        Args:
+            name: of the method.
+            lr: the learning rate, for a noise that depends on it.
+
+        Returns:
+            The noise; None where the method has none.
+
+        Raises:
+            UserError: as `law`; or the noise has SGD's covariance, and the gradient has noise already.
+        """
+        method = self.methods[name]
+        if method.noise is None:
+            return None
+        where = f"methods.{name}.noise"
+        noise: ParameterNoise = self._part("noise", method.noise, where, defaults={"lr": lr})
+        if method.noise["kind"] != "sgld" and method.law != "full-batch":
+            raise UserError(
+                f'{where}: {method.noise["kind"]} stands for SGD\'s noise; give the method law = "full-batch"'
+            )
+        return noise
+
+    def penalty(self, name: str) -> Penalty | None:
+        """Build a method's penalty.
+
+        Args:
+            name: of the method.
+
+        Returns:
+            The penalty; None where the method has none.
+
+        Raises:
+            UserError: as `law`; or the method has a penalty and noise.
+        """
+        method, where = self.methods[name], f"methods.{name}.penalty"
+        if method.penalty is None:
+            return None
+        if method.law != "full-batch" or method.noise is not None:
+            raise UserError(f'{where}: it stands in the noise\'s place; give the method law = "full-batch" alone')
+        penalty: Penalty = self._part("penalty", method.penalty, where)
+        return penalty

@@ -33,7 +33,6 @@ def validate(model: type[AnyModel], table: dict[str, Any], *, source: str) -> An
 
 SHOWN = 100  #: characters of a value in a message
 
-
 #: pydantic's words for what a recipe's author calls otherwise
 PLAIN = {
     "list_type": "write a list, in brackets",

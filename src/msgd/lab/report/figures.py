@@ -13,8 +13,6 @@ from msgd.statistics.paired_tests import mean_interval
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; grey for what is beyond them.
 COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999999")
-
-
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 

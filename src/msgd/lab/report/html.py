@@ -1,20 +1,24 @@
-"""HTML of tables and figures."""
+"""The page of a report: one HTML file that opens offline. The template is page.html; every text in it is escaped."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from html import escape
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import jinja2
 import tomli_w
 from pydantic import BaseModel
 
 from msgd.lab.report.figures import FONT
-from msgd.lab.report.verdict import LEFT
+from msgd.lab.safe_io.writing import write_atomically
+from msgd.lab.text import LEFT
 
 KINDS = {"law": "left law", "method": "left", "verdict": "left"}  #: CSS classes of the columns of text
-
 
 STYLE = """
 body { font: 16px/1.5 FONT; color: #222; background: #fff; max-width: 1180px; margin: 2rem auto; padding: 0 1.5rem }
@@ -28,68 +32,108 @@ th { border-bottom: 1px solid #888; font-weight: 600 }
 .law { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; font-size: .82rem }
 .equivalent { color: #00694c; font-weight: 600 } .different { color: #b34700; font-weight: 600 }
 .on { color: #00694c; font-weight: 600 } .off { color: #b34700; font-weight: 600 }
-.trivial, .inconclusive { color: #555; font-weight: 600 } .diverged { color: #a00000; font-weight: 600 }
+.negligible, .inconclusive { color: #555; font-weight: 600 } .diverged { color: #a00000; font-weight: 600 }
 details { margin: .6rem 0 } summary { cursor: pointer; font-weight: 600 }
 pre { background: #f6f6f4; padding: .8rem 1rem; overflow-x: auto; font-size: .82rem; line-height: 1.4 }
 .wide { overflow-x: auto }
 """.replace("FONT", FONT)
 
-
-def encode_page(html: str) -> bytes:
-    """A page as it is written; a command may hold bytes that are no text, and UTF-8 cannot have them."""
-    return html.encode("utf-8", errors="backslashreplace")
+Table = tuple[str | None, Sequence[str], Sequence[Sequence[str]]]  #: title, heads and rows
 
 
-def provenance_html(recipe: BaseModel, environment: dict[str, Any]) -> str:
-    """Say in HTML how an experiment was made: command, recipe, environment."""
-    return f"""<h2>How this was made</h2>
-<pre>{escape(str(environment.get("command", "")))}</pre>
-<details><summary>Recipe</summary><pre>{escape(tomli_w.dumps(recipe.model_dump(exclude_none=True)))}</pre></details>
-<details><summary>Environment</summary><pre>{escape(json.dumps(environment, indent=2))}</pre></details>"""
+class Plot(NamedTuple):
+    """A figure of Plotly with its name and caption."""
+
+    name: str
+    caption: str
+    figure: Any
 
 
-def plot_html(head: str, name: str, caption: str, figure: Any, *, first: bool) -> str:
-    return f"<{head}>{escape(name)}</{head}><p class=note>{escape(caption)}</p>{_html(figure, first=first)}"
-
-
-def html_table(heads: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """Compose a table.
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: sentences, tables, sentences, figures.
 
     Args:
-        heads: of the columns.
-        body: rows of text.
-
-    Returns:
-        HTML, every text escaped.
+        heading: above it; None for none.
+        before: sentences above the tables.
+        tables: title, heads and rows of each.
+        after: sentences below the tables.
+        plots: figures.
+        deeper: levels by which the figures' headings are below the section's.
     """
-    head = "".join(f'<th class="{"left" if c in LEFT else ""}">{escape(c)}</th>' for c in heads)
-    lines = ""
-    for row in body:
-        cells = ""
-        for column, text in zip(heads, row, strict=True):
-            kind = KINDS.get(column, "") + (f" {escape(text)}" if column == "verdict" else "")
-            cells += f'<td class="{kind}">{escape(text)}</td>'
-        lines += f"<tr>{cells}</tr>"
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+
+    heading: str | None = None
+    before: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    after: Sequence[str] = ()
+    plots: Sequence[Plot] = ()
+    deeper: int = 0
 
 
-def figures_html(plots: Sequence[tuple[str, str, Any]]) -> str:
-    """Compose the report's figures.
+def render_page(
+    recipe: BaseModel,
+    environment: dict[str, Any],
+    *,
+    title: str,
+    setting: str,
+    answers: Sequence[str],
+    sections: Sequence[Section],
+) -> str:
+    """Compose a report.
 
     Args:
-        plots: heading, caption and figure of each.
+        recipe: of the experiment, which is shown whole.
+        environment: of the command, which is shown whole.
+        title: of the page.
+        setting: a sentence on what was run.
+        answers: sentences at the top.
+        sections: the rest, in order.
 
     Returns:
-        HTML; the first figure brings the script that all need.
+        A complete HTML page that needs nothing else.
     """
-    return "".join(plot_html("h2", *plot, first=number == 0) for number, plot in enumerate(plots))
-
-
-def _html(figure: Any, *, first: bool) -> str:
-    return str(
-        figure.to_html(
-            full_html=False,
-            include_plotlyjs="inline" if first else False,
-            config={"displayModeBar": False, "responsive": True},
-        )
+    parts, has_script = [], False
+    for section in sections:
+        plots = []
+        for plot in section.plots:
+            html = plot.figure.to_html(
+                full_html=False,
+                include_plotlyjs=False if has_script else "inline",  # the first figure brings the script for all
+                config={"displayModeBar": False, "responsive": True},
+            )
+            has_script = True
+            plots.append({"name": plot.name, "caption": plot.caption, "html": html})
+        parts.append({**vars(section), "plots": plots})
+    return _template().render(
+        title=title,
+        setting=setting,
+        answers=answers,
+        sections=parts,
+        command=str(environment.get("command", "")),
+        recipe=tomli_w.dumps(recipe.model_dump(exclude_none=True)),
+        environment=json.dumps(environment, indent=2),
     )
+
+
+def write_page(html: str, out: Path) -> Path:
+    """Write ``report.html``.
+
+    Args:
+        html: from `render_page`.
+        out: the experiment's folder.
+
+    Returns:
+        The file.
+    """
+    path = out / "report.html"
+    # A command may hold bytes that are no text, which UTF-8 cannot have.
+    write_atomically(path, html.encode("utf-8", errors="backslashreplace"))
+    return path
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"style": STYLE, "left": LEFT, "kinds": KINDS}
+    text = resources.files("msgd.lab.report").joinpath("page.html").read_text(encoding="utf-8")
+    return environment.from_string(text)

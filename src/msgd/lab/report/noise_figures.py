@@ -57,25 +57,21 @@ SPECTRUM = (
     "times α/n, and more or less of ḡḡᵀ."
 )
 
-
 NOISE_SCALE = (
     "The batch size at which a mini-batch's noise is as large as the gradient; steps on a square-root scale. Above the "
     "method's b the step is mostly noise. It grows as ‖ḡ‖² falls, so that a high value alone says little."
 )
-
 
 SHARPNESS = (
     "The largest eigenvalue of the Hessian of the training loss; dashed: above 2/η gradient descent is unstable on a "
     "quadratic loss. It depends on how the network is parametrised, and fewer seeds than in the verdict show it."
 )
 
-
 QUANTILES = (
     "Quantiles of the noise along the leading eigenvector of C, after the last step measured, against those of a "
     "normal of equal median and quartiles. On the line: normal. Steeper at the ends: heavier tails. A jump: the "
     "gradient of one example is most of that eigenvector, and the example is in some batches and not in others."
 )
-
 
 KURTOSIS = (
     "Of the same noise, and of that along random directions; 0 for a normal, with 95% intervals (too short where few "

@@ -17,11 +17,7 @@ from msgd.lab.measure.measurements_file import (
 )
 
 F = TypeVar("F", CovarianceResult, NoiseScaleResult, TailsResult, SharpnessResult)
-
-
 Number = Callable[[F], float | None]
-
-
 Rows = tuple[list[str], list[list[str]]]  #: heads, and a row of texts for each method
 
 

@@ -12,11 +12,6 @@ from msgd.lab.text import law_text, plural
 from msgd.statistics.paired_tests import Comparison, mean_interval
 
 MEASURED = ("test accuracy", "difference", "95% interval", "p differ", "p equiv", "verdict")
-
-
-LEFT = ("method", "law", "verdict")  #: the columns of text
-
-
 MOST_NAMED = 5  #: runs of one method that a note names
 
 
@@ -120,7 +115,7 @@ def answers(results: Results) -> list[str]:
     for verdict, start in (
         ("different", f"Different from {reference}: "),
         ("equivalent", f"Equivalent to {reference} within ±{points:g} points: "),
-        ("trivial", f"Different from {reference}, yet within ±{points:g} points: "),
+        ("negligible", f"Different from {reference}, yet within ±{points:g} points: "),
         ("inconclusive", "Inconclusive: "),
     ):
         if verdict in groups:
@@ -148,7 +143,7 @@ def notes(results: Results) -> list[str]:
         + (
             f", and chance was unkind (p = {c.p_unadjusted:.1g} unadjusted): no method's difference from "
             f"{recipe.reference} means more than this one."
-            if c.verdict in ("different", "trivial") and c.p_unadjusted is not None
+            if c.verdict in ("different", "negligible") and c.p_unadjusted is not None
             else "."
         )
         for c in results.comparisons

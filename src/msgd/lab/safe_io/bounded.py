@@ -15,22 +15,11 @@ from pathlib import Path
 from typing import Any
 
 TOML_BYTES = 2**19  #: of a recipe, or of what a folder says of its runs
-
-
 TOML_LINE = 2000  #: characters; the time to read a line grows with its square
-
-
 TOML_DEPTH = 16  #: tables within tables
-
-
 INTEGER_BOUND = 2**63  #: TOML's whole numbers are below
-
-
 JSON_BYTES = 2**24
-
-
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
-
 
 #: what steers a terminal or turns text around; tab and ends of lines are none
 _CONTROL = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")

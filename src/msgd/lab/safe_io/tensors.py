@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,6 @@ from msgd.lab.errors import UserError
 from msgd.lab.safe_io.bounded import check_regular, raise_unreadable
 
 TENSOR_BYTES = 2**32  #: of a checkpoint: resnet18 with momentum and 80 eigenvectors
-
-
 HEADER_BYTES = 2**20  #: of its header, with the names of the tensors
 
 
@@ -55,25 +54,6 @@ def to_safetensors(tensors: dict[str, Tensor], metadata: dict[str, str]) -> byte
     return safetensors.torch.save(tensors, metadata)
 
 
-def read_tensors(path: Path, folder: Path, *, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
-    try:
-        check_tensor_file(path)
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            loaded = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
-        checksum = crc32(loaded)
-    except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:  # NumPy lacks some types
-        raise_unreadable(error)
-        raise UserError(damage_text(path, folder, error)) from error
-    if tensors and metadata.get("crc32") != checksum:
-        raise UserError(damage_text(path, folder, "wrong checksum"))
-    return metadata, loaded
-
-
-def damage_text(path: Path, folder: Path, what: object) -> str:
-    return f"{path} is damaged ({what}): delete {folder} to train this run again"
-
-
 def crc32(tensors: dict[str, Tensor]) -> str:
     """A checksum of tensors and their names.
 
@@ -88,3 +68,40 @@ def crc32(tensors: dict[str, Tensor]) -> str:
         crc = zlib.crc32(name.encode(), crc)
         crc = zlib.crc32(np.ascontiguousarray(tensors[name].cpu().numpy()).data, crc)
     return f"{crc:08x}"
+
+
+def read_tensors(
+    path: Path,
+    remedy: str,
+    *,
+    tensors: bool = True,
+    limit: int = TENSOR_BYTES,
+    checksum: Callable[[dict[str, Tensor]], str] = crc32,
+) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read a safetensors file, and compare its tensors with the checksum in it.
+
+    Args:
+        path: of the file.
+        remedy: what the user can do about a damaged file, for the message.
+        tensors: read the tensors and check them; otherwise they are left out.
+        limit: bytes that the file may have.
+        checksum: how the checksum under the key ``crc32`` was computed.
+
+    Returns:
+        The metadata, and the tensors by name.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        check_tensor_file(path, limit)
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            loaded = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
+        found = checksum(loaded)
+    except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:  # NumPy lacks some types
+        raise_unreadable(error)
+        raise UserError(f"{path} is damaged ({error}): {remedy}") from error
+    if tensors and metadata.get("crc32") != found:
+        raise UserError(f"{path} is damaged (wrong checksum): {remedy}")
+    return metadata, loaded

@@ -29,11 +29,7 @@ from msgd.lab.training.sgd import Examples, evaluate
 from msgd.lab.training.step import advance
 
 STRETCH = 50  #: steps at most between two looks at whether to go on
-
-
 STRETCH_SECONDS = 1.0  #: and, of slow steps, about so long: schedulers do not wait for many
-
-
 ORPHAN_SECONDS = 60  #: a worker whose runner was killed needs at most this to notice
 
 

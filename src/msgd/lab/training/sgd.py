@@ -24,8 +24,6 @@ def losses_of(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 Augment = Callable[[Tensor], Tensor]
-
-
 Examples = tuple[Tensor, Tensor]  #: inputs and targets
 
 

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from msgd.lab.errors import UserError
-from msgd.lab.recipes.build import build_part
-from msgd.lab.recipes.parse import choose_methods
-from msgd.lab.recipes.schema import SOME, BatchSize, Count, LawTable, Line, Name, Positive
-from msgd.lab.recipes.validation import validate
+from msgd.lab.recipes.schema import SOME, BatchSize, Count, LawTable, Line, MethodsRecipe, Name, Positive
 from msgd.noise import Law
 
 Amount = Annotated[float, Field(ge=0, le=10**6)]
-
-
 Trials = Annotated[int, Field(ge=2, le=10**6)]
-
 
 # Bounds of what a recipe may ask for: below them a command needs about 1 GB, and minutes for the exact curves.
 NUMBERS = 5 * 10**7  #: losses that are kept: of all methods, trajectories and recorded steps
-
-
 INPUTS = 10**7  #: entries of X
-
-
 PRODUCTS = 10**12  #: of numbers, for the exact curves of all methods
-
-
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class LeastSquaresRecipe(BaseModel):
+class LeastSquaresRecipe(MethodsRecipe):
     """SGD on least squares, ``L(θ) = ½·mean((Xθ − y)²)``, from θ_0 = 0: many trajectories of each law.
 
     The first input is 1, the other d − 1 are normal, with variances from 1 down to ``1/condition``;
@@ -81,58 +69,30 @@ class LeastSquaresRecipe(BaseModel):
         """The steps after which losses are recorded: the start, every ``eval_every``, and the end."""
         return [*range(0, self.steps, self.eval_every), self.steps]
 
-    def laws(self, *, source: str) -> dict[str, Law]:
-        """Build the laws of the methods.
+    def check_laws(self, *, source: str) -> None:
+        """Build the laws of the methods, and check them for this n.
 
         Args:
             source: where the recipe is from, for messages.
 
-        Returns:
-            Method → law.
-
         Raises:
-            UserError: an unknown law or field, or a value that the law refuses, also for this n.
+            UserError: an unknown law or field, a value that the law refuses, also for this n; or the reference has no
+                exact curve.
         """
-        built = {}
-        for name, method in self.methods.items():
-            where = f"{source}: methods.{name}"
-            law: Law = build_part("law", method.law_table(), b=self.b, where=where, others=["optional"])
+        for name in self.methods:
             try:
-                law.moments(self.n)
+                self.law(name).moments(self.n)
+            except UserError as error:
+                raise UserError(f"{source}: {error}") from error
             except (TypeError, ValueError, OverflowError) as error:
-                raise UserError(f"{where}: {error}") from error
-            built[name] = law
-        return built
-
-
-def parse_least_squares(table: dict[str, Any], *, source: str) -> LeastSquaresRecipe:
-    """Validate a recipe.
-
-    Args:
-        table: from `read_table`.
-        source: where it is from, for messages.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        UserError: the first fault, with its key and what is allowed.
-    """
-    recipe = validate(LeastSquaresRecipe, table, source=source)
-    laws = recipe.laws(source=source)
-    name = recipe.reference
-    if name in laws and not has_curve(laws[name], recipe.n):
-        raise UserError(
-            f"{source}: reference: {name} has no exact curve; take a method with a variance and untied steps"
-        )
-    return recipe
+                raise UserError(f"{source}: methods.{name}: {error}") from error
+        name = self.reference
+        if name in self.methods and not has_curve(self.law(name), self.n):
+            raise UserError(
+                f"{source}: reference: {name} has no exact curve; take a method with a variance and untied steps"
+            )
 
 
 def has_curve(law: Law, n: int) -> bool:
     """Whether the theory has a law's expected loss: it has a variance, and its steps are not tied to each other."""
     return not law.correlated and math.isfinite(law.moments(n).alpha)
-
-
-def select_simulations(recipe: LeastSquaresRecipe, names: list[str] | None) -> LeastSquaresRecipe:
-    """Keep the methods that are to be run (see `chosen_methods`)."""
-    return recipe.model_copy(update={"methods": choose_methods(recipe.methods, recipe.reference, names)})

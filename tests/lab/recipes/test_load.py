@@ -5,10 +5,9 @@ import pytest
 from helpers.small import SMALL
 from msgd import noise
 from msgd.lab.errors import UserError
-from msgd.lab.least_squares.recipe import parse_least_squares
 from msgd.lab.least_squares.simulate import planned_simulations
 from msgd.lab.plan.grid import planned_runs as resolve
-from msgd.lab.recipes.parse import parse_recipe, select_methods
+from msgd.lab.recipes.load import parse_recipe, recipe_from
 from msgd.lab.recipes.source import kind_of, read_table, recipe_names, recipe_text
 
 
@@ -20,16 +19,16 @@ def parse(text=SMALL, **settings):
 def test_the_recipes_of_the_package(name):
     table = read_table(recipe_text(name), source=name)
     if kind_of(table, source=name) == "least-squares":
-        assert planned_simulations(parse_least_squares(table, source=name))
+        assert planned_simulations(recipe_from(table, source=name))
     else:
         recipe = parse_recipe(recipe_text(name), source=name)
-        assert resolve(select_methods(recipe, None), n=recipe.n or 10_000, digests=[""])
+        assert resolve(recipe.select(None), n=recipe.n or 10_000, digests=[""])
 
 
 def test_the_main_job_is_as_described():
     recipe = parse_recipe(recipe_text("mnist1d"), source="mnist1d")
     assert list(recipe.methods) == ["gd", "sgd", "sgd-again", "fisher", "cov", "bernoulli", "poisson"]
-    chosen = select_methods(recipe, None)
+    chosen = recipe.select(None)
     assert list(chosen.methods) == ["gd", "sgd", "sgd-again", "fisher", "cov", "bernoulli"]
     runs = resolve(chosen, n=1000, digests=[""])
     assert len(runs) == 48
@@ -90,7 +89,7 @@ def test_methods_of_one_seed_have_streams_of_their_own():
     streams = {run.method: run.stream for run in resolve(parse(), n=40, digests=[""])}
     assert len(set(streams.values())) == 3
     assert min(streams.values()) > noise.INIT
-    alone = resolve(select_methods(parse(), ["bernoulli"]), n=40, digests=[""])
+    alone = resolve(parse().select(["bernoulli"]), n=40, digests=[""])
     assert {run.stream for run in alone} == {streams["bernoulli"]}
 
 
@@ -199,7 +198,7 @@ def test_what_would_take_all_memory_is_refused(settings, message):
 def test_least_squares_of_terabytes_are_refused(settings, message):
     table = read_table(recipe_text("least-squares"), source="it", settings=settings)
     with pytest.raises(UserError, match=message):
-        parse_least_squares(table, source="it")
+        recipe_from(table, source="it")
 
 
 def test_a_recipe_with_control_characters_is_not_shown(tmp_path):
@@ -227,13 +226,13 @@ def test_a_batch_larger_than_n():
 
 
 def test_selecting_methods():
-    assert list(select_methods(parse(), ["sgd", "gd"]).methods) == ["gd", "sgd"]
+    assert list(parse().select(["sgd", "gd"]).methods) == ["gd", "sgd"]
     with pytest.raises(UserError, match="no method 'adam'; take some of gd, sgd, bernoulli"):
-        select_methods(parse(), ["adam"])
+        parse().select(["adam"])
     with pytest.raises(UserError, match="no method is left"):
-        select_methods(parse(), [])
+        parse().select([])
     with pytest.raises(UserError, match="reference: 'adam' is not among"):
-        select_methods(parse(reference="adam"), None)
+        parse(reference="adam").select(None)
 
 
 def test_files(tmp_path):

@@ -1,0 +1,80 @@
+"""The progress of a command's jobs: one bar on a terminal, elsewhere a line for each job that ended."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from msgd.lab.text import plural
+
+
+class JobProgress:
+    """How far a command's jobs are.
+
+    Args:
+        console: where it is shown.
+        jobs: number of jobs.
+        noun: what a job is, in the singular.
+        total: amount of work of all jobs together; None: each job is one unit.
+        unit: of the work, whose rate is then shown; None: no rate.
+    """
+
+    def __init__(
+        self, console: Console, jobs: int, noun: str, *, total: float | None = None, unit: str | None = None
+    ) -> None:
+        self._console, self._jobs, self._noun, self._ended = console, jobs, noun, 0
+        columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%")]
+        rate = [_Rate(unit)] if unit else []
+        self._bar = Progress(
+            *columns,
+            *rate,
+            TimeRemainingColumn(),
+            console=console,
+            speed_estimate_period=60,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(self._description(), total=jobs if total is None else total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, work: float = 1.0) -> None:
+        """Add to the work that is done."""
+        self._bar.advance(self._task, work)
+
+    def move_to(self, work: float) -> None:
+        """Say how much work is done by now."""
+        self._bar.update(self._task, completed=work)
+
+    def job_ended(self, line: str) -> None:
+        """Count a job that ended.
+
+        Args:
+            line: what came out; it is shown where there is no bar.
+        """
+        self._ended += 1
+        self._bar.update(self._task, description=self._description())
+        if not self._console.is_terminal:
+            self._console.print(f"[{self._ended}/{self._jobs}] {line}")
+
+    def _description(self) -> str:
+        return f"{self._ended} of {plural(self._jobs, self._noun)}"
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} {self._unit}/s" if task.speed else "")
