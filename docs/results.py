@@ -18,9 +18,11 @@ from msgd.lab.experiment_folder.tuning import Tuning
 from msgd.lab.least_squares import verdict
 from msgd.lab.least_squares.results import results_from_json
 from msgd.lab.plan.grid import planned_runs
-from msgd.lab.recipes.parse import parse_recipe
+from msgd.lab.recipes.load import parse_recipe
+from msgd.lab.recipes.schema import Recipe
 from msgd.lab.report.phase_diagram import phase_rows, phases
-from msgd.lab.report.verdict import LEFT, answers, columns, rows
+from msgd.lab.report.verdict import answers, columns, rows
+from msgd.lab.text import LEFT
 from msgd.statistics.paired_tests import Comparison
 
 HERE = Path(__file__).parent / "results"
@@ -40,6 +42,7 @@ def load(path: Path) -> Results:
     """Read results back; without the curves, which are not in the file."""
     table = json.loads(path.read_text())
     recipe = parse_recipe(tomli_w.dumps(table["config"]), source=path.name)
+    assert isinstance(recipe, Recipe)
     runs = {(run.method, run.seed): run for run in planned_runs(recipe, n=recipe.n or 1, digests=[""])}
     finished = [
         FinishedRun(runs[r["method"], r["seed"]], r["seconds"], [], r["final"], r.get("diverged"))

@@ -206,7 +206,7 @@ def test_a_job_whose_workers_always_die_ends_the_command(client, cluster, tmp_pa
     def killed(_):
         raise caught.value
 
-    monkeypatch.setattr("msgd.lab.kinds.gather_results", killed)
+    monkeypatch.setattr("msgd.lab.kinds.experiment_in", killed)
     assert call("compare", tmp_path) == 1
     errors = capsys.readouterr().err
     assert "the workers of a job died time and again" in errors
