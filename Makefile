@@ -34,6 +34,7 @@ check: $(READY)  ## lint, type-check, and build the site
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 docs: $(READY)  ## write the pages that are made by code, and the site (build/site/index.html)

@@ -25,7 +25,7 @@ from msgd.lab.training.data_parallel import (
     own_device,
 )
 from msgd.lab.training.prepare import prepare
-from msgd.lab.training.sgd import Examples, evaluate
+from msgd.lab.training.sgd import Examples, Trainer, evaluate
 from msgd.lab.training.step import advance
 
 STRETCH = 50  #: steps at most between two looks at whether to go on
@@ -88,24 +88,48 @@ def train(
 
         diverged = None if checkpoint or evaluated(0) else 0
         broadcast_task(Task(run, data, device, done, trainer.state()))
-        stretch = 1
-        while diverged is None and done < run.steps and go_on():
-            stop = min(done + stretch, _next_stop(run, done))
-            broadcast_task(range(done, stop))
-            start = time.perf_counter()
-            diverged = advance(trainer, run, range(done, stop), train_set)
-            took = time.perf_counter() - start
-            stretch = max(1, min(2 * stretch, STRETCH, int(STRETCH_SECONDS / took * (stop - done))))
-            seconds += took
-            done = stop
-            if diverged is None and (done % run.eval_every == 0 or done == run.steps) and not evaluated(done):
-                diverged = done
-            if done in run.snapshots and done < run.steps and diverged is None:  # at the end the checkpoint has them
-                write_snapshot(run, folder, done, trainer.state())
-            if done % run.checkpoint_every == 0 and diverged is None and done < run.steps:
-                write_checkpoint(folder, Checkpoint(done, seconds, trainer.state()))
+        if diverged is None:
+            done, seconds, diverged = _take_steps(run, folder, trainer, train_set, evaluated, done, seconds, go_on)
         broadcast_task(None)
         write_checkpoint(folder, Checkpoint(done, seconds, trainer.state(), diverged))
+
+
+def _take_steps(
+    run: Run,
+    folder: Path,
+    trainer: Trainer,
+    train_set: Examples,
+    evaluated: Callable[[int], bool],
+    done: int,
+    seconds: float,
+    go_on: Callable[[], bool],
+) -> tuple[int, float, int | None]:
+    """Take steps to the end of a run, saving and evaluating where that is due.
+
+    Returns:
+        The number of steps taken, the seconds they took, and after which of them the run diverged, None if it did not.
+    """
+    stretch = 1
+    while done < run.steps and go_on():
+        stop = min(done + stretch, _next_stop(run, done))
+        broadcast_task(range(done, stop))
+        start = time.perf_counter()
+        diverged = advance(trainer, run, range(done, stop), train_set)
+        took = time.perf_counter() - start
+        stretch = max(1, min(2 * stretch, STRETCH, int(STRETCH_SECONDS / took * (stop - done))))
+        seconds += took
+        done = stop
+        if diverged is None and (done % run.eval_every == 0 or done == run.steps) and not evaluated(done):
+            diverged = done
+        if diverged is not None:
+            return done, seconds, diverged
+        if done == run.steps:  # the last checkpoint follows
+            break
+        if done in run.snapshots:
+            write_snapshot(run, folder, done, trainer.state())
+        if done % run.checkpoint_every == 0:
+            write_checkpoint(folder, Checkpoint(done, seconds, trainer.state()))
+    return done, seconds, None
 
 
 def _next_stop(run: Run, done: int) -> int:
