@@ -7,18 +7,20 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, or say what it needs."""
+    """Run the command line, or print which package is missing."""
     try:
         from msgd.cli.app import app
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"msgd: {error.name} is not installed, the command needs it: pip install 'msgd[lab]'\n")
+        from msgd.lab.errors import missing_package
+
+        sys.stderr.write(f"msgd: {missing_package(error)}\n")
         sys.exit(2)
     if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
         try:
             from msgd.lab.training.torchrun import run_under_torchrun
 
             run_under_torchrun(app)
-        except KeyboardInterrupt:  # before the command began, which says more of it
+        except KeyboardInterrupt:  # the command, which prints a message at Ctrl-C, has not started yet
             sys.exit(130)
     else:
         app()

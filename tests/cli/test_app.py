@@ -13,6 +13,7 @@ import pytest
 
 from helpers.small import SMALL, msgd, outcome, write_fashion_mnist
 from msgd.cli.app import app
+from msgd.lab.errors import LABORATORY, missing_package
 from msgd.lab.safe_io.lock import lock_folder
 
 
@@ -205,7 +206,7 @@ def test_a_fault_of_ours_is_one_line_and_exit_1(copy, capsys, monkeypatch):
     monkeypatch.setattr("msgd.lab.kinds.gather_results", lambda *_: 1 / 0)
     code, _, errors = here(capsys, "compare", copy)
     assert code == 1
-    assert errors.startswith("msgd: a fault of msgd: ZeroDivisionError")
+    assert errors.startswith("msgd: a bug in msgd: ZeroDivisionError")
     assert len(errors.splitlines()) == 1
     monkeypatch.setenv("MSGD_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
@@ -257,7 +258,14 @@ def test_without_the_extra():
     code = "import sys; sys.modules['typer'] = None\nfrom msgd.__main__ import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "msgd: typer is not installed, the command needs it: pip install 'msgd[lab]'\n"
+    assert done.stderr.startswith("msgd: typer is not installed: pip install typer (the laboratory needs: typer rich ")
+
+
+def test_a_missing_package_is_named():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert [entry.partition(">")[0] for entry in project["optional-dependencies"]["lab"]] == LABORATORY.split()
+    message = missing_package(ModuleNotFoundError(name="tomli_w"))
+    assert message.startswith("tomli_w is not installed: pip install tomli-w (")
 
 
 class Links(HTMLParser):

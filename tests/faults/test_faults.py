@@ -139,7 +139,7 @@ def test_the_disk_is_full(command, continues, inject, full, tmp_path):
             )
             if "fits" not in done.stdout:
                 assert "code 2" in done.stdout
-                assert "the disk is full: make room" in done.stderr
+                assert "the disk is full: free some space" in done.stderr
                 assert AGAIN in done.stderr
                 assert len(done.stderr.splitlines()) == 1, done.stderr
             intact(kept)

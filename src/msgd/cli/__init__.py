@@ -1,1 +1,1 @@
-"""The command line: one module for each group of commands, and what they share."""
+"""The command line: one module for each group of commands, and modules for what the commands share."""

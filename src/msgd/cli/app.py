@@ -1,4 +1,4 @@
-"""The command line: `msgd` and its commands. Heavy imports wait until a command runs, so that help is quick."""
+"""The application `msgd` and its commands. A command imports torch only when it runs, so that help is quick."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgd.cli.show import compare, recipes, report, show
 
 app = typer.Typer(
     name="msgd",
-    help="The noise of stochastic gradient descent: experiments by name, judged with statistics.",
+    help="The noise of stochastic gradient descent: run experiments by name and judge them with statistics.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,4 +36,4 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Parse the options that come before the command."""

@@ -1,4 +1,4 @@
-"""How a command ends: what went wrong in one line that names the remedy, and an exit code; never a traceback."""
+"""Error messages and exit codes: a command that fails prints one line that names the remedy, not a traceback."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from contextlib import contextmanager
 
 import typer
 
-from msgd.lab.errors import Terminated, UserError, one_line
+from msgd.lab.errors import Terminated, UserError, missing_package, one_line
 from msgd.lab.execution.signals import sigterm_raises
 
-#: errors by their names: joblib and distributed may not be installed
-_KILLED = {
-    "TerminatedWorkerError": "a worker was killed (out of memory?); the same command continues, --jobs 1 needs less",
-    "KilledWorker": "the workers of a job died time and again (out of memory?); the same command continues, "
-    "distributed.scheduler.allowed-failures in the scheduler's configuration lets more of them die",
+#: messages by the name of the error's class, because joblib and distributed may not be installed
+_LOST_WORKERS = {
+    "TerminatedWorkerError": "a worker was killed (out of memory?); give the same command again to continue, "
+    "with --jobs 1 to need less memory",
+    "KilledWorker": "the workers that ran one job died repeatedly (out of memory?); give the same command again to "
+    "continue; to allow more retries, raise distributed.scheduler.allowed-failures in the scheduler's configuration",
 }
 
-#: what a user can do about an error of the operating system
+#: what the user can do about an error of the operating system
 _REMEDIES = {
-    errno.ENOSPC: "the disk is full: make room",
-    errno.EDQUOT: "your share of the disk is used up: make room",
-    errno.EFBIG: "a file may not be that large here: raise the limit (ulimit -f)",
-    errno.ENOMEM: "there is not enough memory: --jobs 1, or micro_batch in the recipe, needs less",
-    errno.EROFS: "the folder cannot be written: make it writable, or give another one with --out",
-    errno.EACCES: "the folder or file is not yours to use: change its permissions, or give another one with --out",
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "your disk quota is used up: free some space",
+    errno.EFBIG: "the file would exceed the limit on file sizes: raise it (ulimit -f)",
+    errno.ENOMEM: "there is not enough memory: give --jobs 1, or set micro_batch in the recipe",
+    errno.EROFS: "the file system is read-only: make it writable, or give another folder with --out",
+    errno.EACCES: "you may not use this folder or file: change its permissions, or give another folder with --out",
 }
 
 _CONTINUES = "the same command continues where the runs were saved"
 
 
 @contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turn what goes wrong within into a line and an exit code.
+def report_errors() -> Iterator[None]:
+    """Turn an exception raised in the block into one line on standard error and an exit code.
 
     Yields:
         Nothing.
 
     Raises:
-        Exit: 2 for what the user must mend, 1 for what may be nobody's fault, 130 at Ctrl-C, 143 at SIGTERM.
+        Exit: with code 2 if the user can fix the cause, 1 for any other error, 130 after Ctrl-C, 143 after SIGTERM.
     """
     try:
         with sigterm_raises():
@@ -52,30 +53,32 @@ def clear_errors() -> Iterator[None]:
     except typer.Exit:
         raise
     except Exception as error:
-        line, code = _ending(error)
+        line, code = _message_and_code(error)
         if line is None:
             if os.environ.get("MSGD_DEBUG"):
                 raise
-            line = f"a fault of msgd: {one_line(repr(error))}; MSGD_DEBUG=1 shows where, please report it"
+            line = (
+                f"a bug in msgd: {one_line(repr(error))}; please report it with the traceback that MSGD_DEBUG=1 shows"
+            )
         typer.echo(f"msgd: {one_line(line)}", err=True)
         raise typer.Exit(code) from None
 
 
-def _ending(error: Exception) -> tuple[str | None, int]:
-    """What to say of an error, None where it is a fault of msgd; and the exit code."""
+def _message_and_code(error: Exception) -> tuple[str | None, int]:
+    """The message for an error, None if the error is a bug in msgd, and the exit code."""
     if isinstance(error, UserError):
         return str(error), 2
     if isinstance(error, OSError):
         remedy = _REMEDIES.get(error.errno or 0)
         return (f"{error}; {remedy}; {_CONTINUES}" if remedy else str(error)), 2
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed: pip install 'msgd[lab]'", 2
-    if type(error).__name__ in _KILLED:
-        return _KILLED[type(error).__name__], 1
+        return missing_package(error), 2
+    if type(error).__name__ in _LOST_WORKERS:
+        return _LOST_WORKERS[type(error).__name__], 1
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
         why = str(error).partition("\n")[0].strip() or type(error).__name__
         return (
-            f"there is not enough memory ({why}); --jobs 1, or micro_batch in the recipe, needs less; {_CONTINUES}",
+            f"there is not enough memory ({why}): give --jobs 1, or set micro_batch in the recipe; {_CONTINUES}",
             1,
         )
     return None, 1

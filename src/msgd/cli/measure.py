@@ -7,23 +7,26 @@ from typing import Annotated
 
 import typer
 
-from msgd.cli.exit_codes import clear_errors
+from msgd.cli.exit_codes import report_errors
 from msgd.cli.options import AddressOption, BackendOption, ExecutionOptions, parse_names
 from msgd.cli.terminal import make_console, print_sentences, print_table
 
 
 def measure(
-    target: Annotated[
-        Path, typer.Argument(help="A folder that msgd run wrote, a run in it, or one of its checkpoints.")
-    ],
-    at: Annotated[str | None, typer.Option(help="Only these steps, as 0,300.", show_default="all kept")] = None,
-    what: Annotated[
-        str | None, typer.Option(help="Some of covariance,noise-scale,tails,sharpness.", show_default="all")
+    target: Annotated[Path, typer.Argument(help="A folder written by msgd run, one of its runs, or a checkpoint.")],
+    at: Annotated[
+        str | None, typer.Option(help="Only these steps, such as 0,300.", show_default="all saved steps")
     ] = None,
-    cost: Annotated[str, typer.Option(help="How much of each: cheap, medium or full.")] = "cheap",
-    methods: Annotated[str | None, typer.Option(help="Only these methods, as a,b.", show_default="all")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="The first so many seeds of each method.")] = 1,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="the cores")] = None,
+    what: Annotated[
+        str | None,
+        typer.Option(help="Some of covariance,noise-scale,tails,sharpness, separated by commas.", show_default="all"),
+    ] = None,
+    cost: Annotated[str, typer.Option(help="How thoroughly to measure each: cheap, medium or full.")] = "cheap",
+    methods: Annotated[str | None, typer.Option(help="Only these methods, such as gd,sgd.", show_default="all")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of each method to measure, from the first.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Number of runs at a time.", show_default="number of cores")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
     backend: BackendOption = "loky",
@@ -31,10 +34,10 @@ def measure(
 ) -> None:
     """Measure the noise of finished runs: covariance, noise scale, tails, sharpness.
 
-    By default of the first seed of each method, at every step that is kept. Writes measurements.json and the report.
-    What is measured already is skipped when the same command is given again.
+    By default, the first seed of each method is measured at every step whose parameters were saved. The command writes
+    measurements.json and the report. Given again, it skips what is already measured.
     """
-    with clear_errors():
+    with report_errors():
         from msgd.lab.data.device import find_device
         from msgd.lab.kinds import training_in
         from msgd.lab.measure.pipeline import measure_experiment
@@ -44,10 +47,10 @@ def measure(
 
         execution, console = ExecutionOptions(backend, address, jobs), make_console()
         request = request_of(at, what, cost, None if methods is None else parse_names(methods), seeds)
-        out, folder, step = locate_experiment(execution.place(target))
+        out, folder, step = locate_experiment(execution.worker_path(target))
         experiment = training_in(out)
         results = experiment.gather()
-        place = find_device(device, local=backend == "loky")
+        target_device = find_device(device, local=backend == "loky")
         with execution.workers(console) as workers:
             measured = measure_experiment(
                 results,
@@ -56,7 +59,7 @@ def measure(
                 request if step is None else request.only(step),
                 data_dir=data_dir,
                 workers=workers,
-                device=place,
+                device=target_device,
                 console=console,
             )
         for table in (noise_rows(measured), shape_rows(measured)):

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and how their values are read."""
+"""Options and arguments that several commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from msgd.lab.execution.workers import Workers
 
 
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe's name (see msgd recipes) or a TOML file of yours.")]
-FolderArgument = Annotated[Path, typer.Argument(help="A folder that msgd run wrote, such as runs/mnist1d.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(help="The name of a recipe (msgd recipes lists them), or the path of a TOML file.")
+]
+FolderArgument = Annotated[Path, typer.Argument(help="A folder written by msgd run, such as runs/mnist1d.")]
 
 BackendOption = Annotated[
-    str, typer.Option(help="Who does the jobs: loky, processes of this machine; dask, a Dask cluster.")
+    str, typer.Option(help="Where jobs run: loky, in processes on this machine; dask, on a Dask cluster.")
 ]
 
 AddressOption = Annotated[
     str | None,
-    typer.Option(metavar="HOST:PORT", help="Of the Dask scheduler.", show_default="a cluster on this machine"),
+    typer.Option(metavar="HOST:PORT", help="Address of the Dask scheduler.", show_default="a cluster on this machine"),
 ]
 
 
@@ -34,13 +36,13 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """Parse the values of ``--set``.
 
     Args:
-        pairs: texts such as ``"lr=0.2"``; a value is TOML, or else a string.
+        pairs: settings such as ``"lr=0.2"``; a value that is not valid TOML is taken as a string.
 
     Returns:
-        Values by dotted keys.
+        The values by their dotted keys.
 
     Raises:
-        UserError: a text has no key or no equals sign.
+        UserError: a setting has no key or no equals sign.
     """
     from msgd.lab.safe_io.bounded import parse_toml
 
@@ -48,7 +50,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise UserError(f"--set {pair}: write --set key=value")
+            raise UserError(f"--set {pair}: write it as --set key=value")
         try:
             table[key] = parse_toml(f"value = {value}")["value"]
         except ValueError:
@@ -57,7 +59,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def parse_names(text: str) -> list[str]:
-    """Split names at commas."""
+    """Split a list of names at its commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
@@ -65,13 +67,13 @@ def parse_rates(text: str) -> list[float]:
     """Parse the value of ``--tune``.
 
     Args:
-        text: such as ``"lr=0.1,0.2"``.
+        text: the option's value, such as ``"lr=0.1,0.2"``.
 
     Returns:
         The learning rates.
 
     Raises:
-        UserError: the text has another form.
+        UserError: the text does not have this form.
     """
     key, _, values = text.partition("=")
     try:
@@ -79,7 +81,7 @@ def parse_rates(text: str) -> list[float]:
     except ValueError:
         rates = []
     if key.strip() != "lr" or not rates:
-        raise UserError(f"--tune {text}: write --tune lr=0.1,0.2,0.4")
+        raise UserError(f"--tune {text}: write it as --tune lr=0.1,0.2,0.4")
     return rates
 
 
@@ -87,21 +89,21 @@ def wants_events(log: str | None) -> bool:
     """Whether ``--log`` asks for TensorBoard's event files.
 
     Args:
-        log: the option's value; None: it was not given.
+        log: the option's value; None if the option was not given.
 
     Returns:
-        Whether it does.
+        True if it asks for event files.
 
     Raises:
-        UserError: it asks for something else.
+        UserError: the value is not ``"tensorboard"``.
     """
     if log not in (None, "tensorboard"):
-        raise UserError(f"--log: {log!r} is not known; there is tensorboard")
+        raise UserError(f"--log: {log!r} is not known; write --log tensorboard")
     return log is not None
 
 
 class ExecutionOptions(NamedTuple):
-    """The options that say who does the jobs: backend, address of a cluster, jobs at a time."""
+    """Options that decide where jobs run: the backend, the cluster's address, and the number of jobs at a time."""
 
     backend: str
     address: str | None
@@ -112,13 +114,13 @@ class ExecutionOptions(NamedTuple):
         """Connect to the workers.
 
         Args:
-            console: where a cluster is named.
+            console: prints which cluster is used.
 
         Yields:
             The workers.
 
         Raises:
-            UserError: there are none to be had.
+            UserError: the backend is missing, or the cluster cannot be reached.
         """
         from msgd.lab.execution.workers import connect_workers
 
@@ -127,6 +129,6 @@ class ExecutionOptions(NamedTuple):
                 console.print(workers.about)
             yield workers
 
-    def place(self, folder: Path) -> Path:
-        """The path by which workers find a folder: those of a cluster have another working directory."""
+    def worker_path(self, folder: Path) -> Path:
+        """The path of a folder for the workers; it is absolute for a cluster, whose working directory differs."""
         return folder if self.backend == "loky" else folder.absolute()

@@ -1,23 +1,23 @@
-"""The commands that read: `msgd report`, `compare`, `recipes` and `show`."""
+"""The commands that run no jobs: `msgd report`, `compare`, `recipes` and `show`."""
 
 from __future__ import annotations
 
 import typer
 
-from msgd.cli.exit_codes import clear_errors
+from msgd.cli.exit_codes import report_errors
 from msgd.cli.options import FolderArgument, RecipeArgument
 from msgd.cli.terminal import conclude, make_console, print_verdicts
 
 
 def report(folder: FolderArgument) -> None:
-    """Write report.html and results.json anew from the finished runs in a folder."""
-    with clear_errors():
+    """Write report.html and results.json again from the finished runs in a folder."""
+    with report_errors():
         conclude(folder, make_console())
 
 
 def compare(folder: FolderArgument) -> None:
-    """Print the verdicts of the finished runs in a folder; writes nothing."""
-    with clear_errors():
+    """Print the verdicts of the finished runs in a folder, without writing any file."""
+    with report_errors():
         from msgd.lab.kinds import experiment_in
 
         experiment = experiment_in(folder)
@@ -25,8 +25,8 @@ def compare(folder: FolderArgument) -> None:
 
 
 def recipes() -> None:
-    """List the recipes."""
-    with clear_errors():
+    """List the recipes and their titles."""
+    with report_errors():
         from msgd.lab.recipes.source import read_table, recipe_names, recipe_text
 
         width = max(len(name) for name in recipe_names()) + 2
@@ -35,8 +35,8 @@ def recipes() -> None:
 
 
 def show(recipe: RecipeArgument) -> None:
-    """Print a recipe's TOML; save it to a file to make your own."""
-    with clear_errors():
+    """Print the TOML of a recipe; save it to a file to write your own."""
+    with report_errors():
         from msgd.lab.recipes.source import recipe_text
 
         typer.echo(recipe_text(recipe), nl=False)

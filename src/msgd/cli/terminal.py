@@ -1,4 +1,4 @@
-"""What a command prints: the console, tables, and the verdicts of an experiment."""
+"""The output of a command: the console, tables, and the verdicts of an experiment."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def make_console() -> Console:
-    """A console on standard output; where that is no terminal, lines are not folded: programs search them."""
+    """Make a console on standard output; it wraps lines only on a terminal, so that programs can search the output."""
     terminal = sys.stdout.isatty()
-    # No markup: a recipe's title may hold brackets.
+    # Markup is off, because the title of a recipe may contain brackets.
     return Console(highlight=False, markup=False, width=None if terminal else 140, soft_wrap=not terminal)
 
 
 def conclude(out: Path, console: Console) -> None:
-    """Write results.json and report.html of a folder, and print the verdicts.
+    """Write results.json and report.html of an experiment, and print its verdicts.
 
     Args:
         out: folder of the experiment.
-        console: where to.
+        console: the console to print to.
 
     Raises:
-        UserError: there are no results, or they are damaged.
+        UserError: there are no results, or a file is damaged.
     """
     from msgd.lab.experiment_folder.results import write_results
     from msgd.lab.kinds import experiment_in
@@ -47,9 +47,9 @@ def print_verdicts(experiment: Experiment, results: object, console: Console) ->
     """Print an experiment's tables and sentences.
 
     Args:
-        experiment: of either kind.
-        results: what it gathered.
-        console: where to.
+        experiment: training or least squares.
+        results: from the experiment's `gather`.
+        console: the console to print to.
     """
     for title, heads, body in experiment.tables(results):
         print_table(console, heads, body, title=title)
@@ -57,10 +57,10 @@ def print_verdicts(experiment: Experiment, results: object, console: Console) ->
 
 
 def print_sentences(console: Console, sentences: Iterable[str]) -> None:
-    """Print sentences, a paragraph each, below an empty line.
+    """Print an empty line, then each sentence as its own paragraph.
 
     Args:
-        console: where to.
+        console: the console to print to.
         sentences: the paragraphs.
     """
     console.print()
@@ -71,13 +71,13 @@ def print_sentences(console: Console, sentences: Iterable[str]) -> None:
 def print_table(
     console: Console, heads: Sequence[str], body: Iterable[Sequence[str]], *, title: str | None = None
 ) -> None:
-    """Print a table, text to the left and numbers to the right.
+    """Print a table, with text aligned to the left and numbers to the right.
 
     Args:
-        console: where to.
-        heads: of the columns.
-        body: rows of text.
-        title: above it.
+        console: the console to print to.
+        heads: headings of the columns.
+        body: rows of cells, each a string.
+        title: title printed above the table, if any.
     """
     from msgd.lab.text import LEFT
 

@@ -1,15 +1,18 @@
-"""The errors that the command line turns into a line and an exit code."""
+"""The errors that the command line turns into one line and an exit code."""
 
 from __future__ import annotations
 
-LONGEST = 2000  #: characters of a line
+LONGEST = 2000  #: largest number of characters in a message
+
+#: the packages of the extra ``lab``
+LABORATORY = "typer rich pydantic joblib plotly pooch mnist1d safetensors tomli-w filelock jinja2"
 
 
 class UserError(Exception):
-    """Something that the user must mend; the message is one line and names the remedy: exit code 2.
+    """An error that the user can fix. Its message is one line that names the remedy; the exit code is 2.
 
     Args:
-        message: it may quote what a file holds.
+        message: the text; it may quote the content of a file.
     """
 
     def __init__(self, message: object) -> None:
@@ -17,23 +20,36 @@ class UserError(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: as Ctrl-C, from a scheduler; exit code 143."""
+    """SIGTERM was received, which a scheduler sends to end a command. The exit code is 143."""
 
 
 def one_line(text: object) -> str:
-    r"""What the command says, as a line: what a file put into it can neither steer a terminal nor fill it.
+    r"""Make a text safe to print: one line, of limited length, without control characters from a file it quotes.
 
     Args:
-        text: such as an error.
+        text: a message or an error.
 
     Returns:
-        At most `LONGEST` characters, the start and the end of it, all of them printable.
+        Printable characters only; a text of more than `LONGEST` characters keeps its start and its end.
 
     Examples:
         >>> one_line("a title\n\x1b[2Jof two lines")
         'a title \\x1b[2Jof two lines'
     """
-    said = " ".join(str(text).split())
-    if len(said) > LONGEST:
-        said = f"{said[: LONGEST * 3 // 4 - 3]} … {said[-LONGEST // 4 :]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in said)
+    line = " ".join(str(text).split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST * 3 // 4 - 3]} … {line[-LONGEST // 4 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """Say which package is missing, and how to install it.
+
+    Args:
+        error: of the import.
+
+    Returns:
+        A message of one line.
+    """
+    package = str(error.name).partition(".")[0].replace("_", "-")
+    return f"{error.name} is not installed: pip install {package} (the laboratory needs: {LABORATORY})"

@@ -209,7 +209,7 @@ def test_a_job_whose_workers_always_die_ends_the_command(client, cluster, tmp_pa
     monkeypatch.setattr("msgd.lab.kinds.experiment_in", killed)
     assert call("compare", tmp_path) == 1
     errors = capsys.readouterr().err
-    assert "the workers of a job died time and again" in errors
+    assert "the workers that ran one job died repeatedly" in errors
     assert len(errors.splitlines()) == 1
 
 
