@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import stats
 
+from msgd.statistics.intervals import mean_of, standard_error
 from msgd.statistics.multiple_testing import holm
 
 LEVEL = 0.05
@@ -104,25 +104,22 @@ def mean_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[fl
     mean = float(array.mean())
     if len(array) < 2:
         return mean, mean, mean
-    half = _t_quantile((1 + level) / 2, len(array) - 1) * _standard_error(array)
-    return mean, mean - half, mean + half
-
-
-@lru_cache(maxsize=1000)  # a report asks for the same one at every step of every method
-def _t_quantile(level: float, df: int) -> float:
-    return float(special.stdtrit(df, level))
-
-
-def _standard_error(differences: NDArray[np.float64]) -> float:
-    return float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    estimate = mean_of(array, level)
+    return estimate.value, estimate.low, estimate.high
 
 
 def _p_of_difference(differences: NDArray[np.float64]) -> float:
-    error = _standard_error(differences)
-    mean = float(differences.mean())
-    if error == 0:  # every pair differs by the same amount, as few accuracies in steps may: a sign test is left
-        return 1.0 if mean == 0 else 2.0 ** (1 - len(differences))
-    return float(2 * special.stdtr(len(differences) - 1, -abs(mean) / error))
+    if np.ptp(differences) == 0:  # every pair differs by the same amount: there is no spread, so a sign test is left
+        return 1.0 if differences[0] == 0 else 2.0 ** (1 - len(differences))
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def _p_of_equivalence(differences: NDArray[np.float64], margin: float) -> float:
+    """Two one-sided tests of |difference| ≥ margin: the larger of their p-values, that of the nearer end."""
+    distance = margin - abs(float(differences.mean()))
+    if np.ptp(differences) == 0:
+        return 2.0 ** -len(differences) if distance > 0 else 1.0
+    return float(stats.t.sf(distance / standard_error(differences), len(differences) - 1))
 
 
 def _judge(
@@ -132,14 +129,10 @@ def _judge(
     if p is None or p_holm is None:  # one pair has no spread
         none = (None, None, None, None)
         return Comparison(method, reference, len(d), mean, *none, margin, None, None, None, "inconclusive", None)
-    error = _standard_error(d)
+    error = standard_error(d)
     _, low95, high95 = mean_interval(d.tolist(), 1 - LEVEL)
     _, low90, high90 = mean_interval(d.tolist(), 1 - 2 * LEVEL)
-    distance = margin - abs(mean)
-    if error > 0:
-        p_equivalence = float(special.stdtr(len(d) - 1, -distance / error))
-    else:
-        p_equivalence = 2.0 ** -len(d) if distance > 0 else 1.0
+    p_equivalence = _p_of_equivalence(d, margin)
     different, equivalent = p_holm <= LEVEL, p_equivalence < LEVEL
     if different:
         verdict = "negligible" if equivalent else "different"
@@ -154,13 +147,13 @@ def _judge(
 
 def _seeds_needed(mean: float, spread: float, margin: float, now: int) -> int | None:
     """Smallest number of pairs at which either test decides with the stated power, if mean and spread stay."""
-    from scipy.stats import nct  # takes half a second, in each worker too; special.nctdtr is NaN here and there
-
     n = np.arange(now + 1, MOST_SEEDS + 1)
     error = spread / np.sqrt(n)
-    difference = nct.sf(special.stdtrit(n - 1, 1 - LEVEL / 2), n - 1, abs(mean) / error)
+    difference = stats.nct.sf(stats.t.ppf(1 - LEVEL / 2, n - 1), n - 1, abs(mean) / error)
     # TOST passes where |estimate| < margin − t·error; the estimate is taken as normal around the mean.
-    reach = margin - special.stdtrit(n - 1, 1 - LEVEL) * error
-    equivalence = np.where(reach > 0, special.ndtr((reach - mean) / error) - special.ndtr((-reach - mean) / error), 0.0)
+    reach = margin - stats.t.ppf(1 - LEVEL, n - 1) * error
+    equivalence = np.where(
+        reach > 0, stats.norm.cdf((reach - mean) / error) - stats.norm.cdf((-reach - mean) / error), 0.0
+    )
     enough = n[np.maximum(difference, equivalence) >= POWER]
     return int(enough[0]) if len(enough) else None

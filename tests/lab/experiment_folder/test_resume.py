@@ -251,5 +251,5 @@ def test_no_run_is_trained_behind_a_link(tmp_path, name, capsys):
     (out / name).parent.mkdir(parents=True)
     (out / name).symlink_to(tmp_path / "elsewhere")
     assert call("run", tmp_path / "small.toml", "--out", out, "--jobs", 1) == 2
-    assert "is a link, and msgd writes to no place outside" in capsys.readouterr().err
+    assert "is a link, and msgd does not write outside" in capsys.readouterr().err
     assert not any((tmp_path / "elsewhere").iterdir())
