@@ -1,10 +1,10 @@
-"""msgd: the noise of stochastic gradient descent, as a laboratory and as one line in a training loop.
+"""msgd: choose and study the noise of stochastic gradient descent, in any training loop or in a laboratory.
 
-The gradient of SGD is the gradient matrix G times a random weight vector w; this package draws w. See `msgd.noise`
-for its laws, `msgd.Reweighter` for the seam into any training loop, and `msgd.WeightedBatchSampler` for a loop that
-loads only the examples of a draw; `msgd.langevin` has the rivals, whose noise is added to the gradient, and
-`msgd.theory` the exact answers for least squares. `msgd.GradientMatrix` is G itself, as a linear operator, and
-`msgd.diagnostics` measures its noise.
+The stochastic gradient is the gradient matrix G times a random weight vector w, divided by n; this package draws w.
+`msgd.noise` has the laws of w. `msgd.Reweighter` applies them in any training loop, and `msgd.WeightedBatchSampler`
+loads only the examples that a draw selects. `msgd.langevin` has the baselines that add noise to the gradient itself,
+and `msgd.theory` the exact results for least squares. `msgd.GradientMatrix` is G as a linear operator, and
+`msgd.diagnostics` measures the noise of the gradient.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use, so that `msgd --help` does not wait for torch.
+    # Import on first use, so that `msgd --help` does not have to import torch.
     if name in _PACKAGES:
         return import_module(f"msgd.{name}")
     if name not in _HOME:

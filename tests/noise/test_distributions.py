@@ -130,7 +130,7 @@ def test_infinite_variance():
         (lambda: StudentT("3"), "df must be a number"),
         (lambda: StudentT(3, scale="mad"), "scale must be"),
         (lambda: Gamma(0), "shape must be a positive number"),
-        (lambda: Injected("normal", 20), "must be a law of ε"),
+        (lambda: Injected("normal", 20), "must be a ScalarLaw"),
         (lambda: Injected(Normal(), 0), "b must be at least 1"),
         (lambda: Injected(Normal(), 20, centred=1), "True or False"),
         (lambda: Injected(Normal(), 20, centred=True, support=1), "at least 2"),

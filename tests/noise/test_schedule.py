@@ -97,7 +97,7 @@ def test_resumed_training_has_the_noise_of_its_step():
     ("call", "error", "message"),
     [
         (lambda: hold_ratio(8, [0.1], lr=0.1), TypeError, "law must be a law"),
-        (lambda: hold_ratio(MiniBatch(8), [0.1], lr=0.1), TypeError, "has no b that may be any number"),
+        (lambda: hold_ratio(MiniBatch(8), [0.1], lr=0.1), TypeError, "cannot follow the learning rate"),
         (lambda: hold_ratio(Emulate(4), warm_then_cosine(optimizer()), lr=1), TypeError, "noise.learning_rates"),
         (lambda: hold_ratio(Emulate(4), [0.1], lr=-1), ValueError, "lr must be positive"),
         (lambda: hold_ratio(Emulate(4), [], lr=1), ValueError, "step 0 lies beyond the 0 learning"),

@@ -1,6 +1,6 @@
-"""Laws of the random weights w of the examples, with exact moments.
+"""Laws (probability distributions) of the random weights w of the examples, with exact moments.
 
-Every law has ``moments(n)``, ``sample(n, rng)`` and ``draw(n, seed=…, step=…)``; see `Law`.
+Every law has the methods ``moments(n)``, ``sample(n, rng)`` and ``draw(n, seed=…, step=…)``; see `Law`.
 """
 
 from msgd.noise.bootstrap import BayesianBootstrap
@@ -34,7 +34,7 @@ LAWS: dict[str, type[Law]] = {
     "reshuffled": Reshuffled,
     "anticorrelated": Anticorrelated,
     "scheduled": Scheduled,
-}  #: by the names that recipes use
+}  #: the laws, by the names that recipes use
 
 SCALAR_LAWS: dict[str, type[ScalarLaw]] = {
     "normal": Normal,
@@ -43,7 +43,7 @@ SCALAR_LAWS: dict[str, type[ScalarLaw]] = {
     "laplace": Laplace,
     "student-t": StudentT,
     "gamma": Gamma,
-}  #: likewise, for the ``scalar_law`` of "injected"
+}  #: the distributions that a recipe can name as the ``scalar_law`` of "injected"
 
 __all__ = [
     "INIT",

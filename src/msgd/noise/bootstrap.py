@@ -15,10 +15,11 @@ from msgd.noise.sampling import NO_NOISE, without_noise
 
 @dataclass(frozen=True)
 class BayesianBootstrap(Law):
-    """The Bayesian bootstrap at total concentration b − 1: ``w = n·Dirichlet((b−1)/n, …, (b−1)/n)``.
+    """The Bayesian bootstrap with total concentration b − 1: ``w = n·Dirichlet((b−1)/n, …, (b−1)/n)``.
 
-    A Dirichlet of total concentration s has Var p_i = (1/n)(1 − 1/n)/(s+1) and Cov(p_i, p_j) = −1/(n²(s+1)); with
-    s + 1 = b this gives α = n/b, β = −1/b, those of SGD with replacement. b = 1 is the limit: n on one example.
+    A Dirichlet distribution with total concentration s has Var p_i = (1/n)(1 − 1/n)/(s+1) and
+    Cov(p_i, p_j) = −1/(n²(s+1)). With s + 1 = b this gives α = n/b, β = −1/b, as for SGD with replacement. In the limit
+    b = 1 a single example has the weight n.
 
     Args:
         b: batch size whose noise is matched, ≥ 1, a real number.
@@ -45,7 +46,7 @@ class BayesianBootstrap(Law):
         return NO_NOISE if positive_integer("n", n) == 1 else Moments(n / self.b, -1 / self.b)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """Dense non-negative weights; one example at b = 1 (see `Law.sample`)."""
+        """Draw dense non-negative weights; at b = 1 a single example (see `Law.sample`)."""
         if positive_integer("n", n) == 1:
             return without_noise(1)
         if self.b == 1:

@@ -1,4 +1,4 @@
-"""Laws made of laws: noise on a random large batch, and the noise that a large batch lacks."""
+"""Laws composed of other laws: a law within a random large batch, and a law within each group of a partition."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from msgd.noise.sampling import subset
 
 @dataclass(frozen=True)
 class Subsampled(Law):
-    """[MSGD-X]-B: ``n/B`` on a random subset of B examples, times the weights of ``inner`` drawn over the B.
+    """[MSGD-X]-B: ``n/B`` on a random subset of B examples, times weights that ``inner`` draws over the subset.
 
     With a, c the α, β of ``inner`` at size B: E w_i² = (n/B)(1 + a + c), and
     E w_i w_j = (n/B)²·B(B−1)/(n(n−1))·(1 + c), hence
@@ -24,17 +24,17 @@ class Subsampled(Law):
         β = (n(B−1) / (B(n−1)))·(1 + c) − 1,    α = (n/B)(1 + a + c) − 1 − β
 
     Args:
-        B: size of the large batch, a whole number, at most n.
+        B: size of the large batch, an integer, at most n.
         inner: the law of the weights within the batch.
 
     Raises:
-        TypeError: ``B`` is not a whole number, or ``inner`` no law with independent steps.
-        ValueError: ``B`` < 1; or, from ``moments`` and ``sample``, B > n.
+        TypeError: ``B`` is not an integer, or ``inner`` is not a law with independent steps.
+        ValueError: ``B`` < 1; ``moments`` and ``sample`` also raise it if B > n.
 
     Examples:
         >>> from msgd.noise import Emulate
         >>> law = Subsampled(250, Emulate(20))
-        >>> round(law.moments(1000).effective_batch_size(1000), 2)  # that of MiniBatch(20)
+        >>> round(law.moments(1000).effective_batch_size(1000), 2)  # equal to that of MiniBatch(20)
         20.39
 
     References:
@@ -52,13 +52,13 @@ class Subsampled(Law):
         """Exact α and β (see `Law.moments`)."""
         self._check(n)
         inner, B = self.inner.moments(self.B), self.B
-        if n == B:  # the subset is everything; said apart because the general form is 0/0 at n = 1
+        if n == B:  # the subset is the whole set; a separate case because the general formula is 0/0 at n = 1
             return inner
         beta = n * (B - 1) / (B * (n - 1)) * (1 + inner.beta) - 1
         return Moments(n / B * (1 + inner.variance) - 1 - beta, beta)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """The subset first, then the inner weights, both from ``rng`` (see `Law.sample`)."""
+        """Draw the subset, then the inner weights, both from ``rng`` (see `Law.sample`)."""
         self._check(n)
         index = subset(n, self.B, rng)
         inner = self.inner.sample(self.B, rng)
@@ -73,24 +73,24 @@ class Subsampled(Law):
 
 @dataclass(frozen=True)
 class Grouped(Law):
-    """A law drawn anew in each group of ``size`` examples of a random partition, such as the ghost batches of a batch.
+    """A law drawn separately in each group of ``size`` examples of a random partition, such as ghost batches.
 
-    Within a group the weights are those of ``inner``; those of different groups are independent. With a, c the α, β of
-    ``inner`` at the group's size g, and two examples in one group with probability (g−1)/(n−1):
+    Within a group the weights follow ``inner``; weights of different groups are independent. With a, c the α, β of
+    ``inner`` at the group's size g, and since two examples share a group with probability (g−1)/(n−1):
 
         β = c·(g−1)/(n−1),    α = a + c − β
 
-    With a centred ``inner`` the weights are centred over each group instead of over the batch: the sum over a group is
-    fixed, and so is the sum over all. The partition is drawn from ``rng``; where the order of the examples is random by
-    itself, consecutive groups would have the same law.
+    If ``inner`` is centred, the weights are centred over each group instead of over the batch: the sum over each group
+    is fixed, and so is the sum over the batch. The partition is drawn from ``rng``. If the order of the examples is
+    already random, consecutive groups would have the same law.
 
     Args:
-        size: g, examples in a group; it must divide n.
+        size: g, the number of examples in a group; it must divide n.
         inner: the law of the weights within a group.
 
     Raises:
-        TypeError: ``size`` is not a whole number, or ``inner`` no law with independent steps.
-        ValueError: ``size`` < 1; or, from ``moments`` and ``sample``, a size that does not divide n.
+        TypeError: ``size`` is not an integer, or ``inner`` is not a law with independent steps.
+        ValueError: ``size`` < 1; ``moments`` and ``sample`` also raise it if ``size`` does not divide n.
 
     Examples:
         >>> from msgd.noise import Cov
@@ -112,7 +112,7 @@ class Grouped(Law):
 
     @property
     def coupled(self) -> bool:
-        """As the law within the groups, if a group has more than one example."""
+        """Whether ``inner`` couples weights, provided that a group has more than one example."""
         return self.size > 1 and self.inner.coupled
 
     def moments(self, n: int) -> Moments:
@@ -125,7 +125,7 @@ class Grouped(Law):
         return Moments(inner.variance - beta, beta)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """The partition first, then the weights of each group (see `Law.sample`)."""
+        """Draw the partition, then the weights of each group (see `Law.sample`)."""
         self._check(n)
         groups = rng.permutation(n).reshape(-1, self.size)
         w = np.zeros(n)
@@ -136,4 +136,4 @@ class Grouped(Law):
 
     def _check(self, n: int) -> None:
         if positive_integer("n", n) % self.size:
-            raise ValueError(f"{n} examples do not part into groups of {self.size}: take a size that divides n")
+            raise ValueError(f"{n} examples cannot be split into groups of {self.size}: use a size that divides n")

@@ -1,4 +1,4 @@
-"""Laws that tie the weights of different steps together, or change with the step."""
+"""Laws whose weights at different steps depend on each other."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def _permutation(n: int, seed: int, epoch: int, stream: int) -> NDArray[np.int64
 
 @dataclass(frozen=True)
 class Reshuffled(Law):
-    """SGD as data loaders do it: each epoch visits a random permutation, b examples a step, weight n/b.
+    """SGD with a data loader: each epoch visits a random permutation, b examples per step with weight n/b.
 
-    The last n mod b examples of each permutation are dropped. One step alone is distributed as `MiniBatch(b)`, so the
-    moments are its: **marginal** ones. Within an epoch the batches are disjoint, hence negatively correlated, and a
-    formula for independent steps does not apply.
+    The last n mod b examples of each permutation are dropped. A single step has the distribution of `MiniBatch(b)`, so
+    the **marginal** moments are those of `MiniBatch(b)`. Within an epoch the batches are disjoint, hence negatively
+    correlated, and formulas for independent steps do not apply.
 
     Args:
-        b: batch size, a whole number, at most n.
+        b: batch size, an integer, at most n.
 
     Raises:
-        TypeError: ``b`` is not a whole number.
-        ValueError: ``b`` < 1; or, from ``moments`` and ``draw``, b > n.
+        TypeError: ``b`` is not an integer.
+        ValueError: ``b`` < 1; ``moments`` and ``draw`` also raise it if b > n.
 
     Examples:
         >>> epoch = [Reshuffled(2).draw(4, seed=0, step=t).index.tolist() for t in range(2)]
@@ -50,21 +50,21 @@ class Reshuffled(Law):
 
     @property
     def correlated(self) -> bool:
-        """Steps of one epoch share its permutation."""
+        """True: the steps of an epoch share one permutation."""
         return True
 
     def moments(self, n: int) -> Moments:
-        """Marginal α and β: those of `MiniBatch` (see `Law.moments`)."""
+        """Marginal α and β, equal to those of `MiniBatch` (see `Law.moments`)."""
         return MiniBatch(self.b).moments(n)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """One step on its own (see `Law.sample`)."""
+        """Draw a single step (see `Law.sample`)."""
         return MiniBatch(self.b).sample(n, rng)
 
     def at_step(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Sample:
-        """The step's part of its epoch's permutation (see `Law.at_step`)."""
-        MiniBatch(self.b).moments(n)
-        generator(seed, step, stream)
+        """Return the step's batch in the permutation of its epoch (see `Law.at_step`)."""
+        MiniBatch(self.b).moments(n)  # raises if b > n
+        generator(seed, step, stream)  # raises if a number is out of range
         epoch, place = divmod(step, n // self.b)
         batch = _permutation(n, seed, epoch, stream)[place * self.b : (place + 1) * self.b]
         return Sample(np.sort(batch), np.full(self.b, n / self.b))
@@ -72,16 +72,16 @@ class Reshuffled(Law):
 
 @dataclass(frozen=True)
 class Anticorrelated(Law):
-    """Anticorrelated noise: ``w_t = 1 + (ξ_t − ξ_{t−1})/√2`` with ξ_t = inner_t − 1 and ξ_{−1} an extra draw.
+    """Anticorrelated noise: ``w_t = 1 + (ξ_t − ξ_{t−1})/√2``, where ξ_t = inner_t − 1 and ξ_{−1} is an extra draw.
 
-    The moments are **marginal**: Cov(w_t) = ½(Cov ξ_t + Cov ξ_{t−1}), those of ``inner``. Steps t and t+1 have the
-    covariance −½·Cov(inner), and the sum of the noise over steps telescopes.
+    The moments are **marginal**: Cov(w_t) = ½(Cov ξ_t + Cov ξ_{t−1}) equals the covariance of ``inner``. Steps t and
+    t+1 have the covariance −½·Cov(inner), and the sum of the noise over the steps telescopes.
 
     Args:
         inner: a law with independent steps.
 
     Raises:
-        TypeError: ``inner`` is no law, or one whose steps are correlated.
+        TypeError: ``inner`` is not a law, or its steps are correlated.
 
     Examples:
         >>> from msgd.noise import Fisher
@@ -99,19 +99,19 @@ class Anticorrelated(Law):
 
     @property
     def correlated(self) -> bool:
-        """Each draw of the inner law is used twice."""
+        """True: each draw of the inner law is used in two steps."""
         return True
 
     def moments(self, n: int) -> Moments:
-        """Marginal α and β: those of the inner law (see `Law.moments`)."""
+        """Marginal α and β, equal to those of the inner law (see `Law.moments`)."""
         return self.inner.moments(n)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """One step on its own, with both its draws from ``rng`` (see `Law.sample`)."""
+        """Draw a single step, taking both draws of the inner law from ``rng`` (see `Law.sample`)."""
         return self._difference(n, self.inner.sample(n, rng), self.inner.sample(n, rng))
 
     def at_step(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Sample:
-        """This step's draw of the inner law and the last one's (see `Law.at_step`)."""
+        """Combine the inner law's draws of this step and of the previous one (see `Law.at_step`)."""
         last = step - 1 if step > 0 else BEFORE_FIRST
         now, before = (self.inner.at_step(n, seed=seed, step=t, stream=stream) for t in (step, last))
         return self._difference(n, now, before)
@@ -122,16 +122,16 @@ class Anticorrelated(Law):
 
 
 def independent_steps(name: str, law: Law) -> None:
-    """Refuse what is no law, or one whose draw depends on more than the step's own numbers.
+    """Raise if the argument is not a law with independent steps.
 
     Args:
-        name: of the argument.
-        law: its value.
+        name: name of the argument, for the message.
+        law: value of the argument.
 
     Raises:
-        TypeError: as said.
+        TypeError: ``law`` is not a law, or its steps depend on each other or on the step number.
     """
     if not isinstance(law, Law):
         raise TypeError(f"{name} must be a law such as Fisher(20), not {law!r}")
     if law.correlated:
-        raise TypeError(f"{name} must be a law with independent steps, and those of {law!r} are tied to each other")
+        raise TypeError(f"{name} must be a law with independent steps, such as Fisher(20), not {law!r}")

@@ -1,4 +1,4 @@
-"""Scalar laws of the injected noise ε: mean 0, and variance 1 where there is one."""
+"""Scalar distributions of the injected noise ε, with mean 0 and by default variance 1."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import special
 
-BLOCK = 2**15  #: numbers that are worked on at a time: at n = 10⁷ memory is what takes time
+BLOCK = 2**15  #: numbers processed at a time, to stay in the cache: at n = 10⁷ memory access dominates the time
 _MINUS_ONE = np.float64(-1.0).view(np.int64)
 
 
 class ScalarLaw(ABC):
-    """A law of ε ∈ R with mean 0 that takes the normal's place in `msgd.noise.Injected`."""
+    """A distribution of ε ∈ R with mean 0, to be used in `msgd.noise.Injected`."""
 
     @property
     def variance(self) -> float:
-        """Var ε: 1, unless the law says otherwise; infinite where there is none."""
+        """Var ε: 1 unless a subclass overrides it; infinite if the variance does not exist."""
         return 1.0
 
     @property
     @abstractmethod
     def kurtosis(self) -> float:
-        """E ε⁴ / (E ε²)²: 3 for the normal; infinite or NaN where the fourth moment is."""
+        """E ε⁴ / (E ε²)²: 3 for the normal; infinite if only the fourth moment is infinite, NaN if the variance is."""
 
     @abstractmethod
     def sample(self, size: int, rng: Generator) -> NDArray[np.float64]:
-        """Draw independent values, one after the other: two draws of k and of m are the numbers of one of k + m.
+        """Draw independent values in sequence: a draw of k and one of m values equal a single draw of k + m values.
 
         Args:
-            size: how many.
+            size: number of values.
             rng: the source of randomness.
 
         Returns:
-            Shape (size,).
+            Array of shape (size,).
         """
 
 
@@ -62,13 +62,13 @@ class Rademacher(ScalarLaw):
 
     @property
     def kurtosis(self) -> float:
-        """1, the least there is."""
+        """1, the smallest possible kurtosis."""
         return 1.0
 
     def sample(self, size: int, rng: Generator) -> NDArray[np.float64]:
-        """Signs (see `ScalarLaw.sample`)."""
+        """Random signs (see `ScalarLaw.sample`)."""
         bits = rng.integers(2, size=size)
-        for start in range(0, size, BLOCK):  # as bits of ±1.0: numpy.where would guess branches wrong
+        for start in range(0, size, BLOCK):  # set the bits of ±1.0: numpy.where would mispredict branches
             part = bits[start : start + BLOCK]
             part <<= 63
             part ^= _MINUS_ONE
@@ -107,16 +107,16 @@ class Laplace(ScalarLaw):
 class StudentT(ScalarLaw):
     """Student's t, scaled to variance 1 or to the normal's quartiles.
 
-    A t of df ≤ 2 has no variance to scale by. To compare tails, scale every df by the quartiles (``scale="iqr"``):
-    otherwise a heavier tail comes with a narrower middle, and tail and scale are confounded.
+    For df ≤ 2 there is no finite variance to scale by. To compare tails, use ``scale="iqr"`` for every df: with
+    ``scale="variance"`` a heavier tail comes with a narrower centre, so that tail and scale are confounded.
 
     Args:
-        df: degrees of freedom, > 1 (below there is no mean).
+        df: degrees of freedom, > 1 (for df ≤ 1 the mean does not exist).
         scale: "variance": ε = t·√((df−2)/df), for df > 2; "iqr": ε = t·z/q with z, q the upper quartiles of N(0, 1)
             and of t, so that ε has the normal's interquartile range.
 
     Raises:
-        ValueError: df ≤ 1; df ≤ 2 with ``scale="variance"``; another ``scale``.
+        ValueError: df ≤ 1; df ≤ 2 with ``scale="variance"``; or ``scale`` is unknown.
 
     Examples:
         >>> StudentT(1.5, scale="iqr").variance
@@ -143,7 +143,7 @@ class StudentT(ScalarLaw):
 
     @property
     def kurtosis(self) -> float:
-        """3 + 6/(df−4); infinite for df ≤ 4, NaN where there is no variance."""
+        """3 + 6/(df−4); infinite for 2 < df ≤ 4, NaN for df ≤ 2."""
         if self.df > 4:
             return 3 + 6 / (self.df - 4)
         return math.inf if self.df > 2 else math.nan
@@ -161,7 +161,7 @@ class StudentT(ScalarLaw):
 
 @dataclass(frozen=True)
 class Gamma(ScalarLaw):
-    """A centred, skewed law: (γ − k)/√k with γ ~ Gamma(k, 1), whose mean and variance are k; skewness 2/√k.
+    """A centred, skewed distribution: (γ − k)/√k with γ ~ Gamma(k, 1), whose mean and variance are k; skewness 2/√k.
 
     Args:
         shape: k > 0.

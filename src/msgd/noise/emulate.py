@@ -1,4 +1,4 @@
-"""Noise that makes a large batch as noisy as a small one."""
+"""The law that adds the noise of a small batch to a large batch."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ Kind = Literal["cov", "fisher", "bernoulli"]
 
 @dataclass(frozen=True)
 class Emulate(Law):
-    """The noise that a batch lacks to be as noisy as a batch of b: for the losses of a data loader's large batch.
+    """Noise that makes the losses of a data loader's large batch as noisy as those of a batch of size b.
 
-    A batch of B drawn from a population of N already carries sampling noise. This law is drawn at n = B (the size of
-    each batch as it comes, a short last one included) and its variance parameter α adds just what is missing, so that
-    ``Subsampled(B, Emulate(b))`` has the α of ``MiniBatch(b)``:
+    A batch of B examples drawn from a population of N already carries sampling noise. This law is drawn at n = B (the
+    actual size of each batch, also of a short last one), and its variance parameter α adds only the missing noise, so
+    that ``Subsampled(B, Emulate(b))`` has the α of ``MiniBatch(b)``:
 
-        kind="cov"        α = B(B−b) / (b(B−1)),  β = −α/B,  whatever the population: β matches as well
+        kind="cov"        α = B(B−b) / (b(B−1)),  β = −α/B,  for any population: β matches as well
         kind="fisher"     α = N(B−b) / (b(N−1)),  β = 0;     B/b − 1 with no population
         kind="bernoulli"  the same α, from weights 1/p with probability p = 1/(1+α), else 0
 
-    Derived by setting the α of `Subsampled` to that of `MiniBatch` and solving for the inner one. Where B ≤ b nothing
-    is missing: w = 1, said once by a warning from ``sample``.
+    Setting the α of `Subsampled` equal to that of `MiniBatch` and solving for the inner α gives these formulas. If
+    B ≤ b, no noise is missing: w = 1, and ``sample`` issues a warning.
 
     Args:
-        b: the small batch size whose noise is wanted, ≥ 1, a real number.
-        kind: "cov" (the default; the only one to match the small batch along the mean gradient too), "fisher" or
-            "bernoulli".
-        population: N, the number of training examples, for the last two kinds; None for a stream without end.
+        b: the small batch size whose noise is matched, ≥ 1, a real number.
+        kind: "cov" (the default, and the only kind that also matches the small batch along the mean gradient),
+            "fisher" or "bernoulli".
+        population: N, the number of training examples, used by the last two kinds; None for an infinite stream.
 
     Raises:
         TypeError: ``b`` or ``population`` is not a number.
-        ValueError: ``b`` < 1, an unknown ``kind``, or, from ``moments`` and ``sample``, a batch above the population.
+        ValueError: ``b`` < 1 or ``kind`` is unknown; ``moments`` and ``sample`` also raise it if the batch is larger
+            than the population.
 
     Examples:
         >>> Emulate(20).moments(250)
@@ -63,7 +64,7 @@ class Emulate(Law):
 
     @property
     def coupled(self) -> bool:
-        """Only the Cov kind's sum is fixed."""
+        """True for the Cov kind, whose sum of weights is fixed."""
         return self.kind == "cov"
 
     def moments(self, n: int) -> Moments:
@@ -72,12 +73,14 @@ class Emulate(Law):
         return Moments(alpha, -alpha / n) if alpha > 0 and self.kind == "cov" else Moments(alpha, 0.0)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """The weights over a batch of n = B (see `Law.sample`)."""
+        """Draw the weights of a batch of size n = B (see `Law.sample`)."""
         alpha = self._alpha(n)
         if alpha == 0:
             if n <= self.b:
                 warnings.warn(
-                    f"{self!r} adds no noise to a batch of {n}: it is no larger than b", UserWarning, stacklevel=2
+                    f"{self!r} adds no noise to a batch of {n}, which is no larger than b: use a smaller b",
+                    UserWarning,
+                    stacklevel=2,
                 )
             return without_noise(n)
         if self.kind == "bernoulli":

@@ -1,4 +1,4 @@
-"""Laws that perturb the weights: w = 1 + noise, on all examples or on a random few."""
+"""Laws that perturb the weights: w = 1 + noise, on all examples or on a random subset."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from msgd.noise.streams import NOISE, generator
 
 
 def gaussian(n: int, variance: float, rng: Generator, *, centred: bool) -> NDArray[np.float64]:
-    """Draw ``1 + √variance·ε``, or ``1 + √variance·(ε − ε̄)`` whose mean is 1 surely, with ε ~ N(0, I_n)."""
-    return _perturbed(rng.standard_normal(n), math.sqrt(variance), centred=centred)
+    """Draw ``1 + √variance·ε``, or ``1 + √variance·(ε − ε̄)``, whose mean is exactly 1, with ε ~ N(0, I_n)."""
+    return _perturb(rng.standard_normal(n), math.sqrt(variance), centred=centred)
 
 
-def _perturbed(noise: NDArray[np.float64], scale: float, *, centred: bool) -> NDArray[np.float64]:
+def _perturb(noise: NDArray[np.float64], scale: float, *, centred: bool) -> NDArray[np.float64]:
     mean = noise.mean() if centred else None
     for start in range(0, len(noise), BLOCK):
         part = noise[start : start + BLOCK]
@@ -37,25 +37,26 @@ def _perturbed(noise: NDArray[np.float64], scale: float, *, centred: bool) -> ND
 
 @dataclass(frozen=True)
 class Injected(Law):
-    """Noise of any scalar law: ``w = 1 + σ·ε`` on a random m-subset S (all n without ``support``), else 1.
+    """Noise of any scalar distribution: ``w = 1 + σ·ε`` on a random m-subset S (all n without ``support``), else 1.
 
-    With v = Var ε (1 for a standardised law) and ε independent:
+    With v = Var ε (1 for a standardised distribution) and independent ε_i:
 
-    - as it is: σ² = n²/(bm), and n/b without support. Var w_i = (m/n)·σ²v = nv/b, E ε_i ε_j = 0: α = nv/b, β = 0;
+    - not centred: σ² = n²/(bm), and n/b without support. Var w_i = (m/n)·σ²v = nv/b, E ε_i ε_j = 0: α = nv/b, β = 0;
     - centred, ε − ε̄ over S: σ² = n(n−1)/(b(m−1)), and n/b without support. Cov(ε − ε̄) = v(I − 11ᵀ/m) within S, so
       Cov(w_i, w_j) = (m(m−1)/(n(n−1)))·σ²·(−v/m) = −v/b, and α = nv/b, β = −v/b.
 
-    All examples are computed: where the noise is 0 the weight is 1.
+    The gradient of every example is computed: an example without noise has the weight 1, not 0.
 
     Args:
-        scalar_law: of ε.
-        b: batch size whose noise is matched, ≥ 1, a real number (for v = 1).
-        centred: subtract the mean of ε, so that Σw = n surely and SGD's β is matched as well.
+        scalar_law: the distribution of ε.
+        b: batch size whose noise is matched (for v = 1), ≥ 1, a real number.
+        centred: subtract the mean of ε, so that Σw = n exactly and SGD's β is matched as well.
         support: m, the number of examples with noise; None for all.
 
     Raises:
-        TypeError: an argument is of another type.
-        ValueError: ``b`` < 1; ``support`` < 1, or < 2 if centred; or, from ``moments`` and ``sample``, above n.
+        TypeError: an argument has the wrong type.
+        ValueError: ``b`` < 1; ``support`` < 1, or < 2 if centred; ``moments`` and ``sample`` also raise it if
+            ``support`` exceeds n.
 
     Examples:
         >>> from msgd.noise import Laplace
@@ -73,18 +74,18 @@ class Injected(Law):
 
     def __post_init__(self) -> None:
         if not isinstance(self.scalar_law, ScalarLaw):
-            raise TypeError(f"scalar_law must be a law of ε such as Normal(), not {self.scalar_law!r}")
+            raise TypeError(f"scalar_law must be a ScalarLaw such as Normal(), not {self.scalar_law!r}")
         if not isinstance(self.centred, bool):
             raise TypeError(f"centred must be True or False, not {self.centred!r}")
         object.__setattr__(self, "b", batch_size(self.b))
         if self.support is not None:
             object.__setattr__(self, "support", positive_integer("support", self.support))
             if self.centred and self.support == 1:
-                raise ValueError("support must be at least 2 for centred noise: one centred number is 0")
+                raise ValueError("support must be at least 2 for centred noise: a single centred number is always 0")
 
     @property
     def coupled(self) -> bool:
-        """Only noise on all examples, not centred, is independent."""
+        """True unless the noise is on all examples and not centred: only then are the weights independent."""
         return self.centred or self.support is not None
 
     def moments(self, n: int) -> Moments:
@@ -96,15 +97,15 @@ class Injected(Law):
         return NO_NOISE if n == 1 else Moments(n / self.b * v, -v / self.b)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """Dense weights; with support the subset is drawn first (see `Law.sample`)."""
+        """Draw dense weights; with support the subset is drawn first (see `Law.sample`)."""
         self._check(n)
         if self.support is None:
             noise = self.scalar_law.sample(n, rng)
-            return Sample(None, _perturbed(noise, math.sqrt(n / self.b), centred=self.centred))
+            return Sample(None, _perturb(noise, math.sqrt(n / self.b), centred=self.centred))
         m = self.support
         scale = math.sqrt(n * (n - 1) / (self.b * (m - 1)) if self.centred else n**2 / (self.b * m))
         chosen = subset(n, m, rng)
-        noisy = _perturbed(self.scalar_law.sample(m, rng), scale, centred=self.centred)
+        noisy = _perturb(self.scalar_law.sample(m, rng), scale, centred=self.centred)
         if chosen is None:
             return Sample(None, noisy)
         value = np.ones(n)
@@ -112,13 +113,13 @@ class Injected(Law):
         return Sample(None, value)
 
     def draw(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Weights:
-        """As `Law.draw`; many independent weights a block at a time, so that only their float32 is in memory whole."""
+        """Draw as `Law.draw` does, but large independent draws in blocks, so that no full float64 array is held."""
         if self.coupled or positive_integer("n", n) <= BLOCK:
             return super().draw(n, seed=seed, step=step, stream=stream)
         rng, value, scale = generator(seed, step, stream), np.empty(n, dtype=np.float32), math.sqrt(n / self.b)
         for start in range(0, n, BLOCK):
             part = value[start : start + BLOCK]
-            part[:] = _perturbed(self.scalar_law.sample(len(part), rng), scale, centred=False)
+            part[:] = _perturb(self.scalar_law.sample(len(part), rng), scale, centred=False)
         return Weights(None, torch.from_numpy(value), n)
 
     def _check(self, n: int) -> None:
@@ -126,8 +127,8 @@ class Injected(Law):
             raise ValueError(f"a support of m = {self.support} cannot be drawn from n = {n} examples: use m ≤ n")
 
 
-class _Named(Law):
-    """A law that is a case of `Injected`."""
+class _InjectedCase(Law):
+    """A law that is a special case of `Injected`."""
 
     b: float
 
@@ -141,7 +142,7 @@ class _Named(Law):
 
     @property
     def coupled(self) -> bool:
-        """As the general form."""
+        """Whether the weights of different examples depend on each other, as for the general form."""
         return self.injected.coupled
 
     def moments(self, n: int) -> Moments:
@@ -149,22 +150,22 @@ class _Named(Law):
         return self.injected.moments(n)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """Dense Gaussian weights (see `Law.sample`)."""
+        """Draw dense Gaussian weights (see `Law.sample`)."""
         return self.injected.sample(n, rng)
 
     def draw(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Weights:
-        """As the general form (see `Law.draw`)."""
+        """Draw the weights of one step by the general form (see `Law.draw`)."""
         return self.injected.draw(n, seed=seed, step=step, stream=stream)
 
 
 @dataclass(frozen=True)
-class Fisher(_Named):
+class Fisher(_InjectedCase):
     """MSGD-Fisher: ``w = 1 + √(n/b)·ε`` with ε ~ N(0, I_n): α = n/b, β = 0.
 
-    The gradient noise has the covariance F/b, F the empirical Fisher: SGD's, plus ḡḡᵀ/b.
+    The gradient noise has the covariance F/b with the empirical Fisher matrix F, which is SGD's covariance plus ḡḡᵀ/b.
 
     Args:
-        b: batch size whose noise is matched, ≥ 1, a real number, also above n.
+        b: batch size whose noise is matched, ≥ 1, a real number; it may exceed n.
 
     Raises:
         TypeError: ``b`` is not a number.
@@ -187,14 +188,14 @@ class Fisher(_Named):
 
 
 @dataclass(frozen=True)
-class Cov(_Named):
+class Cov(_InjectedCase):
     """MSGD-Cov: ``w = 1 + √(n/b)·(ε − ε̄)`` with ε ~ N(0, I_n): α = n/b, β = −1/b.
 
-    Cov(ε − ε̄) = I − 11ᵀ/n, so the gradient noise has the covariance C/b: that of SGD with replacement, exactly.
-    Σw = n surely; at n = 1 nothing is left and α = β = 0.
+    Cov(ε − ε̄) = I − 11ᵀ/n, so the gradient noise has the covariance C/b, exactly that of SGD with replacement.
+    Σw = n exactly; at n = 1 there is no noise and α = β = 0.
 
     Args:
-        b: batch size whose noise is matched, ≥ 1, a real number, also above n.
+        b: batch size whose noise is matched, ≥ 1, a real number; it may exceed n.
 
     Raises:
         TypeError: ``b`` is not a number.
@@ -217,18 +218,18 @@ class Cov(_Named):
 
 
 @dataclass(frozen=True)
-class SparseFisher(_Named):
+class SparseFisher(_InjectedCase):
     """MSGD-[Fisher-m]: ``w = 1 + σ·ε`` on a random m-subset, else 1, with σ² = n²/(bm): α = n/b, β = 0.
 
-    Derived in `Injected`. Sparse in the noise only: all examples are computed.
+    `Injected` has the derivation. Only the noise is sparse: the gradient of every example is computed.
 
     Args:
         b: batch size whose noise is matched, ≥ 1, a real number.
-        support: m, at most n.
+        support: m, the number of examples with noise, at most n.
 
     Raises:
         TypeError: an argument is not a number.
-        ValueError: ``b`` < 1, ``support`` < 1; or, from ``moments`` and ``sample``, above n.
+        ValueError: ``b`` < 1 or ``support`` < 1; ``moments`` and ``sample`` also raise it if ``support`` exceeds n.
 
     Examples:
         >>> SparseFisher(20, support=100).moments(1000)
@@ -248,18 +249,18 @@ class SparseFisher(_Named):
 
 
 @dataclass(frozen=True)
-class SparseCov(_Named):
+class SparseCov(_InjectedCase):
     """MSGD-[Cov-m]: `SparseFisher` with ε centred on the subset, σ² = n(n−1)/(b(m−1)): α = n/b, β = −1/b.
 
-    Derived in `Injected`. Σw = n surely.
+    `Injected` has the derivation. Σw = n exactly.
 
     Args:
         b: batch size whose noise is matched, ≥ 1, a real number.
-        support: m, from 2 to n.
+        support: m, the number of examples with noise, from 2 to n.
 
     Raises:
         TypeError: an argument is not a number.
-        ValueError: ``b`` < 1, ``support`` < 2; or, from ``moments`` and ``sample``, above n.
+        ValueError: ``b`` < 1 or ``support`` < 2; ``moments`` and ``sample`` also raise it if ``support`` exceeds n.
 
     Examples:
         >>> SparseCov(20, support=100).moments(1000)

@@ -1,4 +1,4 @@
-"""What every law of the weights shares: how it is drawn, and what a draw looks like."""
+"""The interface that every law of the weights implements, and the form of a draw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from msgd.noise.streams import NOISE, generator
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A draw in NumPy's float64: the weights ``value`` of the examples ``index`` (None: all n in order)."""
+    """A draw as NumPy arrays in float64: the weights ``value`` of the examples ``index`` (None: all n in order)."""
 
     index: NDArray[np.int64] | None
     value: NDArray[np.float64]
@@ -38,9 +38,9 @@ class Weights:
     """One draw of w ∈ Rⁿ: the examples whose weight is not zero, and their weights.
 
     Args:
-        index: int64 positions in increasing order, shape (k,); None for "all n in order".
+        index: int64 positions in increasing order, shape (k,); None means all n examples in order.
         value: float32 weights, shape (k,), or (n,) where ``index`` is None.
-        n: size of the logical batch, by which sums are divided.
+        n: size of the logical batch; weighted sums are divided by it.
 
     Examples:
         >>> Weights(torch.tensor([1, 3]), torch.tensor([2.0, 2.0]), n=4).dense()
@@ -52,24 +52,24 @@ class Weights:
     n: int
 
     def dense(self) -> Tensor:
-        """All n weights, zeros included.
+        """Return all n weights, zeros included.
 
         Returns:
-            Shape (n,), on the device and in the dtype of ``value``.
+            Tensor of shape (n,), on the device and in the dtype of ``value``.
         """
         if self.index is None:
             return self.value
         return self.value.new_zeros(self.n).index_put_((self.index,), self.value)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Weights:
-        """Copy the weights to a device without waiting for it.
+        """Copy the weights to a device without waiting for the device.
 
         Args:
-            device: where the losses are.
-            dtype: of the values; None keeps theirs.
+            device: the device of the losses.
+            dtype: dtype of the values; None keeps the present one.
 
         Returns:
-            The same weights there; ``self`` where nothing changes.
+            The weights on that device, or ``self`` if nothing has to change.
         """
         device = torch.device(device)
         value = _send(self.value, device, dtype or self.value.dtype)
@@ -87,7 +87,8 @@ def _send(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
 class Law(ABC):
     """A law of the random weights w ∈ Rⁿ of the examples, with E w = 1.
 
-    A law is a frozen dataclass with two methods of its own: ``moments(n)``, exact, and ``sample(n, rng)``, pure.
+    A law is a frozen dataclass that implements two methods: ``moments(n)``, which is exact, and ``sample(n, rng)``,
+    which is a pure function of its arguments.
     """
 
     @property
@@ -97,12 +98,15 @@ class Law(ABC):
 
     @property
     def correlated(self) -> bool:
-        """Whether steps are tied to each other or differ; ``moments`` are then those of one step on its own."""
+        """Whether draws of different steps depend on each other, or the law changes with the step.
+
+        If so, ``moments`` describes a single step.
+        """
         return False
 
     @abstractmethod
     def moments(self, n: int) -> Moments:
-        """Exact α and β of ``Cov(w) = α·I + β·11ᵀ`` for n examples.
+        """Return the exact α and β of ``Cov(w) = α·I + β·11ᵀ`` for n examples.
 
         Args:
             n: number of examples, ≥ 1.
@@ -113,24 +117,24 @@ class Law(ABC):
 
     @abstractmethod
     def sample(self, n: int, rng: Generator) -> Sample:
-        """Draw w ∈ Rⁿ with the numbers of ``rng``, and of nothing else.
+        """Draw w ∈ Rⁿ, with ``rng`` as the only source of randomness.
 
         Args:
             n: number of examples, ≥ 1.
-            rng: the source of randomness; compositions hand the same one on.
+            rng: the source of randomness; a law composed of other laws passes the same ``rng`` to them.
 
         Returns:
             The draw, in float64.
         """
 
     def at_step(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Sample:
-        """Draw the weights of one step in float64; a law that ties steps together says here how.
+        """Draw the weights of one step in float64; a law whose steps depend on each other overrides this method.
 
         Args:
-            n: as in `draw`.
-            seed: as in `draw`.
-            step: as in `draw`.
-            stream: as in `draw`.
+            n: see `draw`.
+            seed: see `draw`.
+            step: see `draw`.
+            stream: see `draw`.
 
         Returns:
             The draw.
@@ -142,9 +146,9 @@ class Law(ABC):
 
         Args:
             n: number of examples in the logical batch, ≥ 1.
-            seed: names the stream of noise, 0 ≤ seed < 2⁶⁴.
-            step: the step of training, ≥ 0.
-            stream: keeps several noises of one seed apart.
+            seed: seed of the noise, 0 ≤ seed < 2⁶⁴.
+            step: the training step, ≥ 0.
+            stream: number of an independent random stream; different streams give independent draws for one seed.
 
         Returns:
             The weights, on the CPU.
@@ -166,18 +170,18 @@ def batch_size(value: float) -> float:
         value: the batch size.
 
     Returns:
-        The value, an int where it is whole, so that ``Fisher(20.0)`` and ``Fisher(20)`` are written alike.
+        The value, as an int if it is an integer, so that ``Fisher(20.0)`` and ``Fisher(20)`` have the same ``repr``.
 
     Raises:
-        TypeError: it is not a number.
-        ValueError: it is below 1 or not finite.
+        TypeError: ``value`` is not a number.
+        ValueError: ``value`` is below 1 or not finite.
     """
     try:
         number = math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if math.isnan(number):
-        raise TypeError(f"b must be a number, the batch size whose noise is wanted, not {value!r}")
+        raise TypeError(f"b must be a number, the batch size whose noise to match, not {value!r}")
     if not 1 <= number < math.inf:
-        raise ValueError(f"b must be at least 1 and finite, not {value!r}: it is the batch size whose noise is wanted")
+        raise ValueError(f"b must be at least 1 and finite, not {value!r}: it is the batch size whose noise to match")
     return int(number) if number.is_integer() else number

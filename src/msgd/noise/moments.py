@@ -1,4 +1,4 @@
-"""The two numbers behind every law of the weights: α and β of ``Cov(w) = α·I + β·11ᵀ``."""
+"""The two numbers that determine the covariance of the weights: α and β of ``Cov(w) = α·I + β·11ᵀ``."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Moments:
-    """First two moments of an exchangeable weight vector w ∈ Rⁿ with E w = 1.
+    """Second moments α and β of an exchangeable weight vector w ∈ Rⁿ with E w = 1.
 
     ``Cov(w) = α·I + β·11ᵀ``, so the noise of the gradient ``g̃ = G·w/n`` has covariance
 
         Cov(g̃) = (α/n)·C + (α/n + β)·ḡḡᵀ,    C = (1/n)·Σ g_i g_iᵀ − ḡḡᵀ
 
     Args:
-        alpha: coefficient of the identity, ≥ 0; infinite for a law without a variance.
-        beta: coefficient of 11ᵀ: the covariance of two different weights.
+        alpha: coefficient of the identity, ≥ 0; infinite for a law without a finite variance.
+        beta: coefficient of 11ᵀ, which is the covariance of two different weights.
 
     Examples:
         >>> sgd = Moments(alpha=50.0, beta=-0.05)  # 20 of 1000 with replacement
@@ -38,7 +38,7 @@ class Moments:
         return self.alpha + self.beta
 
     def effective_batch_size(self, n: int) -> float:
-        """Batch size whose SGD noise (with replacement) has the same part along C: ``b_eff = n/α``.
+        """Batch size whose SGD noise (with replacement) has the same coefficient of C: ``b_eff = n/α``.
 
         Args:
             n: number of examples.
@@ -47,7 +47,7 @@ class Moments:
             n/α; infinite for weights without noise.
 
         Raises:
-            ValueError: the law has no variance.
+            ValueError: the law has no finite variance.
         """
         self._need_variance()
         return n / self.alpha if self.alpha > 0 else math.inf
@@ -59,10 +59,10 @@ class Moments:
             n: number of examples.
 
         Returns:
-            0 for noise of the "Cov" kind, α/n for the "Fisher" kind (β = 0).
+            0 for noise of the "Cov" kind, α/n for noise of the "Fisher" kind (β = 0).
 
         Raises:
-            ValueError: the law has no variance.
+            ValueError: the law has no finite variance.
         """
         self._need_variance()
         return self.alpha / n + self.beta
@@ -70,5 +70,5 @@ class Moments:
     def _need_variance(self) -> None:
         if math.isinf(self.alpha):
             raise ValueError(
-                "this law has no variance, and so no batch size of equal noise: use one of finite variance"
+                "this law has no variance, so no batch size has the same noise: use a law with a finite variance"
             )

@@ -1,4 +1,4 @@
-"""Laws that choose examples: the full batch, mini-batches, Bernoulli and Poisson sampling."""
+"""Laws that select examples: the full batch, mini-batches, Bernoulli and Poisson sampling."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def without_noise(n: int) -> Sample:
 
 
 def subset(n: int, size: int, rng: Generator) -> NDArray[np.int64] | None:
-    """Draw a uniformly random subset of ``range(n)``, sorted, in O(size) time and memory where size ≪ n.
+    """Draw a uniformly random subset of ``range(n)``, sorted, in O(size) time and memory if size ≪ n.
 
     Args:
-        n: size of the whole, ≥ 1.
+        n: number of positions to draw from, ≥ 1.
         size: size of the subset, 0 ≤ size ≤ n.
         rng: the source of randomness.
 
     Returns:
-        The positions, or None for all of them.
+        The positions, or None for all n.
     """
     if size == n:
         return None
@@ -39,17 +39,17 @@ def subset(n: int, size: int, rng: Generator) -> NDArray[np.int64] | None:
 
 
 def unique_counts(drawn: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The different positions, sorted, and how often each was drawn: `numpy.unique` in place, faster for a few."""
+    """Return the distinct positions, sorted, and their counts: `numpy.unique` in place, faster for small arrays."""
     drawn.sort()
     same = drawn[1:] == drawn[:-1]
-    if not np.count_nonzero(same):  # a few of many: hardly ever one twice; any() takes three times as long
+    if not np.count_nonzero(same):  # the usual case if few of many are drawn; any() takes three times as long
         return drawn, np.ones(len(drawn), dtype=np.int64)
     first = np.flatnonzero(np.concatenate([[True], ~same]))
     return drawn[first], np.diff(first, append=len(drawn))
 
 
 def keep_each(n: int, probability: float, rng: Generator) -> Sample:
-    """Keep each example independently, with weight ``1/probability``: first how many, then which."""
+    """Keep each example independently, with weight ``1/probability``: draw the number of examples, then the subset."""
     index = subset(n, int(rng.binomial(n, probability)), rng)
     return Sample(index, np.full(n if index is None else len(index), 1 / probability))
 
@@ -65,7 +65,7 @@ class FullBatch(Law):
 
     @property
     def coupled(self) -> bool:
-        """Constants are independent."""
+        """False: the weights are constants."""
         return False
 
     def moments(self, n: int) -> Moments:
@@ -74,28 +74,28 @@ class FullBatch(Law):
         return NO_NOISE
 
     def sample(self, n: int, rng: Generator) -> Sample:  # noqa: ARG002 - the signature of every law
-        """Ones (see `Law.sample`)."""
+        """Return w ≡ 1 (see `Law.sample`)."""
         return without_noise(n)
 
 
 @dataclass(frozen=True)
 class MiniBatch(Law):
-    """SGD: ``n/b`` on a random batch of b examples, else 0.
+    """SGD: weight ``n/b`` on the examples of a random batch of size b, weight 0 elsewhere.
 
     Without replacement the batch is a uniformly random subset:
 
         α = n(n−b) / (b(n−1)),    β = −(n−b) / (b(n−1))
 
     since E w_i² = n/b and E w_i w_j = (n/b)²·b(b−1)/(n(n−1)). With replacement w is n/b times multinomial counts:
-    α = n/b, β = −1/b. In both, Σw = n surely, so α + nβ = 0.
+    α = n/b, β = −1/b. In both cases Σw = n with probability one, so α + nβ = 0.
 
     Args:
-        b: batch size, a whole number; at most n without replacement.
+        b: batch size, an integer; at most n without replacement.
         replacement: draw each example of the batch from all n.
 
     Raises:
-        TypeError: ``b`` or ``replacement`` is of another type.
-        ValueError: ``b`` < 1; or, from ``moments`` and ``sample``, b > n without replacement.
+        TypeError: ``b`` is not an integer, or ``replacement`` not a bool.
+        ValueError: ``b`` < 1; ``moments`` and ``sample`` also raise it if b > n without replacement.
 
     Examples:
         >>> round(MiniBatch(20).moments(1000).effective_batch_size(1000), 2)
@@ -122,7 +122,7 @@ class MiniBatch(Law):
         return Moments(-n * beta, beta)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """The chosen examples, sorted, with n/b times their counts (see `Law.sample`)."""
+        """Draw a batch: the examples in it, sorted, with weights n/b times their counts (see `Law.sample`)."""
         self._check(n)
         if self.replacement:
             index, counts = unique_counts(rng.integers(n, size=self.b))
@@ -139,16 +139,16 @@ class MiniBatch(Law):
 
 @dataclass(frozen=True)
 class Bernoulli(Law):
-    """MSGD-Bernoulli: each example is kept on its own with probability ``b/n``, and weighs ``n/b``.
+    """MSGD-Bernoulli: each example is kept independently with probability ``b/n``, and then has the weight ``n/b``.
 
-    Var w_i = (n/b)²·(b/n)(1 − b/n) = n/b − 1, independently: α = n/b − 1, β = 0.
+    Var w_i = (n/b)²·(b/n)(1 − b/n) = n/b − 1, and the weights are independent: α = n/b − 1, β = 0.
 
     Args:
         b: expected batch size, 1 ≤ b ≤ n, a real number.
 
     Raises:
         TypeError: ``b`` is not a number.
-        ValueError: ``b`` < 1; or, from ``moments`` and ``sample``, b > n.
+        ValueError: ``b`` < 1; ``moments`` and ``sample`` also raise it if b > n.
 
     Examples:
         >>> Bernoulli(20).moments(1000)
@@ -165,7 +165,7 @@ class Bernoulli(Law):
 
     @property
     def coupled(self) -> bool:
-        """Each example is kept on its own."""
+        """False: each example is kept independently."""
         return False
 
     def moments(self, n: int) -> Moments:
@@ -174,7 +174,7 @@ class Bernoulli(Law):
         return Moments(n / self.b - 1, 0.0)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """The kept examples, sorted; there may be none (see `Law.sample`)."""
+        """Draw the examples that are kept, sorted; there may be none (see `Law.sample`)."""
         self._check(n)
         return keep_each(n, self.b / n, rng)
 
@@ -187,12 +187,12 @@ class Bernoulli(Law):
 
 @dataclass(frozen=True)
 class Poisson(Law):
-    """Poisson sampling: ``w_i = (n/b)·Poisson(b/n)``, independently: α = n/b, β = 0.
+    """Poisson sampling: ``w_i = (n/b)·Poisson(b/n)`` with independent w_i: α = n/b, β = 0.
 
     A Poisson(b) number of uniform draws with replacement has exactly these independent counts, so a draw costs O(b).
 
     Args:
-        b: expected batch size, ≥ 1, a real number, also above n.
+        b: expected batch size, ≥ 1, a real number; it may exceed n.
 
     Raises:
         TypeError: ``b`` is not a number.
@@ -210,7 +210,7 @@ class Poisson(Law):
 
     @property
     def coupled(self) -> bool:
-        """The counts of different examples are independent."""
+        """False: the counts of different examples are independent."""
         return False
 
     def moments(self, n: int) -> Moments:
@@ -218,7 +218,7 @@ class Poisson(Law):
         return Moments(positive_integer("n", n) / self.b, 0.0)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """The drawn examples, sorted, with n/b times their counts; there may be none (see `Law.sample`)."""
+        """Draw examples, sorted, with weights n/b times their counts; there may be none (see `Law.sample`)."""
         drawn = rng.integers(positive_integer("n", n), size=int(rng.poisson(self.b)))
         index, counts = unique_counts(drawn)
         return Sample(index, counts.astype(np.float64) * (n / self.b))

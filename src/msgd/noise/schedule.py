@@ -1,4 +1,4 @@
-"""The strength of the noise over time: a batch size b that follows the learning rate."""
+"""Laws that change over time, such as a batch size b proportional to the learning rate."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ ANY_B = (Emulate, Fisher, Cov, SparseFisher, SparseCov, Injected, Bernoulli, Poi
 
 @dataclass(frozen=True)
 class HeldRatio:
-    """The law of each step, such that ``η_t/b_t = lr/b``; see `hold_ratio`, which makes it.
+    """Function from a step to its law, such that ``η_t/b_t = lr/b``; `hold_ratio` constructs it.
 
     Args:
-        lr_of_step: η_t.
-        law: that of steps with the rate ``lr``.
-        lr: that rate.
+        lr_of_step: function from the step t to the learning rate η_t.
+        law: the law of steps with learning rate ``lr``.
+        lr: reference learning rate.
     """
 
     lr_of_step: Callable[[int], float]
@@ -42,23 +42,23 @@ class HeldRatio:
         return f"HeldRatio({self.law!r}, lr={self.lr:g})"
 
     def __call__(self, step: int) -> Law:
-        """The law of a step."""
+        """Return the law of a step."""
         rate = float(self.lr_of_step(step))
         if not 0 <= rate < math.inf:
-            raise ValueError(f"the learning rate of step {step} is {rate}: it must be a number of 0 or more")
-        return _scaled(self.law, rate / self.lr)
+            raise ValueError(f"the learning rate of step {step} is {rate}: it must be finite and at least 0")
+        return _scale_b(self.law, rate / self.lr)
 
     def b_of_step(self, step: int) -> float:
-        """Batch size whose noise a step has, to be logged.
+        """Return the batch size b_t whose noise a step has, for logging.
 
         Args:
-            step: of training, from 0.
+            step: the training step, from 0.
 
         Returns:
             ``b_t = max(1, b·η_t/lr)``.
 
         Raises:
-            ValueError: the rate of that step is negative or not finite.
+            ValueError: the learning rate of that step is negative or not finite.
         """
         law: Any = self(step)
         while not hasattr(law, "b"):
@@ -67,24 +67,25 @@ class HeldRatio:
 
 
 def hold_ratio(law: Law, lr_of_step: Callable[[int], float] | Sequence[float], *, lr: float) -> Scheduled:
-    """Noise whose temperature stays: ``b_t = b·η_t/lr``, so that η_t/b_t is the same at every step.
+    """Keep the temperature of the noise constant: ``b_t = b·η_t/lr``, so that η_t/b_t is the same at every step.
 
-    To first order in η the noise of a step acts through η/b alone: where the learning rate decays and b does not, it
-    fades; with b_t in proportion to the rate it does not. Where that would be below 1, at the end of a decay to 0 or
-    the start of a warm-up, b_t is 1.
+    To first order in η the noise of a step acts only through η/b: if the learning rate decays and b does not, the
+    noise fades; with b_t proportional to the learning rate it does not. If b_t would be below 1, at the end of a decay
+    to 0 or at the start of a warm-up, it is set to 1.
 
     Args:
-        law: that of steps with the rate ``lr``: one whose b may be any number, such as ``Emulate(b)``, or a law over
-            such a one, as ``Subsampled(B, Emulate(b))``.
-        lr_of_step: η_t, a pure function of the step; or the rates of all steps, such as `learning_rates` gives.
-        lr: the rate at which the law is what was given, such as the peak of the schedule.
+        law: the law of steps with learning rate ``lr``: a law whose b may be any real number, such as ``Emulate(b)``,
+            or a law composed with such a law, such as ``Subsampled(B, Emulate(b))``.
+        lr_of_step: η_t as a pure function of the step, or the learning rates of all steps, e.g. from `learning_rates`.
+        lr: reference learning rate, at which the law is ``law`` itself, such as the peak of the schedule.
 
     Returns:
-        The law of all steps; ``law_of_step(t)`` is that of step t, ``law_of_step.b_of_step(t)`` its b.
+        The law of all steps; ``law_of_step(t)`` is the law of step t, ``law_of_step.b_of_step(t)`` its b.
 
     Raises:
-        TypeError: ``law`` is none, or none whose b may be any number; or ``lr_of_step`` is a scheduler.
-        ValueError: ``lr`` is not positive; also from a draw: a rate is negative, or the step lies beyond the rates.
+        TypeError: ``law`` is not a law, or its b may not be any real number; or ``lr_of_step`` is a scheduler.
+        ValueError: ``lr`` is not positive; a draw also raises it if a learning rate is negative or the step lies
+            beyond the given rates.
 
     Examples:
         >>> schedule = hold_ratio(Emulate(64), lambda step: 0.4 if step < 1000 else 0.1, lr=0.4)
@@ -97,43 +98,43 @@ def hold_ratio(law: Law, lr_of_step: Callable[[int], float] | Sequence[float], *
     if not isinstance(law, Law):
         raise TypeError(f"law must be a law such as noise.Emulate(b=64), not {law!r}")
     positive("lr", lr)
-    _scaled(law, 1.0)  # refuses a law without such a b now
+    _scale_b(law, 1.0)  # raises now if b cannot follow the learning rate
     if isinstance(lr_of_step, LRScheduler):
         raise TypeError(
-            "a scheduler knows only the rate of now: give noise.learning_rates(lambda optimizer: …, lr=…, steps=…), "
-            "the rates of all steps"
+            "a scheduler knows only the current learning rate: pass the rates of all steps, "
+            "noise.learning_rates(lambda optimizer: …, lr=…, steps=…)"
         )
     if not callable(lr_of_step):
-        lr_of_step = _Table(tuple(float(rate) for rate in lr_of_step))
+        lr_of_step = _RateTable(tuple(float(rate) for rate in lr_of_step))
     return Scheduled(HeldRatio(lr_of_step, law, lr))
 
 
-def _scaled(law: Law, ratio: float) -> Law:
-    """The law with another b, or over one with another b."""
+def _scale_b(law: Law, ratio: float) -> Law:
+    """Multiply the b of the law, or of the law within it, by ``ratio``."""
     if isinstance(law, ANY_B):
         return replace(law, b=max(1.0, law.b * ratio))
     if isinstance(law, Subsampled | Grouped):
-        return replace(law, inner=_scaled(law.inner, ratio))
+        return replace(law, inner=_scale_b(law.inner, ratio))
     raise TypeError(
-        f"{law!r} has no b that may be any number, which follows the learning rate: take Emulate, Fisher, Cov, "
-        "Bernoulli or Poisson, or noise.Scheduled with a function of your own"
+        f"the b of {law!r} cannot follow the learning rate, since it may not be any real number: use Emulate, Fisher, "
+        "Cov, Bernoulli or Poisson, or noise.Scheduled with a function of your own"
     )
 
 
 def learning_rates(scheduler: Callable[[Optimizer], LRScheduler], *, lr: float, steps: int) -> list[float]:
-    """The rates that a scheduler of PyTorch will give, without a step of training.
+    """Compute the learning rates that a PyTorch scheduler will produce, without training.
 
     Args:
-        scheduler: from an optimizer to its scheduler, which is stepped once for each step of training; one that
-            follows a measured loss, as ReduceLROnPlateau, has no rates known before.
+        scheduler: function from an optimizer to its scheduler, which is stepped once per training step. A scheduler
+            that follows a measured loss, such as ReduceLROnPlateau, has no rates that are known in advance.
         lr: the optimizer's learning rate.
-        steps: number of steps of training.
+        steps: number of training steps.
 
     Returns:
-        One rate for each step.
+        One learning rate per step.
 
     Raises:
-        TypeError: a number is none.
+        TypeError: ``lr`` is not a number, or ``steps`` is not an integer.
         ValueError: ``lr`` is not positive, or ``steps`` < 1.
 
     Examples:
@@ -145,32 +146,33 @@ def learning_rates(scheduler: Callable[[Optimizer], LRScheduler], *, lr: float, 
     follower, rates = scheduler(optimizer), []
     for _ in range(positive_integer("steps", steps)):
         rates.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()  # nothing has a gradient; a scheduler warns where it is stepped first
+        optimizer.step()  # changes nothing, but a scheduler warns if it is stepped before its optimizer
         follower.step()
     return rates
 
 
 @dataclass(frozen=True)
-class _Table:
+class _RateTable:
     rates: tuple[float, ...]
 
     def __call__(self, step: int) -> float:
         if step >= len(self.rates):
-            raise ValueError(f"step {step} lies beyond the {len(self.rates)} learning rates: give those of all steps")
+            raise ValueError(f"step {step} lies beyond the {len(self.rates)} learning rates: pass one for every step")
         return self.rates[step]
 
 
 @dataclass(frozen=True)
 class Scheduled(Law):
-    """A law for each step: ``w_t ~ law_of_step(t)``, independent over steps where those laws are.
+    """A law that may differ from step to step: ``w_t ~ law_of_step(t)``.
 
-    Its moments change with the step; ``moments`` gives those of step 0, and ``law_of_step(t).moments(n)`` the others.
+    Steps are independent if the laws have independent steps. The moments change with the step: ``moments`` returns
+    those of step 0, and ``law_of_step(t).moments(n)`` those of step t.
 
     Args:
-        law_of_step: a pure function of the step.
+        law_of_step: pure function from the step to its law.
 
     Raises:
-        TypeError: ``law_of_step`` is no function, or does not return a law.
+        TypeError: ``law_of_step`` is not a function, or does not return a law.
 
     Examples:
         >>> from msgd.noise import Fisher
@@ -192,24 +194,24 @@ class Scheduled(Law):
 
     @property
     def correlated(self) -> bool:
-        """What a step draws depends on its number."""
+        """True: the law depends on the step."""
         return True
 
     @property
     def coupled(self) -> bool:
-        """As the law of step 0."""
+        """Whether the law of step 0 couples the weights."""
         return self._at(0).coupled
 
     def moments(self, n: int) -> Moments:
-        """α and β of step 0 (see `Law.moments`)."""
+        """Exact α and β of step 0 (see `Law.moments`)."""
         return self._at(0).moments(n)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """A draw of step 0's law (see `Law.sample`)."""
+        """Draw from the law of step 0 (see `Law.sample`)."""
         return self._at(0).sample(n, rng)
 
     def at_step(self, n: int, *, seed: int, step: int, stream: int = NOISE) -> Sample:
-        """A draw of that step's law (see `Law.at_step`)."""
+        """Draw from the law of the step (see `Law.at_step`)."""
         return self._at(step).at_step(n, seed=seed, step=step, stream=stream)
 
     def _at(self, step: int) -> Law:

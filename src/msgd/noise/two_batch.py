@@ -1,4 +1,4 @@
-"""Competitors from the literature that turn out to be laws of w."""
+"""Two methods from the literature that are laws of w: noise enhancement and SVAG."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ class TwoBatch(Law):
     - disjoint batches: E w¹_i w²_i = 0 and E w¹_i w²_j = n/(n−1), so Cov(w¹, w²) = −(n/(n−1))·I + 11ᵀ/(n−1). With
       2γ(1+γ) = l − 1 the cross terms add (l−1)·n/(n−1), and α = n(nl−b)/(b(n−1)).
 
-    Σw = n surely, so β = −α/n.
+    Σw = n exactly, so β = −α/n.
 
     Args:
-        b: size of each batch, a whole number, at most n (2b ≤ n if disjoint).
+        b: size of each batch, an integer, at most n (2b ≤ n if disjoint).
         gamma: γ ≥ 0; 0 is `MiniBatch`.
-        disjoint: the batches share no example; otherwise they are independent.
+        disjoint: whether the batches share no example; otherwise they are independent.
 
     Raises:
-        TypeError: an argument is of another type.
-        ValueError: ``b`` < 1, ``gamma`` < 0; or, from ``moments`` and ``sample``, too few examples.
+        TypeError: ``b`` is not an integer, or ``disjoint`` not a bool.
+        ValueError: ``b`` < 1, or ``gamma`` is not a number ≥ 0; ``moments`` and ``sample`` also raise it if n is too
+            small.
 
     Examples:
         >>> round(noise_enhancement(20, gamma=1).moments(1000).alpha / MiniBatch(20).moments(1000).alpha, 12)
@@ -65,7 +66,7 @@ class TwoBatch(Law):
         return Moments(alpha, -alpha / n)
 
     def sample(self, n: int, rng: Generator) -> Sample:
-        """The examples of either batch whose weights do not cancel, sorted (see `Law.sample`)."""
+        """Draw both batches: their examples whose weights do not cancel, sorted (see `Law.sample`)."""
         self._check(n)
         first = _all(n, subset(n, self.b, rng))
         if self.disjoint:
@@ -95,7 +96,7 @@ def _all(n: int, index: NDArray[np.int64] | None) -> NDArray[np.int64]:
 
 
 def noise_enhancement(b: int, gamma: float) -> TwoBatch:
-    """Noise enhancement: (1+γ) times one batch less γ times an independent other: α is (1+γ)² + γ² times SGD's.
+    """Noise enhancement: (1+γ) times one batch minus γ times an independent batch; α is (1+γ)² + γ² times SGD's.
 
     Args:
         b: size of each batch.
@@ -113,14 +114,14 @@ def noise_enhancement(b: int, gamma: float) -> TwoBatch:
 def svag(b: int, l: float) -> TwoBatch:  # noqa: E741 - the letter of the paper
     """SVAG's gradient: γ = (√(2l−1) − 1)/2, so that (1+γ)² + γ² = l and α is l times SGD's.
 
-    The law alone is not SVAG: divide the learning rate by l and take l times the steps.
+    The law alone is not SVAG: also divide the learning rate by l and take l times as many steps.
 
     Args:
         b: size of each batch.
-        l: ≥ 1.
+        l: factor of the noise variance, ≥ 1.
 
     Returns:
-        The law, of two independent batches.
+        The law, with two independent batches.
 
     Raises:
         ValueError: ``l`` < 1.
