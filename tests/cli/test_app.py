@@ -109,7 +109,7 @@ def test_more_seeds_and_fewer_methods(finished, copy, fashion_mnist):
     results = json.loads((copy / "results.json").read_text())
     assert {(r["method"], r["seed"]) for r in results["runs"]} == {(m, s) for m in ("gd", "sgd") for s in range(3)}
     assert (copy / "bernoulli" / "seed-0" / "metrics.jsonl").exists()  # left alone
-    assert "2 finished runs of other methods or seeds in the folder, not shown here" in done.stdout
+    assert "The folder also holds 2 finished runs of other methods or seeds" in done.stdout
     assert "--seeds 3" in results["environment"]["command"]
 
 
@@ -117,7 +117,7 @@ def test_two_commands_on_one_folder(finished, copy, fashion_mnist, capsys):
     with lock_folder(copy):
         code, _, errors = here(capsys, "run", finished[0], "--out", copy, "--data-dir", fashion_mnist)
     assert code == 2
-    assert "another msgd is at work" in errors
+    assert "another msgd process is using" in errors
 
 
 def here(capsys, *arguments):
@@ -159,7 +159,7 @@ def bad_inputs(recipe, copy, data_dir, tmp_path):
         "mini-batch larger than n": ([*run, "--set", "b=41"], None, "use b ≤ n"),
         "missing data folder": (["run", recipe, "--data-dir", tmp_path / "no"], None, "does not exist"),
         "truncated IDX": ([*run[:2], "--data-dir", broken, "--out", copy], None, "fetch it again"),
-        "unwritable out": ([*run[:-1], file / "out"], None, "a file in its place"),
+        "unwritable out": ([*run[:-1], file / "out"], None, "is a file, not a folder"),
         "corrupt checkpoint": (run, flip, "wrong checksum"),
         "truncated checkpoint": (run, cut, "is damaged"),
         "damaged metrics": (run, scribble, "metrics.jsonl is damaged"),
@@ -239,7 +239,7 @@ def test_a_diverged_run_is_named(tmp_path, fashion_mnist, recipe_file, capsys):
     code, said, _ = here(capsys, *arguments, "--set", "lr=1e6", "--methods", "sgd", "--steps", 20)
     assert code == 0
     assert "2 of 2 diverged" in said
-    assert "sgd diverged, its loss no longer finite: seed 0 after " in said
+    assert "sgd diverged: its loss was no longer finite with seed 0 after " in said
     assert "Nothing is compared: the reference sgd diverged." in said
 
 

@@ -170,7 +170,7 @@ def test_two_commands_at_once(command, whole, inject, full, tmp_path):
             ends = [process.communicate(timeout=300) for process in both]
             assert sorted(process.returncode for process in both) in ([0, 2], [0, 0])  # refused, or just after
             for process, (_, errors) in zip(both, ends, strict=True):
-                assert process.returncode == 0 or "another msgd is at work" in errors
+                assert process.returncode == 0 or "another msgd process is using" in errors
             assert outcome(out) == whole
 
 
@@ -281,7 +281,7 @@ def test_one_run_diverges_and_the_others_go_on(command, whole, inject, tmp_path)
         done = msgd(*command, "--set", "methods.bernoulli.lr=1e9", "--out", out)
         assert (done.returncode, done.stderr) == (0, "")
         assert re.search(r"\b([12]) of \1 diverged", done.stdout)
-        assert "bernoulli diverged, its loss no longer finite: seed 0 after" in done.stdout
+        assert "bernoulli diverged: its loss was no longer finite with seed 0 after" in done.stdout
         results = json.loads((out / "results.json").read_text())
         assert results["verdicts"] == []
         for run in results["runs"]:

@@ -1,1 +1,1 @@
-"""Files that somebody else may have written: read within bounds, written in one step."""
+"""Safe reading and writing of files: sizes are bounded, a file is replaced in one step, and links are not followed."""

@@ -1,7 +1,7 @@
-"""Files that somebody else may have written: read within bounds, and never written where a link leads.
+"""Readers with bounds, for files that somebody else may have written.
 
-The bounds are far beyond what msgd itself writes; they keep a file from taking the memory or the time of whoever reads
-it. All readers raise OSError and ValueError alone, so that callers need to know no others.
+The bounds are far above anything that msgd itself writes. They stop a file from using up the memory or the time of the
+reader. Every reader raises only OSError and ValueError, so callers need to handle no other exception.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-TOML_BYTES = 2**19  #: of a recipe, or of what a folder says of its runs
-TOML_LINE = 2000  #: characters; the time to read a line grows with its square
-TOML_DEPTH = 16  #: tables within tables
-INTEGER_BOUND = 2**63  #: TOML's whole numbers are below
-JSON_BYTES = 2**24
+TOML_BYTES = 2**19  #: largest size of a recipe, or of a TOML file in an experiment's folder
+TOML_LINE = 2000  #: largest number of characters in a line; the time to parse a line grows with its square
+TOML_DEPTH = 16  #: largest depth of nested tables
+INTEGER_BOUND = 2**63  #: TOML integers lie in [-2⁶³, 2⁶³)
+JSON_BYTES = 2**24  #: largest size of a JSON file
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 
-#: what steers a terminal or turns text around; tab and ends of lines are none
+#: characters that control a terminal or reverse the direction of text; tabs and line ends are not among them
 _CONTROL = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 
 
@@ -30,14 +30,15 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
     Args:
         path: the file.
-        limit: bytes that it may have.
+        limit: largest size in bytes.
 
     Returns:
-        Its content.
+        The content of the file.
 
     Raises:
-        OSError: it is not there, cannot be read, or is no file: a pipe would be waited for, a device has no end.
-        ValueError: it is larger.
+        OSError: the file is missing, cannot be read, or is not a regular file. (Reading a pipe would block, and a
+            device has no end.)
+        ValueError: the file is larger than the limit.
     """
     check_regular(path)
     with path.open("rb") as file:
@@ -48,48 +49,48 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what is no file.
+    """Check that a path leads to a regular file.
 
     Args:
-        path: of the file; a link to one is one.
+        path: of a file, or of a link to one.
 
     Raises:
-        OSError: it is not there, or a folder, a pipe or a device.
+        OSError: the path does not exist, or is a folder, a pipe or a device.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("no regular file")
+        raise OSError("not a regular file")
 
 
 def raise_unreadable(error: Exception) -> None:
-    """Tell a file that the system keeps from being read from one that is damaged.
+    """Raise an error again if the operating system could not read the file, which does not mean that it is damaged.
 
     Args:
-        error: of reading it.
+        error: the exception that a reader raised.
 
     Raises:
-        OSError: the error, where it says nothing against what is in the file.
+        OSError: the error, if it says nothing about the content of the file.
     """
     if isinstance(error, OSError) and error.errno in _UNREADABLE:
         raise error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file (see `read` and `parse_toml`)."""
+    """Read a TOML file (see `read_bytes` and `parse_toml`)."""
     return parse_toml(read_bytes(path, TOML_BYTES).decode("utf-8"))
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Read TOML.
+    """Parse TOML.
 
     Args:
-        text: with lines of at most `TOML_LINE` characters.
+        text: the TOML, with lines of at most `TOML_LINE` characters.
 
     Returns:
         The table.
 
     Raises:
-        ValueError: it is no TOML, has longer lines, tables nested more than `TOML_DEPTH` deep, or whole numbers of more
-            than 64 bits.
+        ValueError: the text is not TOML, is longer than `TOML_BYTES`, has a longer line, tables nested more than
+            `TOML_DEPTH` deep, or an integer of more than 64 bits.
     """
     if len(text) > TOML_BYTES:
         raise ValueError(f"more than {TOML_BYTES} characters")
@@ -104,13 +105,13 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def check_values(table: dict[str, Any]) -> None:
-    """Refuse what TOML may say and no recipe does.
+    """Check the depth and the integers of a TOML table.
 
     Args:
         table: from `tomllib`.
 
     Raises:
-        ValueError: it is nested more than `TOML_DEPTH` deep, or has whole numbers of more than 64 bits.
+        ValueError: the table is nested more than `TOML_DEPTH` deep, or has an integer of more than 64 bits.
     """
     level: list[Any] = [table]
     for _ in range(TOML_DEPTH):
@@ -119,28 +120,28 @@ def check_values(table: dict[str, Any]) -> None:
             if isinstance(value, dict | list):
                 inner += value.values() if isinstance(value, dict) else value
             elif isinstance(value, int) and not -INTEGER_BOUND <= value < INTEGER_BOUND:
-                raise ValueError("a whole number of more than 64 bits")
+                raise ValueError("an integer of more than 64 bits")
         level = inner
     if level:
         raise ValueError(f"nested more than {TOML_DEPTH} deep")
 
 
 def has_control(text: str) -> bool:
-    """Whether a text would do something to a terminal, beside being shown."""
+    """Whether a text has characters that would control a terminal."""
     return _CONTROL.search(text) is not None
 
 
 def plain_line(text: str) -> str:
-    """Refuse a text that is shown and is more than a line.
+    """Check that a text is one line without control characters, so that it is safe to print.
 
     Args:
-        text: of a file.
+        text: from a file.
 
     Returns:
-        The text.
+        The same text.
 
     Raises:
-        ValueError: it has control characters or ends of lines.
+        ValueError: the text has control characters, tabs or line ends.
     """
     if has_control(text) or any(c in text for c in "\t\n\r"):
         raise ValueError("it has control characters; write one line of text")
@@ -148,21 +149,21 @@ def plain_line(text: str) -> str:
 
 
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
-    """Read a JSON file (see `read` and `parse_json`)."""
+    """Read a JSON file (see `read_bytes` and `parse_json`)."""
     return parse_json(read_bytes(path, limit))
 
 
 def parse_json(content: bytes) -> Any:
-    """Read JSON; NaN and infinities, which are none, are refused also where a number is too large for a float.
+    """Parse JSON strictly: NaN, infinities, and numbers too large for a float are refused.
 
     Args:
-        content: in UTF-8.
+        content: JSON in UTF-8.
 
     Returns:
         The value.
 
     Raises:
-        ValueError: it is no JSON, or nested too deeply.
+        ValueError: the content is not JSON, has a number that is not finite, or is nested too deeply.
     """
     try:
         return _JSON.decode(content.decode("utf-8"))
@@ -171,13 +172,13 @@ def parse_json(content: bytes) -> Any:
 
 
 def _not_json(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
     if number - number != 0:
-        raise ValueError("a number that is not finite")
+        raise ValueError("a number is not finite")
     return number
 
 

@@ -1,4 +1,4 @@
-"""Files replaced in one step, and never written where a link leads."""
+"""Atomic writing of files, which never follows a link."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from msgd.lab.errors import UserError
 
 
 def check_inside(folder: Path, out: Path) -> None:
-    """Make sure that what is written to a folder stays in that of its experiment.
+    """Check that no link leads from an experiment's folder to a place outside it.
 
     Args:
-        folder: in `out`, which may itself be behind a link; it need not be there yet.
-        out: the experiment's folder.
+        folder: a path in `out`; it need not exist yet.
+        out: the experiment's folder, which may itself be a link.
 
     Raises:
-        UserError: there is a link on the way from one to the other.
+        UserError: a part of the path below `out` is a link.
     """
     while folder != out and folder != folder.parent:
         if folder.is_symlink():
-            raise UserError(f"{folder} is a link, and msgd writes to no place outside of {out}: delete it")
+            raise UserError(f"{folder} is a link, and msgd does not write outside {out}: delete the link")
         folder = folder.parent
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step: after a kill it holds either the old content or the new.
+    """Replace a file in one step, so that after a kill it holds either the old content or the new.
 
     Args:
         path: the file.
-        content: all of it.
+        content: its new content.
     """
     part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)  # it may be a link, which would be followed
+    part.unlink(missing_ok=True)  # it may be a link, which open() would follow
     with part.open("xb") as file:
         file.write(content)
         file.flush()
