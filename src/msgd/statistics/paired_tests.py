@@ -109,15 +109,20 @@ def mean_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[fl
 
 
 def _p_of_difference(differences: NDArray[np.float64]) -> float:
-    if np.ptp(differences) == 0:  # every pair differs by the same amount: there is no spread, so a sign test is left
+    if _is_constant(differences):  # there is no spread, so a sign test is left
         return 1.0 if differences[0] == 0 else 2.0 ** (1 - len(differences))
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def _is_constant(differences: NDArray[np.float64]) -> bool:
+    """Whether every pair differs by the same amount, to rounding: accuracies over few examples come in steps."""
+    return bool(np.ptp(differences) <= 1e-12 * np.abs(differences).max())
 
 
 def _p_of_equivalence(differences: NDArray[np.float64], margin: float) -> float:
     """Two one-sided tests of |difference| ≥ margin: the larger of their p-values, that of the nearer end."""
     distance = margin - abs(float(differences.mean()))
-    if np.ptp(differences) == 0:
+    if _is_constant(differences):
         return 2.0 ** -len(differences) if distance > 0 else 1.0
     return float(stats.t.sf(distance / standard_error(differences), len(differences) - 1))
 
