@@ -25,10 +25,10 @@ def layer(ghost, dtype=torch.float64):
     return norm
 
 
-@pytest.fixture(params=["one_by_one", "at_once"])
+@pytest.fixture(params=["normalise_each", "normalise_together"])
 def way(request, monkeypatch):
-    """A CPU takes `one_by_one`, a GPU `at_once`; both must be right here."""
-    monkeypatch.setattr(ghost_norm, "one_by_one", getattr(ghost_norm, request.param))
+    """A CPU uses `normalise_each`, a GPU `normalise_together`; both must be right here."""
+    monkeypatch.setattr(ghost_norm, "normalise_each", getattr(ghost_norm, request.param))
 
 
 @pytest.mark.parametrize(("n", "ghost", "sizes"), [*CASES, (0, 4, [0]), (1, 2, [1]), (7, None, [7]), (7, 2, [2, 2, 3])])

@@ -1,1 +1,1 @@
-"""Networks of the experiments, in plain torch."""
+"""The networks that experiments train, in plain torch."""

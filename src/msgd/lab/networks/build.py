@@ -1,9 +1,8 @@
-"""Networks of the experiments by name, in plain torch."""
+"""Build the networks of the experiments by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -13,9 +12,6 @@ from msgd.lab.networks.perceptron import perceptron
 from msgd.lab.networks.resnet import NORMS, resnet18
 from msgd.lab.networks.vgg import vgg11
 from msgd.noise import INIT, generator
-
-if TYPE_CHECKING:  # both know of the networks
-    pass
 
 
 def build_network(
@@ -27,21 +23,21 @@ def build_network(
     norm: str | None = None,
     ghost: int | None = None,
 ) -> nn.Module:
-    """Build a network with the initial parameters that belong to a seed.
+    """Build a network, with initial parameters that depend only on the seed.
 
     Args:
         name: a key of `MODELS`.
         input_shape: shape of one input.
         classes: number of outputs.
-        seed: of the initialisation; methods that share it start from the same parameters.
-        norm: normalisation, a key of `resnet.NORMS`; None: the network's own, for resnet18 "batch".
-        ghost: group size of the norm "batch", see `GhostBatchNorm2d`; None: the whole batch.
+        seed: seed of the initialisation; methods that share it start from the same parameters.
+        norm: normalisation, a key of `resnet.NORMS`; None for the network's default, which is "batch" for resnet18.
+        ghost: group size of the norm "batch", see `GhostBatchNorm2d`; None to normalise over the whole batch.
 
     Returns:
-        The network, on the CPU, channels-last where it has convolutions.
+        The network, on the CPU; convolutions have the channels-last layout.
 
     Raises:
-        UserError: the network cannot take such inputs, or has no such normalisation.
+        UserError: the network does not accept inputs of this shape, or does not offer this normalisation.
     """
     check_norm(name, norm, ghost)
     options = {"norm": norm or "batch", "ghost": ghost} if name in NORMALISED else {}
@@ -49,21 +45,21 @@ def build_network(
         torch.manual_seed(int(generator(seed, 0, INIT).integers(2**63)))
         model = MODELS[name](input_shape, classes, **options)
     for parameter in model.parameters():
-        if parameter.ndim == 4:  # on a CPU a convolution in channels-last layout is up to three times faster
+        if parameter.ndim == 4:  # on a CPU, channels-last convolutions are up to three times faster
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model
 
 
 def check_norm(name: str, norm: str | None, ghost: int | None) -> None:
-    """Make sure that a network can have such a normalisation.
+    """Check that a network offers a normalisation.
 
     Args:
         name: a key of `MODELS`.
-        norm: as in `build`.
-        ghost: as in `build`.
+        norm: as in `build_network`.
+        ghost: as in `build_network`.
 
     Raises:
-        UserError: it cannot.
+        UserError: the network has no normalisation, or not this one.
     """
     if name not in NORMALISED:
         for key, value in (("norm", norm), ("ghost", ghost)):
@@ -81,7 +77,7 @@ def check_norm(name: str, norm: str | None, ghost: int | None) -> None:
 def _conv_small(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """The paper's network for Fashion-MNIST: 11,330 parameters for 10 classes."""
     if input_shape != (1, 28, 28):
-        raise UserError(f"model: conv-small takes images of shape (1, 28, 28), and the data has {input_shape}; use mlp")
+        raise UserError(f"model: conv-small takes images of shape (1, 28, 28), not {input_shape}; use mlp")
     return nn.Sequential(
         nn.Conv2d(1, 10, 5),
         nn.MaxPool2d(2),
@@ -108,9 +104,7 @@ def _resnet18(input_shape: tuple[int, ...], classes: int, *, norm: str, ghost: i
 
 def _check_small_images(name: str, input_shape: tuple[int, ...]) -> None:
     if input_shape not in {(1, 32, 32), (3, 32, 32)}:
-        raise UserError(
-            f"model: {name} takes images of shape (1, 32, 32) or (3, 32, 32), and the data has {input_shape}; use mlp"
-        )
+        raise UserError(f"model: {name} takes images of shape (1, 32, 32) or (3, 32, 32), not {input_shape}; use mlp")
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -120,4 +114,4 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": _resnet18,
 }
 
-NORMALISED = ("resnet18",)  #: that take norm and ghost
+NORMALISED = ("resnet18",)  #: networks that accept norm and ghost

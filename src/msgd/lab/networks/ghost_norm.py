@@ -1,4 +1,4 @@
-"""Ghost batch normalisation: small groups of a large batch, each normalised on its own."""
+"""Ghost batch normalisation, which normalises each small group of a large batch separately."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MOMENTUM = 0.1  #: weight of a batch in the running statistics, torch's default
+MOMENTUM = 0.1  #: weight of a batch in the running statistics; torch's default
 
 
 class GhostBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over groups of ``ghost`` consecutive examples; over the whole batch without ``ghost``.
+    """BatchNorm over groups of ``ghost`` consecutive examples, or over the whole batch without ``ghost``.
 
-    In training, group k is normalised as x̂ = (x − μ_k)/√(σ²_k + ε) with its own mean and variance. The running
-    statistics move once for each forward pass, towards the groups' means and unbiased variances, averaged by number
-    of examples; evaluation uses them. (Hoffer et al. move them once for each group.) The groups are part of the
-    network: a batch in another order, or cut elsewhere, is another function.
+    In training, group k is normalised as x̂ = (x − μ_k)/√(σ²_k + ε) with its own mean and variance. Each forward pass
+    updates the running statistics once, towards the means and unbiased variances of the groups, averaged with the
+    numbers of examples as weights; evaluation uses the running statistics. (Hoffer et al. update them once for each
+    group.) The groups are part of the network: another order of the batch, or another split, computes another function.
 
     Args:
-        channels: of the images.
-        ghost: examples in a group, at least 2; None, or a batch that makes a single group: `nn.BatchNorm2d` exactly.
+        channels: number of channels of the images.
+        ghost: number of examples in a group, at least 2. With None, or a batch that makes a single group, the layer
+            equals `nn.BatchNorm2d`.
 
     References:
         Hoffer, Hubara, Soudry: Train longer, generalize better, NeurIPS 2017, arXiv 1705.08741, algorithm 1.
@@ -34,25 +35,25 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         sizes = group_sizes(len(input), self.ghost)
         if not self.training or len(sizes) == 1:
             return super().forward(input)
-        # On a CPU torch's own kernel, group by group, is three times faster than the groups at once with autograd; on a
-        # GPU hundreds of small kernels would cost more than they compute.
-        normalise = at_once if input.is_cuda else one_by_one
+        # On a CPU, a call of torch's kernel for each group is three times faster than all groups together with
+        # autograd. On a GPU, launching hundreds of small kernels would cost more than the computation.
+        normalise = normalise_together if input.is_cuda else normalise_each
         output, means, variances = normalise(input, sizes, self.weight, self.bias, self.eps)
-        self._follow(sizes, means, variances)
+        self._update_running_statistics(sizes, means, variances)
         return output
 
     @torch.no_grad()
-    def _follow(self, sizes: list[int], means: Tensor, variances: Tensor) -> None:
+    def _update_running_statistics(self, sizes: list[int], means: Tensor, variances: Tensor) -> None:
         assert self.running_mean is not None  # for mypy
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        last = sizes[-1] / sum(sizes)  # the other groups are of one size
+        last = sizes[-1] / sum(sizes)  # all groups but the last have the same size
         for running, values in ((self.running_mean, means), (self.running_var, variances)):
             running.lerp_((1 - last) * values[:-1].mean(0) + last * values[-1], MOMENTUM)
         self.num_batches_tracked.add_(1)
 
     def extra_repr(self) -> str:
-        """Channels and group size."""
+        """Show the number of channels and the group size."""
         return f"{self.num_features}, ghost={self.ghost}"
 
 
@@ -60,58 +61,66 @@ def group_sizes(n: int, ghost: int | None) -> list[int]:
     """Sizes of the groups of a batch, in order.
 
     Args:
-        n: examples in the batch.
-        ghost: examples in a group; None for all.
+        n: number of examples in the batch.
+        ghost: number of examples in a group; None for a single group.
 
     Returns:
-        Groups of ``ghost``, the last one shorter where n is no multiple; a single example left over joins the group
-        before it, because it has no variance of its own.
+        The sizes: ``ghost`` each, with a shorter last group if n is not a multiple. A single remaining example joins
+        the group before it, because one example has no variance.
     """
     if ghost is None or n <= ghost + 1:
         return [n]
-    whole, rest = divmod(n, ghost)
+    groups, rest = divmod(n, ghost)
     if rest == 1:
-        return [ghost] * (whole - 1) + [ghost + 1]
-    return [ghost] * whole + [rest] * (rest > 0)
+        return [ghost] * (groups - 1) + [ghost + 1]
+    return [ghost] * groups + [rest] * (rest > 0)
 
 
-def one_by_one(x: Tensor, sizes: list[int], weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalise each group by a call of torch's BatchNorm.
+def normalise_each(
+    x: Tensor, sizes: list[int], weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise each group with a separate call of torch's BatchNorm.
 
     Args:
         x: images, shape (B, channels, height, width).
-        sizes: of the groups.
-        weight: scale of each channel.
-        bias: shift of each channel.
-        eps: is added to the variance.
+        sizes: sizes of the groups.
+        weight: scale of each channel, shape (channels,).
+        bias: shift of each channel, shape (channels,).
+        eps: ε, which is added to the variance.
 
     Returns:
-        The images normalised, and of each group the means and unbiased variances, shape (groups, channels).
+        The normalised images, and the means and the unbiased variances of the groups, each of shape
+        (groups, channels).
     """
     means, variances = (weight.new_zeros(len(sizes), x.shape[1]) for _ in range(2))
-    parts = [  # a momentum of 1 leaves the group's own statistics in its rows
+    parts = [  # with momentum 1, BatchNorm writes the statistics of the group into `mean` and `variance`
         F.batch_norm(group, mean, variance, weight, bias, training=True, momentum=1.0, eps=eps)
         for group, mean, variance in zip(torch.split(x, sizes), means, variances, strict=True)
     ]
     return torch.cat(parts), means, variances
 
 
-def at_once(x: Tensor, sizes: list[int], weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalise all groups of one size together; images in channels-last layout are never copied for it.
+def normalise_together(
+    x: Tensor, sizes: list[int], weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise all groups of the same size together, without copying images in channels-last layout.
 
     Args:
-        x: as in `one_by_one`.
-        sizes: as in `one_by_one`; all but the last are equal.
-        weight: as in `one_by_one`.
-        bias: as in `one_by_one`.
-        eps: as in `one_by_one`.
+        x: as in `normalise_each`.
+        sizes: as in `normalise_each`; all sizes but the last are equal.
+        weight: as in `normalise_each`.
+        bias: as in `normalise_each`.
+        eps: as in `normalise_each`.
 
     Returns:
-        As `one_by_one`.
+        The same as `normalise_each`.
     """
     if sizes[-1] != sizes[0]:
-        whole, last = torch.split(x, [len(x) - sizes[-1], sizes[-1]])
-        results = (at_once(whole, sizes[:-1], weight, bias, eps), at_once(last, sizes[-1:], weight, bias, eps))
+        parts = torch.split(x, [len(x) - sizes[-1], sizes[-1]])
+        results = (
+            normalise_together(part, part_sizes, weight, bias, eps)
+            for part, part_sizes in zip(parts, (sizes[:-1], sizes[-1:]), strict=True)
+        )
         output, means, variances = (torch.cat(pair) for pair in zip(*results, strict=True))
         return output, means, variances
     batch, channels, height, width = x.shape

@@ -1,4 +1,4 @@
-"""He initialisation, for networks that train without normalisation."""
+"""He initialisation, which networks without normalisation need."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from torch import nn
 
 
 def he(model: nn.Module) -> None:
-    """Draw weights that keep the second moment of the signal through ReLU layers: Var(W) = 2/fan_in, biases 0.
+    """Draw weights that preserve the second moment of the signal through ReLU layers: Var(W) = 2/fan_in, biases 0.
 
-    Of the two choices in section 2.2 (fan_in or fan_out), fan_in: it is the forward signal, and so the first loss, that
-    has to be right where no normalisation mends it, and fan_out would shrink it at every layer that widens, in the
-    first one by √(3/64). The backward signal then differs from 1 by a factor that telescopes, not by one to the depth.
-    The last linear layer has no ReLU behind it: Var(W) = 1/fan_in. Convolutions get the channels-last layout.
+    Section 2.2 offers fan_in or fan_out. This function uses fan_in, because without normalisation the scale of the
+    forward signal, and with it the first loss, has to be right. With fan_out, every layer that widens would shrink the
+    forward signal, the first layer by √(3/64). With fan_in, the scale of the backward signal differs from 1 by a factor
+    that telescopes over the layers, not by a power of the depth. No ReLU follows the last linear layer, so there
+    Var(W) = 1/fan_in. The weights of convolutions get the channels-last layout.
 
     Args:
-        model: a network whose last linear layer gives its outputs; its parameters are replaced from torch's generator.
+        model: a network whose last linear layer computes its outputs. Its parameters are overwritten with draws from
+            torch's global generator.
 
     References:
         He, Zhang, Ren, Sun: Delving Deep into Rectifiers, ICCV 2015, arXiv 1502.01852, equ. 10 and 14.
@@ -26,6 +28,6 @@ def he(model: nn.Module) -> None:
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
         if layer.weight.ndim == 4:
-            # Not `contiguous`: with one input channel it finds nothing to do, and the outputs get the other layout.
+            # `contiguous` would do nothing with one input channel, and the outputs would not be channels-last.
             weight = torch.empty_like(layer.weight, memory_format=torch.channels_last)
             layer.weight.data = weight.copy_(layer.weight.detach())

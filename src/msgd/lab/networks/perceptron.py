@@ -1,4 +1,4 @@
-"""The multilayer perceptron, and its gradient without autograd: on a small network that is half the time of a step."""
+"""The multilayer perceptron, with a gradient that needs no autograd: autograd is half the time of a small step."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FEW = 128  #: examples below which two transposes cost more than they save
+SMALL_BATCH = 128  #: up to so many examples, two transposes cost more time than they save
 
 
 def log_softmax(logits: Tensor) -> tuple[Tensor, int]:
-    """Log-softmax over classes, laid out for speed.
+    """Log-softmax over classes, in the faster memory layout.
 
-    Over ten classes in rows, softmax on a CPU is four times slower than down ten contiguous columns.
+    On a CPU, a softmax over ten classes along rows is four times slower than one along ten contiguous columns.
 
     Args:
         logits: shape (n, classes).
 
     Returns:
-        Log-probabilities, shape (n, classes) and 1, or (classes, n) and 0: the dimension of the classes.
+        The log-probabilities and the dimension of the classes: shape (n, classes) and 1, or shape (classes, n) and 0.
     """
-    if len(logits) <= FEW or logits.is_cuda:
+    if len(logits) <= SMALL_BATCH or logits.is_cuda:
         return torch.log_softmax(logits, 1), 1
     return torch.log_softmax(logits.t(), 0), 0
 
 
 class Perceptron(nn.Sequential):
-    """Linear layers with ReLU between them, for inputs of any shape.
+    """Linear layers with a ReLU between each two, for inputs of any shape.
 
     Args:
-        sizes: of the input, the hidden layers, and the output.
+        sizes: numbers of units of the input, the hidden layers and the output.
     """
 
     def __init__(self, *sizes: int) -> None:
@@ -44,16 +44,16 @@ class Perceptron(nn.Sequential):
 
     @torch.no_grad()
     def gradient(self, inputs: Tensor, targets: Tensor, value: Tensor, n: int) -> tuple[Tensor, ...]:
-        """Gradient of ``Σ value_i·ℓ_i / n``, ℓ the cross-entropy: what autograd computes, to the bit.
+        """Gradient of ``Σ value_i·ℓ_i / n``, where ℓ is the cross-entropy; bitwise equal to the gradient from autograd.
 
         Args:
-            inputs: of k examples.
-            targets: their classes.
+            inputs: the inputs of k examples, shape (k, …).
+            targets: their classes, shape (k,).
             value: their weights, shape (k,).
-            n: what the sum is divided by.
+            n: the number that the sum is divided by.
 
         Returns:
-            A tensor for each parameter.
+            One tensor for each parameter.
         """
         activations = [inputs.flatten(1)]
         for layer in self.linear[:-1]:

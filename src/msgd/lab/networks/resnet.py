@@ -1,4 +1,4 @@
-"""ResNet-18 for images of 32×32 pixels, with any normalisation or none."""
+"""ResNet-18 for images of 32×32 pixels, with batch normalisation, group normalisation or none."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from msgd.lab.networks.ghost_norm import GhostBatchNorm2d
 from msgd.lab.networks.initialise import he
 
 STAGES = (64, 128, 256, 512)
-BLOCKS = 2  #: in a stage
-GROUPS = 32  #: of channels, for GroupNorm
+BLOCKS = 2  #: number of blocks in a stage
+GROUPS = 32  #: number of channel groups of GroupNorm
 
 NORMS: dict[str, Callable[[int, int | None], nn.Module]] = {
     "none": lambda channels, ghost: nn.Identity(),  # noqa: ARG005
@@ -23,14 +23,14 @@ NORMS: dict[str, Callable[[int, int | None], nn.Module]] = {
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions beside a shortcut: ReLU(branch(x) + shortcut(x)).
+    """A residual block, ReLU(branch(x) + shortcut(x)), whose branch has two 3×3 convolutions.
 
     Args:
-        channels: of the input.
-        width: of the output.
-        stride: of the first convolution.
-        norm: makes the layer after a convolution, given its channels.
-        bias: whether the convolutions have one.
+        channels: number of input channels.
+        width: number of output channels.
+        stride: stride of the first convolution.
+        norm: builds the normalisation after a convolution from the number of channels.
+        bias: whether the convolutions have a bias.
     """
 
     def __init__(self, channels: int, width: int, *, stride: int, norm: Callable[[int], nn.Module], bias: bool) -> None:
@@ -52,17 +52,19 @@ class Block(nn.Module):
 
 
 def resnet18(input_shape: tuple[int, ...], classes: int, *, norm: str = "batch", ghost: int | None = None) -> nn.Module:
-    """The variant for small images: 3×3 stem, no max-pooling; 11,173,962 parameters for colour, 10 classes, BatchNorm.
+    """Build the variant for small images, with a 3×3 stem and no max-pooling.
+
+    It has 11,173,962 parameters for colour images, 10 classes and BatchNorm.
 
     Args:
         input_shape: (channels, 32, 32).
         classes: number of outputs.
-        norm: "batch" is `GhostBatchNorm2d`; "group" `nn.GroupNorm` over 32 groups of channels (Wu and He); "none" no
-            normalisation, biases in its place, and the initialisation of `fixup`.
-        ghost: group size of "batch"; None for the whole batch.
+        norm: "batch" for `GhostBatchNorm2d`; "group" for `nn.GroupNorm` over 32 groups of channels (Wu and He); "none"
+            for no normalisation, with biases in the convolutions and the initialisation of `fixup`.
+        ghost: group size of "batch"; None to normalise over the whole batch.
 
     Returns:
-        The network, initialised with `he`, from torch's generator.
+        The network, initialised by `he` from torch's global generator.
 
     References:
         He, Zhang, Ren, Sun: Deep Residual Learning, CVPR 2016, arXiv 1512.03385, table 1 and section 4.2.
@@ -90,16 +92,16 @@ def resnet18(input_shape: tuple[int, ...], classes: int, *, norm: str = "batch",
 
 @torch.no_grad()
 def fixup(model: nn.Sequential) -> None:
-    """Scale a `he` initialisation down so that depth does not make signal and updates explode without normalisation.
+    """Scale a `he` initialisation down, so that signal and updates do not explode with depth without normalisation.
 
-    Rules 1 and 2 of Fixup: the last convolution of each branch is 0, so that a block without convolution in its
-    shortcut is the identity at first; the first one is divided by √L, with L branches of m = 2 layers, L^(−1/(2m−2)).
-    The rest is plainer: every convolution has its usual bias, 0 at first, instead of rule 3's scalar biases and
-    multipliers, and the last layer, in rule 1 also 0, stays as it is, so that there is a gradient to study from the
-    start.
+    The function follows rules 1 and 2 of Fixup. The last convolution of each branch is set to 0, so that a block
+    without a convolution in its shortcut starts as the identity. The first convolution is divided by √L; this is
+    Fixup's factor L^(−1/(2m−2)) for L branches of m = 2 layers. Two things are simpler than in Fixup. Every convolution
+    has an ordinary bias, initially 0, instead of the scalar biases and multipliers of rule 3. The last layer, which
+    rule 1 also sets to 0, keeps its weights, so that there is a gradient to study from the start.
 
     Args:
-        model: the network.
+        model: a network from `resnet18`; its weights are changed in place.
 
     References:
         Zhang, Dauphin, Ma: Fixup Initialization, ICLR 2019, arXiv 1901.09321, section 3.

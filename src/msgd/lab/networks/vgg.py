@@ -10,16 +10,16 @@ CONFIGURATION_A = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M
 
 
 def vgg11(input_shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Configuration A with the head 512-512: 9,750,922 parameters for colour images and 10 classes.
+    """Build configuration A with a smaller head: 9,750,922 parameters for colour images and 10 classes.
 
-    Five poolings leave one pixel of 512 channels, so the head is 512 → 512 → 512 → classes in place of ImageNet's.
+    Five poolings leave one pixel of 512 channels, so the head is 512 → 512 → 512 → classes instead of ImageNet's.
 
     Args:
         input_shape: (channels, 32, 32).
         classes: number of outputs.
 
     Returns:
-        The network, initialised with `he`, from torch's generator.
+        The network, initialised by `he` from torch's global generator.
 
     References:
         Simonyan, Zisserman: Very Deep Convolutional Networks, ICLR 2015, arXiv 1409.1556, table 1.
