@@ -36,6 +36,27 @@ def positive_integer(name: str, value: int) -> int:
     return number
 
 
+def real_number(name: str, value: float) -> float:
+    """Check a real number; its range is for the caller to check.
+
+    Args:
+        name: of the argument, for the message.
+        value: its value.
+
+    Returns:
+        The value as a float, which may be infinite or NaN.
+
+    Raises:
+        TypeError: the value is not a number. A bool is not one here.
+    """
+    try:
+        if isinstance(value, bool | str):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, not {value!r}") from None
+
+
 def positive(name: str, value: float) -> float:
     """Check a positive real number.
 
@@ -50,12 +71,7 @@ def positive(name: str, value: float) -> float:
         TypeError: it is not a number.
         ValueError: it is not positive or not finite.
     """
-    try:
-        number = math.nan if isinstance(value, bool | str) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if math.isnan(number) and not isinstance(value, float):
-        raise TypeError(f"{name} must be a number, not {value!r}")
+    number = real_number(name, value)
     if not 0 < number < math.inf:
         raise ValueError(f"{name} must be positive and finite, not {value!r}")
     return number

@@ -12,6 +12,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import special
 
+from msgd._checks import real_number
+
 BLOCK = 2**15  #: numbers processed at a time, to stay in the cache: at n = 10⁷ memory access dominates the time
 _MINUS_ONE = np.float64(-1.0).view(np.int64)
 
@@ -127,7 +129,7 @@ class StudentT(ScalarLaw):
     scale: Literal["variance", "iqr"] = "variance"
 
     def __post_init__(self) -> None:
-        if isinstance(self.df, bool) or not isinstance(self.df, int | float) or not 1 < self.df < math.inf:
+        if not 1 < real_number("df", self.df) < math.inf:
             raise ValueError(f"df must be a number above 1, not {self.df!r}: with df ≤ 1 Student's t has no mean")
         if self.scale not in ("variance", "iqr"):
             raise ValueError(f'scale must be "variance" or "iqr", not {self.scale!r}')
@@ -173,7 +175,7 @@ class Gamma(ScalarLaw):
     shape: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.shape, bool) or not isinstance(self.shape, int | float) or not 0 < self.shape < math.inf:
+        if not 0 < real_number("shape", self.shape) < math.inf:
             raise ValueError(f"shape must be a positive number, not {self.shape!r}")
 
     @property

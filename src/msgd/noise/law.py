@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from msgd._checks import positive_integer
+from msgd._checks import positive_integer, real_number
 from msgd.noise.moments import Moments
 from msgd.noise.streams import NOISE, generator
 
@@ -176,12 +176,9 @@ def batch_size(value: float) -> float:
         TypeError: ``value`` is not a number.
         ValueError: ``value`` is below 1 or not finite.
     """
-    try:
-        number = math.nan if isinstance(value, bool | str) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = real_number("b", value)
     if math.isnan(number):
-        raise TypeError(f"b must be a number, the batch size whose noise to match, not {value!r}")
+        raise ValueError("b must be a number, the batch size whose noise to match, not nan")
     if not 1 <= number < math.inf:
         raise ValueError(f"b must be at least 1 and finite, not {value!r}: it is the batch size whose noise to match")
     return int(number) if number.is_integer() else number

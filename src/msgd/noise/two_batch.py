@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from msgd._checks import positive_integer
+from msgd._checks import positive_integer, real_number
 from msgd.noise.law import Law, Sample
 from msgd.noise.moments import Moments
 from msgd.noise.sampling import NO_NOISE, MiniBatch, subset
@@ -51,7 +51,7 @@ class TwoBatch(Law):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "b", positive_integer("b", self.b))
-        if isinstance(self.gamma, bool) or not isinstance(self.gamma, int | float) or not 0 <= self.gamma < math.inf:
+        if not 0 <= real_number("gamma", self.gamma) < math.inf:
             raise ValueError(f"gamma must be a number ≥ 0, not {self.gamma!r}")
         if not isinstance(self.disjoint, bool):
             raise TypeError(f"disjoint must be True or False, not {self.disjoint!r}")

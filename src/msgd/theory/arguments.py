@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from msgd._checks import real_number
 from msgd.noise import Law, Moments, Scheduled
 
 
@@ -20,11 +21,10 @@ def momentum_below_one(value: float) -> float:
         TypeError: it is not a number.
         ValueError: it is outside [0, 1).
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"momentum must be a number, not {value!r}")
-    if not 0 <= value < 1:
+    number = real_number("momentum", value)
+    if not 0 <= number < 1:
         raise ValueError(f"momentum must be at least 0 and below 1, not {value!r}")
-    return float(value)
+    return number
 
 
 def moments_at(law: Law | Moments, n: int, step: int | None) -> Moments:
