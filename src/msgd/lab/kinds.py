@@ -139,7 +139,7 @@ class TrainingExperiment:
 
     def sentences(self, results: Results) -> list[str]:
         """See `Experiment.sentences`."""
-        return [*training_page.answers_of(results), *notes(results)]
+        return [*training_page.answer_sentences(results), *notes(results)]
 
     def page(self, results: Results) -> str:
         """See `Experiment.page`."""

@@ -303,7 +303,7 @@ def test_a_part_that_was_lost_is_simulated_again(done, capsys):
     part.rename(part.with_name(part.name + ".part"))  # as a kill in the middle of writing leaves it
     code, said, _ = here(capsys, "compare", out)
     assert code == 0
-    assert "Not finished, and not in these numbers: sgd." in said
+    assert "These numbers do not include methods that are not finished: sgd." in said
     code, said, _ = here(capsys, "run", small, "--out", out, "--jobs", 1)
     assert code == 0
     assert "2 methods finished already" in said

@@ -288,7 +288,7 @@ def test_a_run_that_diverged(tmp_path, fashion_mnist, capsys):
     assert call("measure", out, "--data-dir", fashion_mnist, "--jobs", 1) == 0
     shown = capsys.readouterr().out
     diverged = read_checkpoint(out / "sgd" / "seed-0").diverged
-    assert f"sgd, covariance: the run diverged after {diverged} step" in " ".join(shown.split())
+    assert f"Covariance of sgd: the run diverged after {diverged} step" in " ".join(shown.split())
     assert [m["found"] is None for m in entries(out)] == [m["step"] > 0 for m in entries(out)]
     trace = next(m["found"]["trace"] for m in entries(out) if m["what"] == "covariance" and m["step"] == 0)
     assert f"{trace:.3g}" not in shown  # which it had before it diverged, and not after
@@ -299,15 +299,15 @@ def test_a_grid(tmp_path, fashion_mnist):
     out = trained(tmp_path, recipe, fashion_mnist, "--methods", "sgd", "--seeds", 1)
     assert call("measure", out, "--data-dir", fashion_mnist, "--jobs", 1, "--at", 20, "--what", "noise-scale") == 0
     assert [m["method"] for m in entries(out)] == ["sgd+lr0p01+b8", "sgd+lr0p05+b8"]
-    assert "The noise, measured" in (out / "report.html").read_text()
+    assert "Measured noise" in (out / "report.html").read_text()
 
 
 def test_the_report_has_the_section_and_escapes(measured, tmp_path):
     out = shutil.copytree(measured, tmp_path / "out")
     page = (out / "report.html").read_text()
-    for name in ("The noise, measured", "Spectrum of C", "Noise scale over steps", "Is the noise normal?", "tr C/‖ḡ‖²"):
+    for name in ("Measured noise", "Spectrum of C", "Noise scale over steps", "Is the noise normal?", "tr C/‖ḡ‖²"):
         assert name in page
-    assert "gd, tails: the weights have no noise." in page
+    assert "Tails of gd: the weights have no noise." in page
     table = json.loads((out / FILE).read_text())
     table["measurements"][0]["notes"] = ["<script>alert(1)</script>"]
     (out / FILE).write_text(json.dumps(table))
@@ -317,7 +317,7 @@ def test_the_report_has_the_section_and_escapes(measured, tmp_path):
     assert "&lt;script&gt;alert(1)" in page
     (out / FILE).unlink()
     assert call("report", out) == 0
-    assert "The noise, measured" not in (out / "report.html").read_text()
+    assert "Measured noise" not in (out / "report.html").read_text()
 
 
 def test_batch_norm_is_refused_with_the_reason(data):

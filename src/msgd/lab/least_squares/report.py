@@ -1,4 +1,4 @@
-"""The report of a least-squares experiment: the curves, what the simulation is off them by, and how it was made."""
+"""The report of a least-squares experiment: the curves, the deviations of the simulation, and their origin."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ def page(results: SimulationResults) -> str:
     """Compose the report.
 
     Args:
-        results: an experiment's, with at least one finished method.
+        results: the experiment's results, with at least one finished method.
 
     Returns:
-        A complete HTML page that needs nothing else.
+        A complete HTML page that loads nothing from elsewhere.
     """
     recipe = results.recipe
     setting = (
-        f"{plural(len(results.judged), 'method')}, {recipe.trajectories} trajectories each; n = {recipe.n}, "
-        f"d = {recipe.d}, η = {recipe.lr:g}" + (f", μ = {recipe.momentum:g}" if recipe.momentum else "") + "."
+        f"The results cover {plural(len(results.judged), 'method')} with {recipe.trajectories} trajectories each, at "
+        f"n = {recipe.n}, d = {recipe.d}, η = {recipe.lr:g}"
+        + (f", μ = {recipe.momentum:g}" if recipe.momentum else "")
+        + "."
     )
     table = (None, columns(results), rows(results))
     return render_page(
@@ -47,8 +49,8 @@ def _plots(results: SimulationResults) -> list[Plot]:
     plots = [
         Plot(
             "Expected training loss",
-            "Lines: exact, one for each pair of α and β. Points: mean of the simulated trajectories. "
-            "Logarithmic; what has no variance may leave the picture.",
+            "The lines are exact, one for each pair of α and β; the points are means over the simulated trajectories. "
+            "The loss axis is logarithmic, and a method without variance may leave the picture.",
             losses(results),
         )
     ]
@@ -56,15 +58,15 @@ def _plots(results: SimulationResults) -> list[Plot]:
         plots.append(
             Plot(
                 f"Deviation from {reference}'s curve",
-                f"Lines: exact. Points: simulated. Shaded: the band of {reference}.",
+                f"The lines are exact, the points are simulated, and the shaded area is the band of {reference}.",
                 deviations(results),
             )
         )
     plots.append(
         Plot(
             "Residuals",
-            "Mean loss less each method's own exact loss, in standard errors; dashed: the band, "
-            f"±{results.critical:.2f}. Steps of one method are correlated.",
+            "Each point is the mean loss minus the method's own exact loss, in standard errors. The dashed lines are "
+            f"the band, ±{results.critical:.2f}. The steps of one method are correlated.",
             residuals(results),
         )
     )
@@ -72,7 +74,7 @@ def _plots(results: SimulationResults) -> list[Plot]:
 
 
 def _colours(results: SimulationResults) -> dict[str, str]:
-    """A colour for each curve; grey for methods that have none, and beyond the colours there are."""
+    """The colour of each method: one for each exact curve, grey without a curve or once the colours run out."""
     table: dict[str, str] = {}
     for number, members in enumerate(groups(results).values()):
         table |= {j.method: COLOURS[min(number, len(COLOURS) - 1)] for j in members}
@@ -121,7 +123,7 @@ def losses(results: SimulationResults) -> Any:
     _points(figure, results, {j.method: j.mean for j in results.judged}, ".4g")
     layout(figure, x="step", y="training loss", height=520)
     figure.update_layout(legend={"font": {"size": 12}})
-    # Without a variance a mean may be of any size: it leaves the picture, and the curves stay visible.
+    # Without a variance, a mean may have any size: it leaves the picture, so that the curves stay visible.
     drawn = [math.log10(v) for j in results.judged for v in j.exact or [] if v > 0]
     if drawn:
         figure.update_yaxes(range=[min(drawn) - 0.2, max(drawn) + 1])
@@ -130,7 +132,7 @@ def losses(results: SimulationResults) -> Any:
 
 
 def deviations(results: SimulationResults) -> Any:
-    """Draw by how much of the reference's exact loss each curve and each mean is above it, in percent."""
+    """Draw each curve's and each mean's deviation from the reference's exact loss, in percent of that loss."""
     figure, steps = go.Figure(), results.recipe.recorded
     base = next(j for j in results.judged if j.method == results.recipe.reference)
     exact = base.exact or []
@@ -169,7 +171,7 @@ def deviations(results: SimulationResults) -> Any:
 
 
 def _near(results: SimulationResults, base: MethodResult) -> list[MethodResult]:
-    """Methods with noise, about the reference's: gradient descent would leave no room for the rest."""
+    """Methods whose noise is close to the reference's; others, such as gradient descent, would stretch the axis."""
     alpha = base.alpha or 0.0
     near = [j for j in results.judged if j.exact and j.alpha is not None and abs(j.alpha - alpha) <= 0.3 * alpha]
     return near or [base]

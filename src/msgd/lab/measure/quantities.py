@@ -167,19 +167,21 @@ def noise_trace(run: Run, step: int, trace: float, square: float, d: int) -> tup
         The variance, None where there is none or it is not known, and notes on what it is of.
     """
     if run.penalty is not None:
-        return 0.0, ["a penalty stands in the noise's place: there is none"]
+        return 0.0, ["the method has a penalty in place of noise, so its noise variance is 0"]
     moments = run.law.moments(run.n)
     if math.isinf(moments.alpha):
         return None, ["the law has no variance"]
-    notes = ["the law ties steps together: moments are those of one step on its own"] if run.law.correlated else []
+    notes = ["the law ties steps together: these moments are those of a single step"] if run.law.correlated else []
     total = moments.alpha / run.n * trace + moments.mean_gradient_coefficient(run.n) * square
     if run.noise is None:
         return max(total, 0.0), notes
-    notes.append("Gaussian noise in parameter space is added: the law of the weights is not all of the noise")
+    notes.append(
+        "the method adds Gaussian noise in parameter space: the law of the weights gives only part of the noise"
+    )
     if isinstance(run.noise, SGLD):
         return total + 2 * run.noise.temperature / run.lr_at(step) * d, notes
     if isinstance(run.noise, GLDConst) and step > 0:
-        return None, [*notes, "its variance is that of step 0"]
+        return None, [*notes, "the added noise keeps its variance of step 0, so the total at this step is not known"]
     assert isinstance(run.noise, GLDConst | GLDDynamic | GLDDiag | GLDLeading)
     return total + trace / run.noise.b, notes
 
@@ -221,7 +223,7 @@ def measure_tails(subject: Subject) -> tuple[TailsResult | None, list[str]]:
     """
     matrix, run, level = subject.matrix, subject.run, subject.level
     if run.penalty is not None or run.law.moments(run.n).alpha == 0:
-        gaussian = ", and that in parameter space is Gaussian" if run.noise is not None else ""
+        gaussian = ", and the noise in parameter space is Gaussian" if run.noise is not None else ""
         return None, [f"the weights have no noise{gaussian}"]
     directions = torch.cat([subject.pairs[1], random_directions(matrix, level.directions)], dim=1)
     samples = noise_along(matrix, directions, run.law, draws=level.draws)
@@ -238,7 +240,7 @@ def measure_tails(subject: Subject) -> tuple[TailsResult | None, list[str]]:
         )
         for name, column, p in zip(names, samples.t(), normal.adjusted, strict=True)
     ]
-    notes = ["the law ties steps together: draws are not independent, and intervals are too short"]
+    notes = ["the law ties steps together: draws are not independent, so the intervals are too short"]
     return TailsResult(draws=level.draws, directions=found), notes if run.law.correlated else []
 
 

@@ -1,1 +1,1 @@
-"""What comes out of an experiment: verdicts, tables, figures, and the page."""
+"""The report of an experiment: verdicts, tables, figures, and the HTML page."""

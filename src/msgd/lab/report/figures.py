@@ -11,7 +11,7 @@ from msgd.lab.experiment_folder.results import FinishedRun, Results
 from msgd.lab.report.phase_diagram import PhasePlane
 from msgd.statistics.paired_tests import mean_interval
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; grey for what is beyond them.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; all further methods are grey.
 COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999999")
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
@@ -22,13 +22,13 @@ def colours(results: Results) -> dict[str, str]:
 
 
 def layout(figure: Any, *, x: str, y: str, height: int) -> None:
-    """Give a figure the report's looks.
+    """Apply the report's layout to a figure.
 
     Args:
-        figure: is changed.
-        x: title of the axis.
-        y: likewise.
-        height: in pixels.
+        figure: the figure, changed in place.
+        x: title of the x axis.
+        y: title of the y axis.
+        height: height in pixels.
     """
     figure.update_layout(
         template="simple_white",
@@ -50,7 +50,7 @@ def curves(results: Results, metric: str) -> Any:
         steps, centre, low, high = _band(done, metric)
         if percent:
             centre, low, high = ([min(max(100 * v, 0), 100) for v in values] for values in (centre, low, high))
-        else:  # a t-interval may reach below zero, where a logarithm cannot follow
+        else:  # a t-interval may reach below zero, where there is no logarithm
             low = [max(v, 0.2 * c) for v, c in zip(low, centre, strict=True)]
         if len(done) > 1:
             figure.add_scatter(
@@ -85,7 +85,7 @@ def curves(results: Results, metric: str) -> Any:
 
 def _band(done: list[FinishedRun], metric: str) -> tuple[list[int], list[float], list[float], list[float]]:
     steps, bands = [], []
-    for records in zip(*(run.records for run in done), strict=False):  # to where the first of them diverges
+    for records in zip(*(run.records for run in done), strict=False):  # up to where the first run diverges
         values = [record[metric] for record in records]
         if None not in values:
             steps.append(records[0]["step"])
@@ -160,11 +160,11 @@ def differences(results: Results) -> Any:
 
 
 def heat_map(phase: PhasePlane, reach: float) -> Any:
-    """Draw what a method gains at each learning rate and batch size, or for the reference its accuracy.
+    """Draw a method's gain at each learning rate and batch size; for the reference, draw its accuracy.
 
     Args:
         phase: the method's plane.
-        reach: the gain in points at which the colours end, the same for all methods.
+        reach: the gain in points at which the colour scale ends, the same for all methods.
 
     Returns:
         The figure.
@@ -174,7 +174,7 @@ def heat_map(phase: PhasePlane, reach: float) -> Any:
     rows = [[shown.get((lr, b)) for lr in phase.lrs] for b in phase.bs]
     form = "{:+.1f}" if gains else "{:.1f}"
 
-    def said(place: tuple[float, float | None]) -> str:
+    def label(place: tuple[float, float | None]) -> str:
         return "diverged" if place in phase.diverged else form.format(shown[place]) if place in shown else ""
 
     figure = go.Figure(
@@ -182,7 +182,7 @@ def heat_map(phase: PhasePlane, reach: float) -> Any:
             z=rows,
             x=[f"{lr:g}" for lr in phase.lrs],
             y=["" if b is None else f"{b:g}" for b in phase.bs],
-            text=[[said((lr, b)) for lr in phase.lrs] for b in phase.bs],
+            text=[[label((lr, b)) for lr in phase.lrs] for b in phase.bs],
             texttemplate="%{text}",
             textfont={"size": 15},
             colorscale="RdBu" if gains else "Blues",
@@ -193,5 +193,5 @@ def heat_map(phase: PhasePlane, reach: float) -> Any:
     )
     layout(figure, x="learning rate", y="b" if phase.bs != [None] else "", height=130 + 55 * len(phase.bs))
     figure.update_xaxes(type="category")
-    figure.update_yaxes(type="category", showgrid=False, autorange="reversed")  # as the table has it
+    figure.update_yaxes(type="category", showgrid=False, autorange="reversed")  # in the order of the table
     return figure

@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file that opens offline. The template is page.html; every text in it is escaped."""
+"""The HTML page of a report, which opens offline. The template is page.html; every text in it is escaped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from msgd.lab.report.figures import FONT
 from msgd.lab.safe_io.writing import write_atomically
 from msgd.lab.text import LEFT
 
-KINDS = {"law": "left law", "method": "left", "verdict": "left"}  #: CSS classes of the columns of text
+KINDS = {"law": "left law", "method": "left", "verdict": "left"}  #: CSS classes of the columns that hold text
 
 STYLE = """
 body { font: 16px/1.5 FONT; color: #222; background: #fff; max-width: 1180px; margin: 2rem auto; padding: 0 1.5rem }
@@ -38,11 +38,11 @@ pre { background: #f6f6f4; padding: .8rem 1rem; overflow-x: auto; font-size: .82
 .wide { overflow-x: auto }
 """.replace("FONT", FONT)
 
-Table = tuple[str | None, Sequence[str], Sequence[Sequence[str]]]  #: title, heads and rows
+Table = tuple[str | None, Sequence[str], Sequence[Sequence[str]]]  #: title, column heads and rows
 
 
 class Plot(NamedTuple):
-    """A figure of Plotly with its name and caption."""
+    """A Plotly figure with its name and caption."""
 
     name: str
     caption: str
@@ -51,15 +51,15 @@ class Plot(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: sentences, tables, sentences, figures.
+    """A section of a page: sentences, tables, more sentences, figures.
 
     Args:
-        heading: above it; None for none.
+        heading: the heading; None for no heading.
         before: sentences above the tables.
-        tables: title, heads and rows of each.
+        tables: title, column heads and rows of each table.
         after: sentences below the tables.
-        plots: figures.
-        deeper: levels by which the figures' headings are below the section's.
+        plots: the figures.
+        deeper: number of levels by which the figures' headings lie below the section's heading.
     """
 
     heading: str | None = None
@@ -82,15 +82,15 @@ def render_page(
     """Compose a report.
 
     Args:
-        recipe: of the experiment, which is shown whole.
-        environment: of the command, which is shown whole.
-        title: of the page.
-        setting: a sentence on what was run.
-        answers: sentences at the top.
-        sections: the rest, in order.
+        recipe: the experiment's recipe, which the page shows in full.
+        environment: the command's environment, which the page shows in full.
+        title: title of the page.
+        setting: sentences on what was run.
+        answers: the sentences at the top.
+        sections: the other sections, in order.
 
     Returns:
-        A complete HTML page that needs nothing else.
+        A complete HTML page that loads nothing from elsewhere.
     """
     parts, has_script = [], False
     for section in sections:
@@ -119,14 +119,14 @@ def write_page(html: str, out: Path) -> Path:
     """Write ``report.html``.
 
     Args:
-        html: from `render_page`.
+        html: the page, from `render_page`.
         out: the experiment's folder.
 
     Returns:
-        The file.
+        The path of the file.
     """
     path = out / "report.html"
-    # A command may hold bytes that are no text, which UTF-8 cannot have.
+    # A command line may hold bytes that are not valid text, which UTF-8 cannot encode.
     write_atomically(path, html.encode("utf-8", errors="backslashreplace"))
     return path
 

@@ -1,4 +1,4 @@
-"""The report's section on the measured noise."""
+"""The figures of the report's section on the measured noise."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from msgd.lab.measure.measurements_file import (
 )
 from msgd.lab.measure.quantities import SCORES
 from msgd.lab.report.figures import colours, layout
-from msgd.lab.report.noise_tables import F, Number, found_of, mean_over
+from msgd.lab.report.noise_tables import F, Number, mean_over_seeds, results_by_step
 
 
 def noise_plots(results: Results, measured: Sequence[Measurement]) -> list[tuple[str, str, Any]]:
-    """Draw what was measured.
+    """Draw the measurements.
 
     Args:
-        results: the experiment's, for the colours of its methods.
-        measured: in the order of the runs.
+        results: the experiment's results, for the colours of its methods.
+        measured: the measurements, in the order of the runs.
 
     Returns:
-        Name, caption and figure of each plot; of what was not measured there is none.
+        Name, caption and figure of each plot; a quantity that was not measured has no plot.
     """
     plots: list[tuple[str, str, Any]] = []
-    if spectra := found_of(measured, CovarianceResult):
+    if spectra := results_by_step(measured, CovarianceResult):
         plots.append(("Spectrum of C", SPECTRUM, _spectrum(results, spectra)))
-    if scales := found_of(measured, NoiseScaleResult):
+    if scales := results_by_step(measured, NoiseScaleResult):
         figure = _over_steps(results, scales, lambda f: f.noise_scale, "tr C/‖ḡ‖² [examples]")
         plots.append(("Noise scale over steps", NOISE_SCALE, figure))
-    if sharp := found_of(measured, SharpnessResult):
+    if sharp := results_by_step(measured, SharpnessResult):
         figure = _over_steps(results, sharp, lambda f: f.eigenvalues[0], "largest eigenvalue of H")
         rates = {done.run.lr for done in results.finished}
         if len(rates) == 1 and not any(done.run.momentum for done in results.finished):
@@ -45,37 +45,41 @@ def noise_plots(results: Results, measured: Sequence[Measurement]) -> list[tuple
             ends = [math.sqrt(step) for step in (min(steps), max(steps))]
             _reference(figure, ends, [2 / rates.pop()] * 2, "2/η")
         plots.append(("Sharpness over steps", SHARPNESS, figure))
-    if tails := found_of(measured, TailsResult):
+    if tails := results_by_step(measured, TailsResult):
         plots.append(("Is the noise normal?", QUANTILES, _quantiles(results, tails)))
         plots.append(("Excess kurtosis", KURTOSIS, _kurtosis(results, tails)))
     return plots
 
 
 SPECTRUM = (
-    "The largest eigenvalues of the covariance C of the gradients of single examples, after the last step measured. "
-    "C is a property of where the run is, and not of the noise that took it there; the noise of the method's law is C "
-    "times α/n, and more or less of ḡḡᵀ."
+    "The figure shows the largest eigenvalues of the covariance C of the per-example gradients after the last measured "
+    "step. C depends on the parameters that the run has reached, not on the noise that led there; the noise of the "
+    "method's law has the covariance (α/n)·C plus a multiple of ḡḡᵀ."
 )
 
 NOISE_SCALE = (
-    "The batch size at which a mini-batch's noise is as large as the gradient; steps on a square-root scale. Above the "
-    "method's b the step is mostly noise. It grows as ‖ḡ‖² falls, so that a high value alone says little."
+    "The noise scale is the batch size at which a mini-batch's noise is as large as the gradient. Where it is above "
+    "the method's b, a step is mostly noise. It grows as ‖ḡ‖² falls, so a high value alone says little. The axis of "
+    "the steps has a square-root scale."
 )
 
 SHARPNESS = (
-    "The largest eigenvalue of the Hessian of the training loss; dashed: above 2/η gradient descent is unstable on a "
-    "quadratic loss. It depends on how the network is parametrised, and fewer seeds than in the verdict show it."
+    "The sharpness is the largest eigenvalue of the Hessian of the training loss. Above 2/η (dashed), gradient descent "
+    "is unstable on a quadratic loss. The sharpness depends on how the network is parametrised, and fewer seeds are "
+    "measured than the verdict uses."
 )
 
 QUANTILES = (
-    "Quantiles of the noise along the leading eigenvector of C, after the last step measured, against those of a "
-    "normal of equal median and quartiles. On the line: normal. Steeper at the ends: heavier tails. A jump: the "
-    "gradient of one example is most of that eigenvector, and the example is in some batches and not in others."
+    "The figure plots the quantiles of the noise along the leading eigenvector of C, after the last measured step, "
+    "against those of a normal distribution with the same median and quartiles. Normal noise lies on the dashed line; "
+    "a curve that is steeper at its ends has heavier tails. A curve jumps where the gradient of one example makes up "
+    "most of that eigenvector, because the example is in some batches and not in others."
 )
 
 KURTOSIS = (
-    "Of the same noise, and of that along random directions; 0 for a normal, with 95% intervals (too short where few "
-    "draws decide). A sum over many examples is nearly normal whatever the law; few large gradients make tails."
+    "The figure shows the excess kurtosis of the same noise, and of the noise along random directions, with 95% "
+    "intervals, which are too short where few draws decide. A normal distribution has 0. A sum over many examples is "
+    "nearly normal whatever the law; a few large gradients make heavy tails."
 )
 
 
@@ -84,10 +88,10 @@ def _spectrum(results: Results, spectra: dict[str, dict[int, list[CovarianceResu
     for method, by_step in spectra.items():
         found = by_step[max(by_step)]
         k = min(len(each.eigenvalues) for each in found)
-        values = [mean_over(found, lambda f, i=i: f.eigenvalues[i]) for i in range(k)]  # type: ignore[misc]
-        kept = [value if value and value > 0 else None for value in values]  # the others have no logarithm
+        values = [mean_over_seeds(found, lambda f, i=i: f.eigenvalues[i]) for i in range(k)]  # type: ignore[misc]
+        kept = [value if value and value > 0 else None for value in values]  # other values have no logarithm
         _line(figure, method, list(range(1, k + 1)), kept, of[method], "eigenvalue %{x}: %{y:.3g}")
-    layout(figure, x="number", y="eigenvalue of C", height=400)
+    layout(figure, x="index", y="eigenvalue of C", height=400)
     _logarithmic(figure)
     return figure
 
@@ -95,7 +99,7 @@ def _spectrum(results: Results, spectra: dict[str, dict[int, list[CovarianceResu
 def _over_steps(results: Results, table: dict[str, dict[int, list[F]]], number: Number[F], label: str) -> Any:
     figure, of = go.Figure(), colours(results)
     for method, by_step in table.items():
-        values = [mean_over(found, number) for found in by_step.values()]
+        values = [mean_over_seeds(found, number) for found in by_step.values()]
         kept = [value if value and value > 0 else None for value in values]
         steps = list(by_step)
         _line(figure, method, [math.sqrt(step) for step in steps], kept, of[method], "%{y:.3g}", steps)
@@ -113,7 +117,7 @@ def _quantiles(results: Results, tails: dict[str, dict[int, list[TailsResult]]])
     for method, by_step in tails.items():
         found = by_step[max(by_step)][0].directions[0]
         _line(figure, method, scores, list(found.quantiles), of[method], "%{y:.2f} for %{x:.2f}")
-    layout(figure, x="quantile of a normal", y="quantile of the noise", height=430)
+    layout(figure, x="quantile of a normal distribution", y="quantile of the noise", height=430)
     return figure
 
 

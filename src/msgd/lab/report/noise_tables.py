@@ -1,4 +1,4 @@
-"""The measured noise in rows and sentences, for the terminal and the report alike."""
+"""The measured noise as table rows and sentences, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from msgd.lab.measure.measurements_file import (
 
 F = TypeVar("F", CovarianceResult, NoiseScaleResult, TailsResult, SharpnessResult)
 Number = Callable[[F], float | None]
-Rows = tuple[list[str], list[list[str]]]  #: heads, and a row of texts for each method
+Rows = tuple[list[str], list[list[str]]]  #: column heads, and a row of texts for each method
 
 
-def found_of(measured: Sequence[Measurement], kind: type[F]) -> dict[str, dict[int, list[F]]]:
-    """Sort out what was found of one kind.
+def results_by_step(measured: Sequence[Measurement], kind: type[F]) -> dict[str, dict[int, list[F]]]:
+    """Group the results of one kind by method and step.
 
     Args:
-        measured: in the order of the runs.
-        kind: such as `CovarianceFound`.
+        measured: the measurements, in the order of the runs.
+        kind: the class of the results, such as `CovarianceResult`.
 
     Returns:
-        Method → step → one for each seed.
+        Method → step → one result for each seed.
     """
     table: dict[str, dict[int, list[F]]] = {}
     for m in measured:
@@ -38,21 +38,21 @@ def found_of(measured: Sequence[Measurement], kind: type[F]) -> dict[str, dict[i
     return {method: dict(sorted(by_step.items())) for method, by_step in table.items()}
 
 
-def mean_over(found: Sequence[F], number: Number[F]) -> float | None:
-    """Mean of a number over seeds; None where one of them has none."""
-    values = [number(each) for each in found]
+def mean_over_seeds(results: Sequence[F], number: Number[F]) -> float | None:
+    """Mean of a number over seeds; None where a seed lacks the number."""
+    values = [number(each) for each in results]
     known = [value for value in values if value is not None]
     return fmean(known) if known and len(known) == len(values) else None
 
 
 def noise_rows(measured: Sequence[Measurement]) -> Rows:
-    """Spell out C, the noise scale and the noise of each method after its last measured step.
+    """Format C, the noise scale and the noise of each method after its last measured step.
 
     Args:
-        measured: in the order of the runs.
+        measured: the measurements, in the order of the runs.
 
     Returns:
-        Heads, and rows of means over seeds.
+        Column heads, and rows of means over seeds.
     """
     columns: list[tuple[str, dict[str, str]]] = [
         ("tr C", _last(measured, CovarianceResult, lambda f: f.trace)),
@@ -72,13 +72,13 @@ def noise_rows(measured: Sequence[Measurement]) -> Rows:
 
 
 def shape_rows(measured: Sequence[Measurement]) -> Rows:
-    """Spell out sharpness and tails of each method after its last measured step; of the tails, the first seed's.
+    """Format the sharpness and the tails of each method after its last measured step.
 
     Args:
-        measured: in the order of the runs.
+        measured: the measurements, in the order of the runs.
 
     Returns:
-        Heads, and rows.
+        Column heads, and rows; the sharpness is a mean over seeds, the tails are those of the first seed.
     """
     columns = [
         ("λ₁(H)", _last(measured, SharpnessResult, lambda f: f.eigenvalues[0])),
@@ -93,10 +93,10 @@ def shape_rows(measured: Sequence[Measurement]) -> Rows:
 
 
 def noise_notes(measured: Sequence[Measurement]) -> list[str]:
-    """Say what was measured, and what could not be.
+    """State how the noise was measured, and what could not be measured.
 
     Args:
-        measured: in the order of the runs.
+        measured: the measurements, in the order of the runs.
 
     Returns:
         Sentences.
@@ -108,39 +108,41 @@ def noise_notes(measured: Sequence[Measurement]) -> list[str]:
         place = (m.method, m.seed, m.step)
         gradients[place] = gradients.get(place, 0.0) + m.gradients
     spelled = ", ".join(map(str, seeds))
-    several = f"Means over the seeds that were measured of a method ({spelled} in all), tails of the first."
-    alone = f"Seed {seeds[0]} alone: differences between the methods may be chance; --seeds 4 measures more of them."
-    said = [
-        f"Measured on all training examples, without augmentation or weight decay, at {costs} cost: "
-        f"up to {max(gradients.values()):,.0f} gradient equivalents a checkpoint. "
+    several = f"The numbers are means over a method's measured seeds ({spelled} in all); the tails show its first seed."
+    alone = (
+        f"Only seed {seeds[0]} was measured: differences between methods may be chance; --seeds 4 measures more seeds."
+    )
+    sentences = [
+        f"The noise was measured on all training examples, without augmentation or weight decay, at {costs} cost: "
+        f"up to {max(gradients.values()):,.0f} gradient equivalents per checkpoint. "
         + (several if len(seeds) > 1 else alone)
     ]
     if any(m.what == "tails" and m.found for m in measured):
-        said.append(
-            "Kurtosis, p and the two indexes are of the noise along the leading eigenvector of C. Hill's index assumes "
-            "tails of a power, and the stable index a stable law: the noise of finitely many examples has neither, and "
-            "where p is small and a few examples make the tail, they are no index of anything."
+        sentences.append(
+            "Kurtosis, p and the two indexes describe the noise along the leading eigenvector of C. Hill's index "
+            "assumes a power-law tail, and the stable index assumes a stable law. The noise of finitely many examples "
+            "has neither: where p is small and a few examples make the tail, the two indexes mean nothing."
         )
-    notes: dict[str, list[str]] = {}
+    notes: dict[tuple[str, str], list[str]] = {}
     for m in measured:
         for note in m.notes:
-            methods = notes.setdefault(f"{m.what}: {note}", [])
+            methods = notes.setdefault((m.what.replace("-", " ").capitalize(), note), [])
             if m.method not in methods:
                 methods.append(m.method)
-    return said + [f"{', '.join(methods)}, {note}." for note, methods in notes.items()]
+    return sentences + [f"{what} of {', '.join(methods)}: {note}." for (what, note), methods in notes.items()]
 
 
 def _at_the_end(measured: Sequence[Measurement], kind: type[F]) -> dict[str, list[F]]:
-    """What was found after a method's last measured step: of a run that diverged nothing, and not what was before."""
+    """The results after each method's last measured step; a run that diverged before has no result there."""
     last: dict[str, int] = {}
     for m in measured:
         last[m.method] = max(m.step, last.get(m.method, 0))
-    table = found_of(measured, kind)
+    table = results_by_step(measured, kind)
     return {method: by_step[last[method]] for method, by_step in table.items() if last[method] in by_step}
 
 
 def _last(measured: Sequence[Measurement], kind: type[F], number: Number[F]) -> dict[str, str]:
-    values = {method: mean_over(found, number) for method, found in _at_the_end(measured, kind).items()}
+    values = {method: mean_over_seeds(found, number) for method, found in _at_the_end(measured, kind).items()}
     form = {method: ",.0f" if value and value >= 1000 else ".3g" for method, value in values.items()}
     return {method: format(value, form[method]) for method, value in values.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""The report: one HTML file that opens offline, with the curves, the endpoints, the verdicts and how they were made."""
+"""The report of a training experiment: verdicts, curves, endpoints and their origin in one HTML file."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from msgd.lab.report.verdict import answers, columns, endpoint_text, notes, rows
 from msgd.lab.text import plural
 
 LEGEND = (
-    "“Different”: paired t-test over seeds, Holm-adjusted p ≤ 0.05. “Equivalent”: the 90% interval of the difference "
-    "lies within the margin (two one-sided tests at 5%). “Negligible”: both, a difference that is real and within the "
-    "margin. b_eff is the batch size whose noise the law has."
+    "“Different” means that the paired t-test over seeds has a Holm-adjusted p ≤ 0.05. “Equivalent” means that the 90% "
+    "interval of the difference lies within the margin (two one-sided tests at 5%). “Negligible” means both: the "
+    "difference is real and lies within the margin. b_eff is the batch size whose SGD noise the law matches."
 )
 
 
 def tables(results: Results) -> list[Table]:
-    """The tables of an experiment: one of the methods, or one for each plane of a phase diagram.
+    """The tables of an experiment: one for all methods, or one for each plane of a phase diagram.
 
     Args:
-        results: an experiment's, with at least one finished run.
+        results: the experiment's results, with at least one finished run.
 
     Returns:
-        Title, heads and rows of each.
+        The title, column heads and rows of each table.
     """
     if results.recipe.grid:
         return [(plane.method, *phase_rows(plane)) for plane in phases(results)]
     return [(None, columns(results), rows(results))]
 
 
-def answers_of(results: Results) -> list[str]:
+def answer_sentences(results: Results) -> list[str]:
     """The sentences that answer an experiment's question."""
     return phase_notes(results) if results.recipe.grid else answers(results)
 
@@ -44,11 +44,11 @@ def page(results: Results, measured: Sequence[Measurement] = ()) -> str:
     """Compose the report.
 
     Args:
-        results: an experiment's, with at least one finished run.
-        measured: what was measured of its noise.
+        results: the experiment's results, with at least one finished run.
+        measured: the measurements of its noise.
 
     Returns:
-        A complete HTML page that needs nothing else.
+        A complete HTML page that loads nothing from elsewhere.
     """
     seeds = len({done.run.seed for done in results.finished})
     counts = [plural(len(results.by_method()), "method"), plural(seeds, "seed"), plural(len(results.finished), "run")]
@@ -64,28 +64,33 @@ def page(results: Results, measured: Sequence[Measurement] = ()) -> str:
         results.recipe,
         results.environment,
         title=results.recipe.title,
-        setting=f"{', '.join(counts)}. Accuracies in percent, differences in points.",
-        answers=answers_of(results),
+        setting=f"The results cover {counts[0]}, {counts[1]} and {counts[2]}. Accuracies are in percent, differences "
+        "in percentage points.",
+        answers=answer_sentences(results),
         sections=sections,
     )
 
 
 def _plots(results: Results, seeds: int) -> list[Plot]:
-    spread = "Mean over seeds, with its 95% interval" if seeds > 1 else "One seed"
+    spread = (
+        "Each line is the mean over seeds, and the band is its 95% interval."
+        if seeds > 1
+        else "Each line is the only seed of a method."
+    )
     plots = [
-        Plot("Test accuracy", f"{spread}.", curves(results, "test_accuracy")),
-        Plot("Training loss", f"{spread}; logarithmic.", curves(results, "train_loss")),
+        Plot("Test accuracy", spread, curves(results, "test_accuracy")),
+        Plot("Training loss", f"{spread} The loss axis is logarithmic.", curves(results, "train_loss")),
         Plot(
             "Where each run ended",
-            f"A point per seed. {endpoint_text(results)}"
-            + (" The bar: the mean, with its 95% interval." if seeds > 1 else ""),
+            f"Each point is one seed. {endpoint_text(results)}"
+            + (" The diamond is the mean over seeds, with its 95% interval." if seeds > 1 else ""),
             endpoints(results),
         ),
     ]
     if results.comparisons and results.comparisons[0].ci_low is not None:
         caption = (
-            f"From {results.recipe.reference}, paired by seed: the 95% interval and, thick, the 90% interval, which "
-            "decides equivalence; shaded: the margin."
+            f"Each method's difference from {results.recipe.reference} is paired by seed. The thin line is its 95% "
+            "interval; the thick line is its 90% interval, which decides equivalence. The shaded band is the margin."
         )
         plots.append(Plot("Differences", caption, differences(results)))
     return plots
@@ -93,15 +98,17 @@ def _plots(results: Results, seeds: int) -> list[Plot]:
 
 def _phase_plots(results: Results) -> list[Plot]:
     planes = phases(results)
-    # Where training breaks down the loss is many times any gain: it takes the darkest red, and the gains stay visible.
+    # Where training breaks down, the loss in accuracy is many times any gain. Colours end at the largest gain, so that
+    # such cells take the darkest red and the gains stay visible.
     reach = max([1.0, *(100 * c.difference for plane in planes for c in plane.gains.values())])
     reference = results.recipe.reference
     return [
         Plot(
             f"{plane.method}: gain over {reference}" if plane.gains else f"{plane.method}: test accuracy",
-            f"Points; blue: better than the reference, red: worse; darkest from ±{reach:.1f} on."
+            f"Gains are in points. Blue cells are better than the reference, red cells are worse; the colours are "
+            f"darkest from ±{reach:.1f} points on."
             if plane.gains
-            else "Percent.",
+            else "Accuracies are in percent.",
             heat_map(plane, reach),
         )
         for plane in planes
@@ -111,7 +118,7 @@ def _phase_plots(results: Results) -> list[Plot]:
 def _tuning(results: Results) -> list[Section]:
     if results.tuning is None:
         return []
-    sentence = "Mean accuracy on the held-out examples in percent; ←: picked."
+    sentence = "The table shows mean accuracies on the held-out examples in percent; ← marks the rate that was picked."
     table = (None, *results.tuning.table("{} ←"))
     return [Section("How the learning rates were picked", before=[sentence], tables=[table])]
 
@@ -121,4 +128,4 @@ def _noise(results: Results, measured: Sequence[Measurement]) -> list[Section]:
         return []
     tables = [(None, *table) for table in (noise_rows(measured), shape_rows(measured))]
     plots = [Plot(*plot) for plot in noise_plots(results, measured)]
-    return [Section("The noise, measured", tables=tables, after=noise_notes(measured), plots=plots, deeper=1)]
+    return [Section("Measured noise", tables=tables, after=noise_notes(measured), plots=plots, deeper=1)]

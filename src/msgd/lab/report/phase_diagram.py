@@ -1,4 +1,4 @@
-"""A phase diagram in numbers: what each method gains over the reference, by learning rate and batch size."""
+"""The numbers of a phase diagram: each method's gain over the reference, by learning rate and batch size."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from msgd.statistics.paired_tests import Comparison, mean_interval
 
 @dataclass(frozen=True)
 class PhasePlane:
-    """One method's plane.
+    """One method's results on the plane of learning rate and batch size.
 
     Args:
-        method: as in the recipe.
+        method: its name in the recipe.
         lrs: learning rates, the columns.
-        bs: batch sizes, the rows; None for a method whose law has none.
-        gains: (lr, b) → comparison with the reference; empty for the reference itself.
-        accuracies: (lr, b) → mean accuracy and the ends of its 95% interval, in [0, 1].
-        diverged: (lr, b) → how many runs of how many diverged; such a cell has neither gain nor accuracy.
+        bs: batch sizes, the rows; None for a method whose law has no batch size.
+        gains: (lr, b) → the comparison with the reference; empty for the reference itself.
+        accuracies: (lr, b) → the mean accuracy and the ends of its 95% interval, in [0, 1].
+        diverged: (lr, b) → the number of diverged runs and of all runs; such a cell has neither gain nor accuracy.
     """
 
     method: str
@@ -32,10 +32,10 @@ class PhasePlane:
 
 
 def phases(results: Results) -> list[PhasePlane]:
-    """Arrange the results of a recipe with a table ``[grid]``.
+    """Arrange the results of a recipe that has a table ``[grid]``.
 
     Args:
-        results: the results.
+        results: the experiment's results.
 
     Returns:
         A plane for each method with a finished run, in the recipe's order.
@@ -68,14 +68,14 @@ def phases(results: Results) -> list[PhasePlane]:
 
 
 def phase_rows(phase: PhasePlane) -> tuple[list[str], list[list[str]]]:
-    """Spell out one method's plane.
+    """Format one method's plane as a table.
 
     Args:
         phase: the plane.
 
     Returns:
-        Heads, and a row for each batch size: gains in points ± half their 95% interval, with * where the Holm-adjusted
-        p ≤ 0.05; for the reference, accuracies in percent.
+        The column heads, and a row for each batch size: gains in points ± half their 95% interval, with * where the
+        Holm-adjusted p ≤ 0.05; for the reference, accuracies in percent.
     """
     heads = ["b", *(f"lr {lr:g}" for lr in phase.lrs)]
     body = []
@@ -84,7 +84,7 @@ def phase_rows(phase: PhasePlane) -> tuple[list[str], list[list[str]]]:
         for lr in phase.lrs:
             gain, accuracy = phase.gains.get((lr, b)), phase.accuracies.get((lr, b))
             if gain is not None:
-                row.append(f"{100 * gain.difference:+.2f}" + _half(gain) + ("*" if _sure(gain) else ""))
+                row.append(f"{100 * gain.difference:+.2f}" + _half_width(gain) + ("*" if _is_significant(gain) else ""))
             elif accuracy is not None:
                 mean, low, high = accuracy
                 row.append(f"{100 * mean:.2f} ± {50 * (high - low):.2f}")
@@ -96,20 +96,20 @@ def phase_rows(phase: PhasePlane) -> tuple[list[str], list[list[str]]]:
     return heads, body
 
 
-def _half(c: Comparison) -> str:
+def _half_width(c: Comparison) -> str:
     return "" if c.ci_low is None or c.ci_high is None else f" ± {50 * (c.ci_high - c.ci_low):.2f}"
 
 
-def _sure(c: Comparison) -> bool:
+def _is_significant(c: Comparison) -> bool:
     return c.p_difference is not None and c.p_difference <= 0.05
 
 
 def phase_notes(results: Results) -> list[str]:
-    """Say what the numbers of a phase diagram are."""
+    """Explain the numbers of a phase diagram."""
     reference = results.recipe.reference
     return [
-        f"Gains over {reference} at the same learning rate in points of test accuracy, ± half a 95% interval, paired "
-        "by seed; * where the p-value, Holm-adjusted over all cells, is at most 0.05. "
-        f"Of {reference}, and of methods with no cell of it to compare with: the accuracy.",
+        f"Each cell shows the gain over {reference} at the same learning rate, in points of test accuracy ± half the "
+        "95% interval, paired by seed; * marks a p-value, Holm-adjusted over all cells, of at most 0.05. For the "
+        "reference, and for methods that have no cell of it to compare with, the cells show the accuracy in percent.",
         endpoint_text(results),
     ]

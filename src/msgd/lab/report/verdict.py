@@ -1,4 +1,4 @@
-"""The verdict in words and rows, for the terminal and the report alike."""
+"""The verdicts of an experiment as table rows and sentences, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from msgd.lab.plan.run import Run
 from msgd.lab.text import law_text, plural
 from msgd.statistics.paired_tests import Comparison, mean_interval
 
-MEASURED = ("test accuracy", "difference", "95% interval", "p differ", "p equiv", "verdict")
-MOST_NAMED = 5  #: runs of one method that a note names
+ACCURACY_COLUMNS = ("test accuracy", "difference", "95% interval", "p differ", "p equiv", "verdict")
+MAX_LISTED = 5  #: the largest number of diverged runs that a note lists for one method
 
 
 def columns(results: Results) -> tuple[str, ...]:
-    """Heads of the verdict table; learning rate and steps are among them where the methods' differ."""
+    """Column heads of the verdict table, with the learning rate and the steps where they differ between methods."""
     done = [finished.run for finished in results.finished]
     extra = [
         head for head, values in (("lr", {r.lr for r in done}), ("steps", {r.steps for r in done})) if len(values) > 1
     ]
-    return ("method", "law", "b_eff", *extra, *MEASURED)
+    return ("method", "law", "b_eff", *extra, *ACCURACY_COLUMNS)
 
 
-#: what the methods have in common, by the recipe's `match`
-MATCHED = {
-    "steps": "The methods are matched by steps, unless the table shows others; a step costs what its law computes.",
-    "epochs": "The methods are matched by epochs: each visits as many examples as the reference in its steps.",
+#: a sentence on what all methods have in common, for each value of the recipe's `match`
+MATCH_SENTENCES = {
+    "steps": "The methods are matched by steps, unless the table shows others; the cost of a step depends on its law.",
+    "epochs": "The methods are matched by epochs: each visits as many examples as the reference does.",
     "examples": "The methods are matched by examples computed: each trains until it has cost as much as the reference.",
 }
 
 
 def rows(results: Results) -> list[tuple[str, ...]]:
-    """Spell out the verdict table.
+    """Format the rows of the verdict table.
 
     Args:
-        results: an experiment's.
+        results: the experiment's results.
 
     Returns:
         A row of texts for each method, in the order of `columns`; accuracies in percent, differences in points.
@@ -82,12 +82,12 @@ def _p(p: float | None) -> str:
 
 
 def method_text(run: Run) -> str:
-    """A run's law, and what it adds in parameter space or has in the noise's place."""
+    """A run's law, with its noise in parameter space or the penalty that replaces the noise."""
     return " + ".join(law_text(part) for part in (run.law, run.noise, run.penalty) if part is not None)
 
 
 def b_eff(run: Run) -> str:
-    """The batch size whose noise the run's law has; a dash where the noise is not the law's alone."""
+    """The batch size whose SGD noise the run's law matches; a dash where the noise is not the law's alone."""
     if run.noise is not None or run.penalty is not None:
         return "–"
     moments = run.law.moments(run.n)
@@ -98,124 +98,145 @@ def b_eff(run: Run) -> str:
 
 
 def answers(results: Results) -> list[str]:
-    """Say what came out.
+    """State the verdicts.
 
     Args:
-        results: an experiment's.
+        results: the experiment's results.
 
     Returns:
         A sentence for each verdict that occurs.
     """
     recipe, points = results.recipe, 100 * results.recipe.margin
     reference = recipe.reference
-    said = []
+    sentences = []
     groups: dict[str, list[Comparison]] = {}
     for c in results.comparisons:
         groups.setdefault(c.verdict, []).append(c)
-    for verdict, start in (
-        ("different", f"Different from {reference}: "),
-        ("equivalent", f"Equivalent to {reference} within ±{points:g} points: "),
-        ("negligible", f"Different from {reference}, yet within ±{points:g} points: "),
-        ("inconclusive", "Inconclusive: "),
+    for verdict, one, several in (
+        ("different", f"method differs from {reference}", f"methods differ from {reference}"),
+        (
+            "equivalent",
+            f"method is equivalent to {reference} within ±{points:g} points",
+            f"methods are equivalent to {reference} within ±{points:g} points",
+        ),
+        (
+            "negligible",
+            f"method differs from {reference}, but its difference lies within ±{points:g} points",
+            f"methods differ from {reference}, but their differences lie within ±{points:g} points",
+        ),
+        ("inconclusive", "comparison is inconclusive", "comparisons are inconclusive"),
     ):
-        if verdict in groups:
-            said.append(start + ", ".join(_named(c) for c in groups[verdict]) + ".")
+        if members := groups.get(verdict):
+            text = one if len(members) == 1 else several
+            sentences.append(f"{len(members)} {text}: {', '.join(map(_with_detail, members))}.")
     if reference not in results.by_method():
-        said.append(f"Nothing is compared: no run of the reference {reference} is finished.")
+        sentences.append(f"Nothing is compared: no run of the reference {reference} is finished.")
     elif reference in results.diverged():
-        said.append(f"Nothing is compared: the reference {reference} diverged.")
-    return said
+        sentences.append(f"Nothing is compared: the reference {reference} diverged.")
+    return sentences
 
 
 def notes(results: Results) -> list[str]:
-    """Say what the answers rest on.
+    """State the conditions of the verdicts.
 
     Args:
-        results: an experiment's.
+        results: the experiment's results.
 
     Returns:
-        Sentences on the null row, diverged and missing runs, and what the comparison is conditional on.
+        Sentences on repetitions of the reference, on diverged and missing runs, and on the conditions of the
+        comparison.
     """
     recipe, points = results.recipe, 100 * results.recipe.margin
-    said = [
-        f"{c.method} is {recipe.reference} with another noise stream: its difference of {100 * c.difference:+.2f} "
-        "points is what chance does"
-        + (
-            f", and chance was unkind (p = {c.p_unadjusted:.1g} unadjusted): no method's difference from "
-            f"{recipe.reference} means more than this one."
-            if c.verdict in ("different", "negligible") and c.p_unadjusted is not None
-            else "."
-        )
-        for c in results.comparisons
-        if is_null(results, c.method)
-    ]
+    sentences = [_null_text(c, recipe.reference) for c in results.comparisons if is_null(results, c.method)]
     diverged = results.diverged()
     if recipe.grid and diverged:
         runs_of = sum(map(len, diverged.values()))
-        said.append(f"{plural(runs_of, 'run')} diverged, in {plural(len(diverged), 'cell')}: those have no accuracy.")
+        sentences.append(
+            f"{plural(runs_of, 'run')} diverged, in {plural(len(diverged), 'cell')}: a cell with a diverged run has no "
+            "accuracy."
+        )
     else:
-        said += [_diverged(method, done, len(results.by_method()[method])) for method, done in diverged.items()]
+        sentences += [
+            _diverged_text(method, done, len(results.by_method()[method])) for method, done in diverged.items()
+        ]
     if results.missing:
-        said.append(f"{plural(results.missing, 'run')} not finished, and not in these numbers.")
+        sentences.append(f"These numbers do not include {plural(results.missing, 'unfinished run')}.")
     if results.others:
-        said.append(
-            f"{plural(results.others, 'finished run')} of other methods or seeds in the folder, not shown here."
+        sentences.append(
+            f"The folder also holds {plural(results.others, 'finished run')} of other methods or seeds, which this "
+            "table does not show."
         )
     if not results.recipe.grid:  # a phase diagram claims no equivalence, and shows its rates
-        said.append(
-            f"{endpoint_text(results)} Equivalent: the 90% interval of the difference, narrower than the 95% interval "
-            f"shown, lies within ±{points:g} points."
+        sentences.append(
+            f"{endpoint_text(results)} A method is equivalent if the 90% interval of its difference, which is narrower "
+            f"than the 95% interval shown, lies within ±{points:g} points."
         )
-        said.append(_conditional(results))
+        sentences.append(_condition_text(results))
         if results.recipe.match != "steps" or len({done.run.steps for done in results.finished}) > 1:
-            said.append(MATCHED[results.recipe.match])
+            sentences.append(MATCH_SENTENCES[results.recipe.match])
     if results.recipe.vary != ["init", "noise"]:
-        said.append(f"The seeds vary {' and '.join(results.recipe.vary)}, and nothing else.")
-    return said
+        sentences.append(f"The seeds vary {' and '.join(results.recipe.vary)}, and nothing else.")
+    return sentences
 
 
-def _diverged(method: str, done: list[FinishedRun], among: int) -> str:
-    steps = [f"seed {each.run.seed} after {plural(each.diverged or 0, 'step')}" for each in done[:MOST_NAMED]]
-    more = f" and {plural(len(done) - MOST_NAMED, 'run')} more" if len(done) > MOST_NAMED else ""
-    why = ": without these runs it would look better than it is" if len(done) < among else ""
+def _null_text(c: Comparison, reference: str) -> str:
+    start = f"{c.method} repeats {reference} with a different noise stream"
+    points = f"{100 * c.difference:+.2f} points"
+    if c.verdict in ("different", "negligible") and c.p_unadjusted is not None:
+        return (
+            f"{start}. By chance alone it differs from {reference} by {points} (p = {c.p_unadjusted:.1g} unadjusted): "
+            f"no method's difference from {reference} means more than this one."
+        )
+    return f"{start}. It differs from {reference} by {points}: chance alone produces a difference of that size."
+
+
+def _diverged_text(method: str, diverged: list[FinishedRun], finished: int) -> str:
+    steps = [f"with seed {run.run.seed} after {plural(run.diverged or 0, 'step')}" for run in diverged[:MAX_LISTED]]
+    rest = len(diverged) - MAX_LISTED
+    more = f", and in {rest} more {'run' if rest == 1 else 'runs'}" if rest > 0 else ""
+    why = ", because a mean without these runs would make it look better than it is" if len(diverged) < finished else ""
     return (
-        f"{method} diverged, its loss no longer finite: {', '.join(steps)}{more}. "
+        f"{method} diverged: its loss was no longer finite {', '.join(steps)}{more}. "
         f"It has no accuracy and no verdict{why}."
     )
 
 
 def endpoint_text(results: Results) -> str:
-    """Say what a run's accuracy is the mean of, and warn where that reaches back to the start."""
+    """State which evaluations a run's accuracy is the mean of, and warn where they include early ones."""
     counts = {min(ENDPOINT, len(done.run.evaluations) - 1) for done in results.finished}
     if counts == {ENDPOINT}:
-        return f"Accuracy: mean of a run's last {ENDPOINT} evaluations."
+        return f"The accuracy of a run is the mean over its last {ENDPOINT} evaluations."
     return (
-        f"Accuracy: mean of all {min(counts)} evaluations after the start: too few to leave the early ones out; "
-        "set a smaller eval_every."
+        f"The accuracy of a run is the mean over all {min(counts)} evaluations after the start, which are too few to "
+        "leave the early ones out: set a smaller eval_every."
     )
 
 
-def _tuned(tuning: Tuning) -> str:
+def _tuning_text(tuning: Tuning) -> str:
     edge = tuning.at_edge()
     return (
-        f"Each method has the learning rate that was best on {tuning.held_out} examples held out of the training set "
-        f"(mean of {plural(tuning.seeds, 'seed')}; the test set had no part in it): "
+        f"Each method uses the learning rate that was best on {tuning.held_out} examples held out of the training set, "
+        f"in the mean over {plural(tuning.seeds, 'seed')} and without the test set: "
         + ", ".join(f"{method} {lr:g}" for method, lr in tuning.chosen.items())
         + "."
-        + (f" At the edge of what was tried, so perhaps not yet its best: {', '.join(edge)}." if edge else "")
+        + (
+            f" The smallest or largest rate was best for {', '.join(edge)}: a better one may lie beyond."
+            if edge
+            else ""
+        )
     )
 
 
-def _named(c: Comparison) -> str:
+def _with_detail(c: Comparison) -> str:
     if c.verdict == "inconclusive":
         if c.seeds < 2:
-            return f"{c.method} (one seed has no spread; use more)"
-        return f"{c.method} (" + (f"about {c.seeds_needed} seeds would do)" if c.seeds_needed else "too noisy)")
+            return f"{c.method} (one seed shows no spread; use more seeds)"
+        return f"{c.method} (" + (f"about {c.seeds_needed} seeds would decide)" if c.seeds_needed else "too noisy)")
     return f"{c.method} ({100 * c.difference:+.2f})"
 
 
 def is_null(results: Results, method: str) -> bool:
-    """Whether a method is the reference again: the same law and settings under another name."""
+    """Whether a method repeats the reference: the same law and settings under another name."""
     by_method = results.by_method()
     if method == results.recipe.reference or not {method, results.recipe.reference} <= set(by_method):
         return False
@@ -223,16 +244,18 @@ def is_null(results: Results, method: str) -> bool:
     return mine | {"method": "", "seed": 0} == theirs | {"method": "", "seed": 0}
 
 
-def _conditional(results: Results) -> str:
+def _condition_text(results: Results) -> str:
     if results.tuning:
-        return _tuned(results.tuning)
+        return _tuning_text(results.tuning)
     rates = {f"{done.run.lr:g}" for done in results.finished}
     if len(rates) > 1:
-        return "The methods have the learning rates that the table shows: it compares noise and rate at once."
+        return (
+            "The methods use the different learning rates that the table shows, so it compares noise and rate at once."
+        )
     text = f"All methods share the learning rate {rates.pop()}: this compares kinds of noise, not tuned optimizers."
     if "gd" in results.by_method():
         text += (
-            " At another rate gd can do better: --tune lr=A,B,… and another --out pick each method's own on held-out"
-            " examples; do so before calling one of them better."
+            " At another rate gd can do better: before you call one method better, give each its own rate, tuned on"
+            " held-out examples, with --tune lr=A,B,… and a new --out."
         )
     return text
