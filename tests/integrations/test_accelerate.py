@@ -135,8 +135,8 @@ def test_a_loader_that_cannot_tell():
     same(Loop(1, 8, dataset=Stream()).epoch().steps(), plain_loop(logical_batches()))
     same(Loop(2, 4, dataset=Stream(), logical_batch=8).epoch().steps(), plain_loop(logical_batches()))
     told = Loop(4, 2, dataset=Stream(), logical_batch=8)
-    with pytest.raises(ValueError, match="the step comes after 3 of 8 examples"):
+    with pytest.raises(ValueError, match="optimizer step comes after 3 of 8 examples"):
         told.epoch()  # of the last logical batch there are two micro-batches, and the second is not foreseen
     same(told.steps(), plain_loop(logical_batches()[:3]))
-    with pytest.raises(ValueError, match="all of 4 examples are there, and the step comes later"):
+    with pytest.raises(ValueError, match="all 4 examples came, and the optimizer step comes later"):
         Loop(2, 4, dataset=Stream(), logical_batch=4).epoch()

@@ -201,7 +201,7 @@ def test_a_loader_that_cannot_tell():
     fit(module, 1, loader(8, Stream()))
     same(module.steps(), plain_loop(logical_batches()))
     told = Net()
-    with pytest.raises(ValueError, match="the step comes after 3 of 8 examples"):
+    with pytest.raises(ValueError, match="optimizer step comes after 3 of 8 examples"):
         fit(told, 2, loader(4, Stream()), size=8)
     same(told.steps(), plain_loop(logical_batches()[:3]))
 

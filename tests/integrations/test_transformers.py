@@ -301,7 +301,7 @@ def test_what_would_be_wrong_names_the_remedy(tmp_path, options, message):
 
 
 def test_label_smoothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="label_smoothing_factor: give compute_loss_func="):
+    with pytest.raises(ValueError, match="label_smoothing_factor: pass compute_loss_func="):
         spoken(tmp_path, 2, 2, NoisyTrainer, label_smoothing_factor=0.1)
 
 

@@ -212,7 +212,7 @@ def test_own_weights_of_the_examples(law):
         (lambda: Reweighter(Fisher(3), seed=0, logical_batch=4)(torch.ones(5)), "run past the logical batch of 4"),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4), offset=1), "offset goes with step"),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4), step=1, offset=1), "run past"),
-        (lambda: Reweighter(Fisher(3), seed=0, logical_batch=8)(torch.ones(4), step=1), "say with offset="),
+        (lambda: Reweighter(Fisher(3), seed=0, logical_batch=8)(torch.ones(4), step=1), "pass offset="),
         (lambda: Reweighter(Fisher(3), seed=0).load_state_dict(None), "needs the keys"),
         (lambda: weighted_mean(torch.ones(4), Weights(torch.tensor([0]), torch.ones(1), 4)), "4 losses for 1 weights"),
         (lambda: weighted_mean(torch.ones(4, 1), Weights(None, torch.ones(4), 4)), "squeeze"),

@@ -1,5 +1,6 @@
-"""The noise in other people's training loops: Lightning, Hugging Face Trainer, Accelerate (extras of these names).
+"""Random weights in the training loops of Lightning, Hugging Face Trainer and Accelerate.
 
-In each, the gradient is that of one draw over the whole logical batch, however micro-batches and processes split it,
-and a short last one is drawn at its own size. Import the one that is wanted: `msgd.integrations.lightning` and so on.
+Each integration uses one draw for the whole logical batch, however micro-batches and processes split it; a short last
+batch is drawn at its own size. Import the module of your framework, e.g. `msgd.integrations.lightning`; its package
+has to be installed.
 """

@@ -1,4 +1,4 @@
-"""What a loader will bring: a logical batch is drawn at its first micro-batch, when the others are still to come."""
+"""Number of examples in the coming batches of a loader, which must be known when a logical batch is drawn."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 from torch.utils.data import BatchSampler
 
 REMEDY = (
-    "give a DataLoader made with batch_size= (and, for the whole of a short last batch, a dataset with a length), or "
-    "logical_batch=, the number of examples of a step over all micro-batches and processes, with data that it divides"
+    "use a DataLoader with batch_size= and a dataset with a length, or pass logical_batch=, the number of examples of "
+    "a step over all micro-batches and processes, which must divide the number of examples"
 )
 
 
 def examples(batch_sampler: Any, first: int, stop: int) -> int | None:
-    """Number of examples in some batches of one pass over the data.
+    """Return the number of examples in consecutive batches of one pass over the data.
 
     Args:
-        batch_sampler: of a DataLoader.
+        batch_sampler: the batch sampler of a DataLoader.
         first: position of the first of these batches in the pass.
-        stop: position after the last; batches beyond the end of the pass do not count.
+        stop: position after the last batch; batches beyond the end of the pass do not count.
 
     Returns:
-        The number; None where it cannot be known before the batches are there: no batch sampler (an IterableDataset),
-        one of the user's own, or no length.
+        The number, or None if it is not known in advance: the loader has no batch sampler (an IterableDataset) or a
+        custom one, or its sampler has no length.
 
     Examples:
         >>> examples(BatchSampler(range(10), batch_size=4, drop_last=False), 1, 4)

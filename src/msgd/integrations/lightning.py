@@ -1,4 +1,4 @@
-"""The noise in Lightning: `training_step` returns one loss for each example, a callback of the Trainer weights them."""
+"""Random weights in Lightning: `training_step` returns one loss per example, and a callback weights the losses."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from msgd.reweighting.reweighter import Reweighter
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
 except ImportError as error:
-    raise ImportError("msgd.integrations.lightning needs Lightning: pip install 'msgd[lightning]'") from error
+    raise ImportError("msgd.integrations.lightning needs Lightning: pip install lightning") from error
 
 
 class ReweightCallback(Callback):
-    """Weights the losses that ``training_step`` returns, one for each example, instead of their mean.
+    """Weights the per-example losses that ``training_step`` returns in place of their mean.
 
-    The gradient of an optimizer's step is that of ``Σ w_i ℓ_i / n``, with w drawn once for all of its micro-batches
-    (``accumulate_grad_batches``) and processes (DDP, FSDP); Lightning's own division by the number of micro-batches,
-    full or not, is undone. The draw is that of ``(seed, trainer.global_step)``, so a run that is resumed from a
-    checkpoint has the same noise as one that was not stopped. Evaluation is untouched.
+    The gradient of an optimizer step is that of ``Σ w_i ℓ_i / n``, with w drawn once for all micro-batches of the step
+    (``accumulate_grad_batches``) and all processes (DDP, FSDP). Lightning divides each loss by the number of
+    micro-batches, also in an incomplete last group; the callback undoes the division. The draw is determined by
+    ``(seed, trainer.global_step)``, so a run that resumes from a checkpoint has the same noise as an uninterrupted
+    one. Evaluation is unchanged.
 
     Args:
-        law: of the weights; `msgd.noise.Emulate` is right on batches from a data loader.
-        seed: names the noise, 0 ≤ seed < 2⁶⁴; the same in all processes.
-        logical_batch: number of examples of a step over all micro-batches and processes; only needed with accumulation
-            over a loader that cannot tell, such as that of an IterableDataset.
+        law: law of the weights; use `msgd.noise.Emulate` for batches from a data loader.
+        seed: seed of the noise, 0 ≤ seed < 2⁶⁴; the same in all processes.
+        logical_batch: number of examples of a step over all micro-batches and processes. Required only with gradient
+            accumulation over a loader whose batch sizes are not known in advance, such as that of an IterableDataset.
 
     Raises:
-        TypeError: ``law`` is no law, or a number is no integer.
-        ValueError: a number is out of range. While training: ``training_step`` does not return one loss for each
-            example, the size of a logical batch cannot be known, or the strategy or the manual optimization is one
-            whose scale is not known.
+        TypeError: ``law`` is not a law, or a number is not an integer.
+        ValueError: a number is out of range. During training: ``training_step`` does not return one loss per example,
+            the size of a logical batch cannot be determined, optimization is manual, or the strategy scales gradients
+            in an unknown way.
 
     Examples:
         >>> from msgd import noise
@@ -53,31 +54,31 @@ class ReweightCallback(Callback):
         ...         return torch.optim.SGD(self.parameters(), lr=0.1)
         >>> callback = ReweightCallback(noise.Emulate(b=64), seed=0)  # Trainer(callbacks=[callback]).fit(Net(), loader)
 
-        A dictionary may hold more: ``{"loss": losses, "sample_weight": c, "total": …}`` is Σ w_i c_i ℓ_i / Σ c_i, as in
-        `msgd.Reweighter`; with accumulation "total" is Σ c_i over the logical batch.
+        ``training_step`` may also return a dictionary: ``{"loss": losses, "sample_weight": c, "total": …}`` gives
+        Σ w_i c_i ℓ_i / Σ c_i, as with `msgd.Reweighter`. With accumulation "total" is Σ c_i over the logical batch.
 
     References:
         Wu et al. 2020, arXiv 1906.07405.
     """
 
     def __init__(self, law: Law, *, seed: int, logical_batch: int | None = None) -> None:
-        self._reweight = Reweighter(law, seed=seed, layout="strided")  # as DistributedSampler deals, Lightning's choice
+        self._reweight = Reweighter(law, seed=seed, layout="strided")  # the layout of Lightning's DistributedSampler
         self._logical_batch = None if logical_batch is None else positive_integer("logical_batch", logical_batch)
         self._unwrap: Callable[[], None] | None = None
         self._index = 0  # of the micro-batch in its epoch
-        self._origin: int | None = None  # the index at which the pass over the loader began: not 0 where it is resumed
-        self._begun: int | None = None  # the step whose logical batch is under way
+        self._origin: int | None = None  # index at which the pass over the loader began; not 0 in a resumed epoch
+        self._current_step: int | None = None  # step of the current logical batch
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put the weights between ``training_step`` and Lightning."""
+        """Wrap ``training_step`` so that Lightning receives the weighted loss."""
         if stage != "fit" or self._unwrap is not None:
             return
         if not pl_module.automatic_optimization:
-            raise ValueError("with manual optimization call backward on msgd.Reweighter's loss, without this callback")
+            raise ValueError("optimization is manual: remove this callback and call backward on msgd.Reweighter's loss")
         replicas = getattr(trainer.strategy, "distributed_sampler_kwargs", None) or {}
         if replicas.get("num_replicas", trainer.world_size) != trainer.world_size:
             raise ValueError("some processes share examples (tensor parallel): use msgd.Reweighter(group=…) instead")
-        training_step, own = pl_module.training_step, "training_step" in vars(pl_module)  # its own if compiled
+        training_step, own = pl_module.training_step, "training_step" in vars(pl_module)  # true if compiled
 
         @functools.wraps(training_step)
         def weighted(*args: Any, **kwargs: Any) -> Any:
@@ -89,35 +90,35 @@ class ReweightCallback(Callback):
                 pl_module.training_step = training_step  # type: ignore[method-assign]
 
         pl_module.training_step = weighted  # type: ignore[method-assign]
-        self._unwrap, self._begun = unwrap, None
+        self._unwrap, self._current_step = unwrap, None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the module its own ``training_step`` back."""
+        """Restore the module's own ``training_step``."""
         del trainer, pl_module, stage
         if self._unwrap is not None:
             self._unwrap()
             self._unwrap = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """As `teardown`, which Lightning leaves out after an exception."""
+        """Call `teardown`, since Lightning does not after an exception."""
         del exception
         self.teardown(trainer, pl_module, "fit")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Expect a new pass over the loader."""
+        """Prepare for a new pass over the loader."""
         del trainer, pl_module
         self._origin = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Note which micro-batch comes."""
+        """Record the index of the coming micro-batch."""
         del pl_module, batch
         self._index = batch_idx
         if self._origin is None:
-            # In an epoch that is resumed the indices go on, and a loader without a state begins anew all the same.
+            # In a resumed epoch the indices continue, but a loader without a state starts from the beginning.
             self._origin = 0 if hasattr(trainer.train_dataloader, "state_dict") else batch_idx
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must share; its position is Lightning's ``global_step``.
+        """Return the values that a resumed run must share; Lightning's ``global_step`` is the position.
 
         Returns:
             Seed and law.
@@ -125,54 +126,56 @@ class ReweightCallback(Callback):
         return {"seed": self._reweight.seed, "law": repr(self._reweight.law)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to resume with another noise.
+        """Check that a resumed run has the same noise.
 
         Args:
-            state_dict: from `state_dict`.
+            state_dict: a state returned by `state_dict`.
 
         Raises:
-            ValueError: it is of another seed or law.
+            ValueError: the state has another seed or law.
         """
         check_state("ReweightCallback", state_dict, self.state_dict(), ("seed", "law"))
 
     def _weighted(self, trainer: Trainer, module: LightningModule, output: Any) -> Any:
-        """What Lightning takes for the output of ``training_step``."""
-        if output is None:  # Lightning leaves this micro-batch out
+        """Replace the losses in the output of ``training_step`` by their weighted mean."""
+        if output is None:  # Lightning skips this micro-batch
             return None
         more = dict(output) if isinstance(output, Mapping) else {"loss": output}
         losses: Tensor = more["loss"]
         check_losses(losses)
         accumulated, step = trainer.accumulate_grad_batches, trainer.global_step
         stop = int(min(self._index - self._index % accumulated + accumulated, trainer.num_training_batches))
-        if self._index % accumulated == 0 or self._begun != step:
+        if self._index % accumulated == 0 or self._current_step != step:
             self._reweight.begin(None if accumulated == 1 else self._size(trainer, module, stop), step=step)
-            self._begun = step
-        expected = self._coming(trainer, self._index + 1)
+            self._current_step = step
+        expected = self._examples_before(trainer, self._index + 1)
         if accumulated > 1 and expected not in (None, len(losses)):
             raise ValueError(
-                f"training_step returned {len(losses)} losses for a micro-batch of {expected} examples: one for each"
+                f"training_step returned {len(losses)} losses for a micro-batch of {expected} examples: return one each"
             )
         loss = self._reweight(losses, sample_weight=more.get("sample_weight"), total=more.get("total")) * accumulated
         seen = self._reweight.state_dict()["offset"]
         if seen and (self._index + 1 == stop or trainer.is_last_batch):
-            raise ValueError(f"the step comes after {seen} of {self._reweight.logical_batch} examples: {REMEDY}")
+            raise ValueError(
+                f"the optimizer step comes after {seen} of {self._reweight.logical_batch} examples: {REMEDY}"
+            )
         return {**more, "loss": loss} if isinstance(output, Mapping) else loss
 
     def _size(self, trainer: Trainer, module: LightningModule, stop: int) -> int:
-        """Number of examples in all micro-batches from this one to ``stop``, of all processes."""
+        """Return the number of examples of all processes in the micro-batches from this one to ``stop``."""
         if trainer.strategy.handles_gradient_accumulation:
             raise ValueError(
-                f"{type(trainer.strategy).__name__} accumulates gradients by itself, at a scale of its own: "
+                f"{type(trainer.strategy).__name__} accumulates gradients itself, with a scale that is not known here: "
                 "use accumulate_grad_batches=1, or DDP or FSDP"
             )
         if self._logical_batch is not None:
             return self._logical_batch
-        own = self._coming(trainer, stop)
+        own = self._examples_before(trainer, stop)
         if own is None:
             raise ValueError(f"the loader cannot tell how many examples a step will have: {REMEDY}")
         return int(trainer.strategy.reduce(torch.tensor(own, device=module.device), reduce_op="sum"))
 
-    def _coming(self, trainer: Trainer, stop: int) -> int | None:
-        """Number of examples in this process's micro-batches from this one to ``stop``."""
+    def _examples_before(self, trainer: Trainer, stop: int) -> int | None:
+        """Return the number of examples in this process's micro-batches from this one to ``stop``."""
         origin = self._origin or 0
         return examples(getattr(trainer.train_dataloader, "batch_sampler", None), self._index - origin, stop - origin)

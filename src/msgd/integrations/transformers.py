@@ -1,4 +1,4 @@
-"""The noise in Hugging Face Trainer: a mixin, and losses of single sequences for it."""
+"""Random weights in the Hugging Face Trainer: a mixin class, and the per-sequence losses that it uses."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ try:
     from transformers.loss.loss_utils import ForCausalLMLoss
 except ImportError as error:
     raise ImportError(
-        "msgd.integrations.transformers needs Transformers and Accelerate: pip install 'msgd[transformers]'"
+        "msgd.integrations.transformers needs Transformers and Accelerate: pip install transformers accelerate"
     ) from error
 
 
 def sequence_losses(logits: Tensor, labels: Tensor, *, shift: bool = False) -> Tensor:
-    """Cross entropy of each example of a batch, summed over its tokens: ``ℓ_i = Σ_t ℓ_it`` where labels are not -100.
+    """Return the cross entropy of each example, summed over its tokens: ``ℓ_i = Σ_t ℓ_it`` where labels are not -100.
 
     Args:
         logits: shape (batch, …, classes).
         labels: integers, shape (batch, …): the next tokens, or the class of each example.
-        shift: the logits at one position are for the label at the next, as in causal language models.
+        shift: whether the logits at one position predict the label at the next, as in causal language models.
 
     Returns:
-        Shape (batch,), in float32 or wider.
+        The losses, shape (batch,), in float32 or wider.
 
     Raises:
-        TypeError: ``labels`` are no integers.
-        ValueError: the shapes do not fit.
+        TypeError: ``labels`` are not integers.
+        ValueError: the shapes of ``logits`` and ``labels`` do not match.
 
     Examples:
-        >>> logits = torch.zeros(2, 3, 5)  # five words, equally likely: log 5 = 1.609 for each token that counts
+        >>> logits = torch.zeros(2, 3, 5)  # five equally likely words: log 5 = 1.609 for each predicted token
         >>> sequence_losses(logits, torch.tensor([[1, 2, 3], [1, 2, -100]]), shift=True)
         tensor([3.2189, 1.6094])
     """
     if labels.is_floating_point():
-        raise TypeError("these labels are no classes: give compute_loss_func=, which returns one loss for each example")
+        raise TypeError("labels must be integer classes: pass compute_loss_func=, which returns one loss per example")
     if shift:
         logits, labels = logits[:, :-1], labels[:, 1:]
     if logits.shape[:-1] != labels.shape:
         raise ValueError(
             f"logits of shape {tuple(logits.shape)} for labels of shape {tuple(labels.shape)}: "
-            "give compute_loss_func=, which returns one loss for each example"
+            "pass compute_loss_func=, which returns one loss per example"
         )
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = F.cross_entropy(wide.reshape(-1, wide.shape[-1]), labels.reshape(-1), reduction="none", ignore_index=-100)
@@ -56,29 +56,29 @@ def sequence_losses(logits: Tensor, labels: Tensor, *, shift: bool = False) -> T
 
 
 class ReweightMixin:
-    """Weights the losses of single examples in a `transformers.Trainer`, and leaves the rest to it.
+    """Weights the per-example losses in a `transformers.Trainer`, and leaves everything else unchanged.
 
-    The gradient of an optimizer's step is that of ``Σ w_i ℓ_i / N``: w is drawn once for the examples of all its
-    micro-batches (``gradient_accumulation_steps``) and processes, ℓ_i is the sum over the tokens of a sequence, and N
-    is the Trainer's ``num_items_in_batch``, the number of tokens (labels that are not -100) in all of them; without
-    labels, N is the number of examples. So the step is that of one process on the whole batch, whether
-    ``average_tokens_across_devices`` is set or not. The draw is that of ``(noise_seed, state.global_step)``: a run that
-    is resumed has the same noise. Evaluation is the Trainer's own mean.
+    The gradient of an optimizer step is that of ``Σ w_i ℓ_i / N``. w is drawn once for the examples of all
+    micro-batches of the step (``gradient_accumulation_steps``) and all processes. ℓ_i is the sum over the tokens of a
+    sequence. N is the Trainer's ``num_items_in_batch``, the number of tokens (labels that are not -100) in the logical
+    batch; without labels it is the number of examples. The step is therefore that of one process on the whole batch,
+    with or without ``average_tokens_across_devices``. The draw is determined by ``(noise_seed, state.global_step)``, so
+    a resumed run has the same noise. Evaluation uses the Trainer's own mean.
 
-    The losses are cross entropies, of tokens or classes. Another loss is given as ``compute_loss_func=``: of
-    ``(outputs, labels)`` it returns **one loss for each example**, shape (batch,), a sum over its labels that is not
-    divided by N. Label weights are multiplied into it.
+    The default loss is the cross entropy of tokens or classes. To use another loss, pass ``compute_loss_func=``: a
+    function of ``(outputs, labels)`` that returns **one loss per example**, shape (batch,), summed over the labels of
+    the example, not divided by N, and multiplied by label weights if there are any.
 
     Args:
-        *args: of the Trainer.
-        law: of the weights, such as `msgd.noise.Emulate`, whose b counts sequences.
-        noise_seed: names the noise, 0 ≤ noise_seed < 2⁶⁴; the same in all processes.
-        **kwargs: of the Trainer.
+        *args: arguments of the Trainer.
+        law: law of the weights, such as `msgd.noise.Emulate`, whose b counts sequences.
+        noise_seed: seed of the noise, 0 ≤ noise_seed < 2⁶⁴; the same in all processes.
+        **kwargs: keyword arguments of the Trainer.
 
     Raises:
-        TypeError: ``law`` is no law, or the losses are no floating-point tensor.
-        ValueError: a setting under which the scale would be wrong (several GPUs in one process, tensor, context or
-            sequence parallelism, label smoothing without a loss of one's own), or not one loss for each example.
+        TypeError: ``law`` is not a law, or the losses are not a floating-point tensor.
+        ValueError: the loss function does not return one loss per example, or a setting makes the scale wrong: several
+            GPUs in one process, tensor, context or sequence parallelism, or label smoothing with the default loss.
 
     Examples:
         >>> from msgd import noise
@@ -90,29 +90,29 @@ class ReweightMixin:
         Wu et al. 2020, arXiv 1906.07405.
     """
 
-    accelerator: Any  # these are the Trainer's
+    accelerator: Any  # these four attributes are set by the Trainer
     args: Any
     model: Any
     state: Any
 
     def __init__(self, *args: Any, law: Law, noise_seed: int, **kwargs: Any) -> None:
-        # "blocked": Accelerate deals whole batches, the first to rank 0, the second to rank 1.
+        # "blocked": Accelerate distributes whole batches, the first to rank 0, the second to rank 1.
         self._reweight = Reweighter(law, seed=noise_seed, layout="blocked")
         super().__init__(*args, **kwargs)
         self._losses_of = self.compute_loss_func or self._cross_entropies
-        self.compute_loss_func: Any = self._weighted_loss  # so Trainer takes the loss as scaled for accumulation
-        self._sizes: list[int] = []  # of the micro-batches to come of this step
-        self._items: int | None = None  # in the logical batch, over all processes
-        self._called = False
+        self.compute_loss_func: Any = self._weighted_loss  # tells Trainer that the loss is scaled for accumulation
+        self._sizes: list[int] = []  # numbers of examples in the remaining micro-batches of this step
+        self._items: int | None = None  # number of tokens in the logical batch, over all processes
+        self._called = False  # whether Trainer called _weighted_loss
         self._check_scale()
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, *args: Any) -> Any:
-        """As Trainer's: the micro-batches of a step, from which it also learns the size of the logical batch.
+        """Return the micro-batches of a step, as Trainer does, and begin a logical batch of their total size.
 
         Args:
-            epoch_iterator: of the Trainer.
-            num_batches: of the Trainer.
-            *args: of the Trainer.
+            epoch_iterator: passed to Trainer.
+            num_batches: passed to Trainer.
+            *args: passed to Trainer.
 
         Returns:
             The micro-batches, and ``num_items_in_batch``.
@@ -127,30 +127,30 @@ class ReweightMixin:
         return samples, items
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """As Trainer's.
+        """Perform a training step, as Trainer does, and check that the losses were weighted.
 
         Args:
-            *args: of the Trainer.
-            **kwargs: of the Trainer.
+            *args: passed to Trainer.
+            **kwargs: passed to Trainer.
 
         Returns:
             The loss of the micro-batch.
 
         Raises:
-            ValueError: the Trainer's ``compute_loss`` was overridden and the weights were not asked for.
+            ValueError: an overridden ``compute_loss`` did not call ``compute_loss_func``.
         """
         self._called = False
         loss: Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
         if not self._called:
             raise ValueError(
-                "compute_loss has not called compute_loss_func, and the losses are not weighted: instead of overriding "
-                "compute_loss give compute_loss_func=, which returns one loss for each example"
+                "compute_loss has not called compute_loss_func, so the losses are not weighted: instead of overriding "
+                "compute_loss pass compute_loss_func=, which returns one loss per example"
             )
         self._sizes = self._sizes[1:]
         return loss
 
     def _weighted_loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
-        """The loss of a micro-batch as Trainer expects it of a ``compute_loss_func``."""
+        """Compute the loss of a micro-batch, with the signature of a ``compute_loss_func``."""
         losses: Tensor = self._losses_of(outputs, labels)
         check_losses(losses)
         if not torch.is_grad_enabled():  # evaluation
@@ -162,24 +162,24 @@ class ReweightMixin:
             loss = self._reweight(losses)
         else:
             loss = self._reweight(losses, sample_weight=torch.ones_like(losses), total=self._items)
-        # The Reweighter and, in this case, Trainer both undo the mean over processes: once is enough.
+        # In this case both the Reweighter and Trainer undo the mean over processes, so one factor is removed.
         twice = self.args.average_tokens_across_devices and num_items_in_batch is not None
         return loss / self.accelerator.num_processes if twice else loss
 
     def _cross_entropies(self, outputs: Any, labels: Any) -> Tensor:
-        """The loss where the user has given none."""
+        """Compute the default loss, used without ``compute_loss_func``."""
         if labels is None:
-            raise ValueError('the batches have no "labels": give compute_loss_func=, which returns one loss for each')
+            raise ValueError('no "labels" in the batches: pass compute_loss_func=, which returns one loss per example')
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
         model = self.accelerator.unwrap_model(self.model)
         return sequence_losses(logits, labels, shift=getattr(model, "loss_function", None) is ForCausalLMLoss)
 
     def _check_scale(self) -> None:
-        """Refuse what would scale the gradient in a way that is not accounted for."""
+        """Raise if a setting scales the gradient in a way that is not accounted for."""
         if self.args.n_gpu > 1:
-            raise ValueError("one process on several GPUs (DataParallel): start one process for each, with torchrun")
+            raise ValueError("one process uses several GPUs (DataParallel): start one process per GPU with torchrun")
         if self.args.label_smoothing_factor and self._losses_of == self._cross_entropies:
-            raise ValueError("label_smoothing_factor: give compute_loss_func= with F.cross_entropy(label_smoothing=…)")
+            raise ValueError("label_smoothing_factor: pass compute_loss_func= with F.cross_entropy(label_smoothing=…)")
         parallelism = getattr(self.accelerator, "parallelism_config", None)
         if parallelism is not None and parallelism.non_data_parallel_size > 1:
-            raise ValueError("tensor, context and sequence parallelism share examples among processes: not supported")
+            raise ValueError("tensor, context and sequence parallelism are not supported: use data parallelism only")

@@ -1,8 +1,8 @@
-"""Weights drawn from a law, put into any training loop.
+"""Apply the random weights of a law in any training loop.
 
-`Reweighter` draws once for each logical batch and shares the draw over micro-batches and ranks; `weighted_mean` is the
-loss whose gradient is G·w/n; `WeightedBatchSampler` loads only the examples that a draw chose; `per_sequence` turns
-token losses into one loss for each sequence.
+`Reweighter` draws once per logical batch and splits the draw over micro-batches and ranks. `weighted_mean` is the loss
+whose gradient is G·w/n. `WeightedBatchSampler` loads only the examples that a draw selects. `per_sequence` turns token
+losses into one loss per sequence.
 """
 
 from msgd.reweighting.batch_sampler import WeightedBatchSampler

@@ -1,4 +1,4 @@
-"""The seam for laws that choose examples: a DataLoader then loads those of a draw, and no others."""
+"""A batch sampler for laws that select examples: a DataLoader then loads only the selected examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Batch = TypeVar("Batch")
 
 
 class SamplerState(TypedDict):
-    """What `WeightedBatchSampler.state_dict` holds."""
+    """State of a `WeightedBatchSampler`, as returned by ``state_dict``."""
 
     seed: int
     step: int
@@ -26,30 +26,30 @@ class SamplerState(TypedDict):
 
 
 class WeightedBatchSampler(Sampler[list[int]]):
-    """Batches of the examples whose weight is not zero, for `torch.utils.data.DataLoader(batch_sampler=…)`.
+    """Batches of the examples with non-zero weight, for `torch.utils.data.DataLoader(batch_sampler=…)`.
 
-    At each step w ∈ Rⁿ is drawn over the whole data set; the loader loads the examples with w_i ≠ 0, and `weighted`
-    hands each batch out with its weights, so that ``weighted_mean(losses, weights) = Σ w_i·ℓ_i / n`` and its gradient
-    is G·w/n. For MiniBatch, Bernoulli, Poisson and Subsampled a step costs about b examples, or B; for laws that weight
-    every example, such as Fisher and Cov, all n. A draw that chooses no example loads one with weight 0: a step with
-    zero gradient.
+    At each step w ∈ Rⁿ is drawn over the whole data set. The loader loads the examples with w_i ≠ 0, and `weighted`
+    yields each batch with its weights, so that ``weighted_mean(losses, weights) = Σ w_i·ℓ_i / n`` has the gradient
+    G·w/n. A step costs about b examples for MiniBatch, Bernoulli and Poisson, B examples for Subsampled, and all n
+    examples for laws that weight every example, such as Fisher and Cov. If a draw selects no example, one example with
+    weight 0 is loaded, which gives a step with zero gradient.
 
-    Where torch.distributed is initialised, each rank loads its part of the draw, and its weights are ``size`` times as
-    large, since DDP and FSDP divide the sum of the ranks' gradients by their number.
+    If torch.distributed is initialised, each rank loads its part of the draw, and its weights are multiplied by the
+    number of ranks, because DDP and FSDP divide the sum of the ranks' gradients by that number.
 
     Args:
-        law: of the weights of all n examples.
+        law: law of the weights of all n examples.
         n: number of examples in the data set.
-        seed: names the noise, 0 ≤ seed < 2⁶⁴.
-        steps: number of batches in one pass over the loader; the next pass goes on with the next step, and one that
-            was broken off with what was left of it.
-        group: as in `Reweighter`.
-        layout: as in `Reweighter`: how the examples of a draw are dealt to the ranks.
+        seed: seed of the noise, 0 ≤ seed < 2⁶⁴.
+        steps: number of batches in one pass over the loader. The next pass continues with the next step; after a pass
+            that was interrupted, it consists of the remaining steps of that pass.
+        group: see `Reweighter`.
+        layout: how the examples of a draw are distributed over the ranks; see `Reweighter`.
 
     Raises:
-        TypeError: ``law`` is no law, or a number is no integer.
-        ValueError: a number is out of range, the law cannot be had at this n, or there is no such layout; from the
-            first pass, the ranks differ in seed, step or law.
+        TypeError: ``law`` is not a law, or a number is not an integer.
+        ValueError: a number is out of range, the law is not defined for this n, or ``layout`` is unknown. The first
+            pass also raises it if the ranks differ in seed, step or law.
 
     Examples:
         >>> from torch.utils.data import DataLoader, TensorDataset
@@ -71,9 +71,9 @@ class WeightedBatchSampler(Sampler[list[int]]):
     ) -> None:
         if not isinstance(law, Law):
             raise TypeError(f"law must be a law such as noise.Bernoulli(b=256), not {law!r}")
-        generator(seed, 0)  # refuses a bad seed now, not at the first step
-        law.moments(positive_integer("n", n))  # likewise a b that the law cannot have at this n
-        ranks(None, layout)
+        generator(seed, 0)  # raises for an invalid seed now, not at the first step
+        law.moments(positive_integer("n", n))  # raises if the law is not defined for this n
+        ranks(None, layout)  # raises for an unknown layout
         self.law, self.n, self.seed, self.steps = law, n, seed, positive_integer("steps", steps)
         self.group, self.layout = group, layout
         self._ranks: Ranks | None = None
@@ -87,38 +87,38 @@ class WeightedBatchSampler(Sampler[list[int]]):
 
     @property
     def step(self) -> int:
-        """Number of batches that `weighted` has handed out: the step of the next."""
+        """Number of batches that `weighted` has yielded, which is the step of the next batch."""
         return self._step
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Indices of the examples of each step, from where `weighted` stands to the end of the pass."""
+        """Yield the indices of the examples of each step, from the current step to the end of the pass."""
         for step in range(self._step, (self._step // self.steps + 1) * self.steps):
-            index, _ = self._chosen(step)
+            index, _ = self._select(step)
             yield index.tolist()
 
     def weighted(self, loader: Iterable[Batch]) -> Iterator[tuple[Weights, Batch]]:
-        """One pass over the loader, each batch with its weights.
+        """Iterate once over the loader and yield each batch with its weights.
 
-        A loader's workers fetch ahead; the position is kept here, by what was handed out.
+        The position counts the batches that were yielded, not those that the loader's workers have prefetched.
 
         Args:
-            loader: whose ``batch_sampler`` this is, and which loads in order.
+            loader: a loader with this object as ``batch_sampler``, which returns its batches in order.
 
         Yields:
-            The weights of the examples of the batch, in its order, and the batch.
+            The weights of the examples of the batch, in the batch's order, and the batch.
 
         Raises:
             ValueError: the loader has another batch sampler.
         """
         if getattr(loader, "batch_sampler", None) is not self:
-            raise ValueError("the loader has another batch sampler: give DataLoader(..., batch_sampler=this one)")
+            raise ValueError("the loader has another batch sampler: use DataLoader(..., batch_sampler=<this sampler>)")
         for batch in loader:
-            index, value = self._chosen(self._step)
+            index, value = self._select(self._step)
             self._step += 1
             yield Weights(index, value, self.n), batch
 
     def state_dict(self) -> SamplerState:
-        """All that resuming needs.
+        """Return the state from which a run can resume.
 
         Returns:
             Seed, step, the law as text, and n.
@@ -126,28 +126,28 @@ class WeightedBatchSampler(Sampler[list[int]]):
         return {"seed": self.seed, "step": self._step, "law": repr(self.law), "n": self.n}
 
     def load_state_dict(self, state: SamplerState) -> None:
-        """Continue where ``state`` left off, between two passes over the loader.
+        """Resume from ``state``; call this between two passes over the loader.
 
         Args:
-            state: from `state_dict`.
+            state: a state returned by `state_dict`.
 
         Raises:
-            ValueError: it is of another seed, law or data set, or is no such state.
+            ValueError: ``state`` has another seed, law or number of examples, or is not a state of this class.
         """
         check_state("WeightedBatchSampler", state, self.state_dict(), ("seed", "law", "n"))
         generator(self.seed, state["step"])
         self._step = state["step"]
-        self._ranks = None  # to be compared again
+        self._ranks = None  # the ranks compare their states again
 
-    def _chosen(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """This rank's examples of a step and their weights; one of weight 0 where it has none."""
+    def _select(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return this rank's examples of a step and their weights; one example of weight 0 if there are none."""
         if self._ranks is None:
-            found = ranks(self.group, self.layout)
-            found.check_alike({**self.state_dict(), "steps": self.steps, "layout": self.layout})
-            self._ranks = found
+            processes = ranks(self.group, self.layout)
+            processes.check_equal({**self.state_dict(), "steps": self.steps, "layout": self.layout})
+            self._ranks = processes
         drawn = self.law.draw(self.n, seed=self.seed, step=step)
         index = torch.arange(self.n) if drawn.index is None else drawn.index
-        mine = self._ranks.dealt(len(index))
+        mine = self._ranks.share(len(index))
         if len(mine) == 0:
             return torch.zeros(1, dtype=torch.int64), torch.zeros(1)
         return index[mine], drawn.value[mine] * self._ranks.size

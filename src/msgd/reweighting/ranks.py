@@ -1,4 +1,4 @@
-"""Where the examples of each process stand in the logical batch that all processes share."""
+"""Positions of each process's examples in the logical batch that all processes share."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch.distributed as dist
 from torch import Tensor
 
 Group = Any  #: a process group, "world" or None
-Layout = Literal["strided", "blocked"]  #: how a batch was dealt to the ranks
+Layout = Literal["strided", "blocked"]  #: how the examples of a batch are distributed over the ranks
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that share a logical batch, and which of them this one is.
+    """The processes that share a logical batch, and the rank of this one among them.
 
     Args:
-        rank: of this process.
+        rank: rank of this process.
         size: number of processes.
-        layout: "strided": example j of rank r is the (j·size + r)-th, as DistributedSampler deals them; "blocked":
-            those of rank 0 come first, then those of rank 1.
-        group: of torch.distributed, whose backend is gloo; None: there is one process.
+        layout: "strided": example j of rank r has position j·size + r, as with DistributedSampler. "blocked": the
+            examples of rank 0 come first, then those of rank 1, and so on.
+        group: process group of torch.distributed with the backend gloo; None if there is only one process.
     """
 
     rank: int = 0
@@ -31,42 +31,43 @@ class Ranks:
     group: Any = None
 
     def positions(self, counts: list[int]) -> Tensor:
-        """Positions of this process's examples in a micro-batch that is spread over all.
+        """Return the positions of this process's examples in a micro-batch that is spread over all processes.
 
-        Where ranks hold different numbers of examples, a strided deal goes on among those that have some left.
+        If the ranks hold different numbers of examples, the strided layout continues among the ranks that have
+        examples left.
 
         Args:
             counts: number of examples at each rank.
 
         Returns:
-            int64, shape (counts[rank],), in increasing order.
+            int64 tensor of shape (counts[rank],), in increasing order.
         """
         own = torch.arange(counts[self.rank])
         if self.layout == "blocked":
             return own + sum(counts[: self.rank])
-        before = [torch.clamp(own, max=count) for count in counts]  # dealt to each rank in the rounds before
-        ahead = [(own < count).to(torch.int64) for count in counts[: self.rank]]  # and in this round before this rank
+        before = [torch.clamp(own, max=count) for count in counts]  # examples of each rank in earlier rounds
+        ahead = [(own < count).to(torch.int64) for count in counts[: self.rank]]  # lower ranks in the same round
         return torch.stack(before + ahead).sum(0)
 
-    def dealt(self, together: int) -> Tensor:
-        """Positions of this process's share of so many examples, dealt as evenly as can be.
+    def share(self, total: int) -> Tensor:
+        """Return the positions of this process's share of the examples, distributed as evenly as possible.
 
         Args:
-            together: number of examples at all ranks.
+            total: number of examples at all ranks together.
 
         Returns:
-            int64, in increasing order; empty where there are fewer examples than ranks before this one.
+            int64 tensor in increasing order; empty if ``total`` ≤ rank.
         """
-        return self.positions([len(range(rank, together, self.size)) for rank in range(self.size)])
+        return self.positions([len(range(rank, total, self.size)) for rank in range(self.size)])
 
-    def gathered(self, numbers: list[float]) -> list[list[float]]:
-        """Some numbers from each rank, in one collective operation between hosts: no device is waited for.
+    def all_gather(self, numbers: list[float]) -> list[list[float]]:
+        """Collect some numbers from each rank, in one collective operation between hosts that waits for no device.
 
         Args:
-            numbers: this rank's, as many as every other's.
+            numbers: this rank's numbers; every rank passes the same count.
 
         Returns:
-            Those of each rank, in the order of the ranks.
+            The numbers of each rank, in the order of the ranks.
         """
         if self.size == 1:
             return [numbers]
@@ -75,14 +76,14 @@ class Ranks:
         dist.all_gather(everyones, mine, group=self.group)
         return [theirs.tolist() for theirs in everyones]
 
-    def check_alike(self, mine: dict[str, Any]) -> None:
-        """Refuse ranks that differ in what they must share.
+    def check_equal(self, mine: dict[str, Any]) -> None:
+        """Raise if the ranks differ in values that they must share.
 
         Args:
-            mine: what this rank has.
+            mine: this rank's values, by name.
 
         Raises:
-            ValueError: another rank has something else; every rank raises the same error.
+            ValueError: the values of another rank differ; every rank raises the same error.
         """
         if self.size == 1:
             return
@@ -93,22 +94,22 @@ class Ranks:
             if any(value != values[0] for value in values):
                 raise ValueError(
                     f"the ranks differ in {key} ({', '.join(map(str, values[:4]))}{', …' if self.size > 4 else ''}): "
-                    "give all the same, since they take their parts of one draw (no seed + rank)"
+                    "use the same value on every rank (not seed + rank), because all ranks share one draw"
                 )
 
 
 def ranks(group: Any, layout: Layout) -> Ranks:
-    """The processes of a group; this one alone where torch.distributed is not initialised.
+    """Return the processes of a group, or only this process if torch.distributed is not initialised.
 
     Args:
         group: a process group of torch.distributed; "world": all processes; None: this process alone.
-        layout: as in `Ranks`.
+        layout: see `Ranks`.
 
     Returns:
         The processes.
 
     Raises:
-        ValueError: there is no such layout, or this process is not in the group.
+        ValueError: ``layout`` is unknown, or this process is not in the group.
     """
     if layout not in ("strided", "blocked"):
         raise ValueError(f'layout must be "strided" or "blocked", not {layout!r}')
@@ -117,9 +118,9 @@ def ranks(group: Any, layout: Layout) -> Ranks:
     chosen = dist.group.WORLD if group == "world" else group
     rank, size = dist.get_rank(chosen), dist.get_world_size(chosen)
     if rank < 0:
-        raise ValueError("this process is not in the group: give the group of the processes that share the batch")
+        raise ValueError("this process is not in the group: pass the group of the processes that share the batch")
     if size > 1 and dist.get_backend(chosen) != "gloo":
-        # NCCL exchanges what is on the devices, and hosts would wait for them; gloo goes from host to host.
+        # NCCL exchanges device tensors, so the hosts would wait for their devices; gloo exchanges host tensors.
         members = dist.get_process_group_ranks(chosen)
         chosen = dist.new_group(members, backend="gloo", use_local_synchronization=True)
     return Ranks(rank, size, layout, chosen)

@@ -1,4 +1,4 @@
-"""The seam into any training loop: weight the losses of a batch, call ``backward`` once."""
+"""Random weights for the losses of a batch, in any training loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from msgd.reweighting.weighted_mean import weighted_mean
 
 
 class ReweighterState(TypedDict):
-    """What `Reweighter.state_dict` holds."""
+    """State of a `Reweighter`, as returned by ``state_dict``."""
 
     seed: int
     step: int
@@ -26,33 +26,34 @@ class ReweighterState(TypedDict):
 
 
 class Reweighter:
-    """Turns per-example losses into one scalar whose gradient carries the noise of a law.
+    """Turns per-example losses into one scalar loss whose gradient has the noise of a law.
 
-    Returns ``divided_by · Σ w_i ℓ_i / n`` with w drawn once for each logical batch from ``(seed, step)``; it costs one
-    product of length n on top of the backward pass. With gradients disabled it returns the plain mean and does not
-    advance, so evaluation needs no switch.
+    A call returns ``divided_by · Σ w_i ℓ_i / n``, with w drawn once per logical batch from ``(seed, step)``. It costs
+    one product of length n in addition to the backward pass. With gradients disabled a call returns the plain mean and
+    does not advance: evaluation under `torch.no_grad()` needs no change. `model.eval()` does not switch the noise off.
 
-    Where torch.distributed is initialised, the logical batch is that of all ranks together: each draws the weights of
-    the whole and takes those of its own examples. What is returned is then ``size`` times as large, since DDP and FSDP
-    divide the sum of the ranks' gradients by their number; so the step is that of one process on the whole batch. The
-    numbers of examples are exchanged at each call, and may differ.
+    If torch.distributed is initialised, the ranks together form the logical batch: each rank draws the weights of the
+    whole batch and uses those of its own examples. The returned loss is then multiplied by the number of ranks, because
+    DDP and FSDP divide the sum of the ranks' gradients by that number; the step is therefore that of one process on the
+    whole batch. The ranks exchange their numbers of examples at each call; these may differ.
 
     Args:
-        law: of the weights; `msgd.noise.Emulate` is right on batches from a data loader.
-        seed: names the noise, 0 ≤ seed < 2⁶⁴.
-        logical_batch: None: each call is one logical batch, whatever its size. A number n: calls take the positions
-            0 … n−1 of one draw in turn, so that the losses of micro-batches add up to that of the whole.
-        divided_by: with ``logical_batch``: the number by which a framework divides each micro-loss; 1 where it adds
-            them as they are.
-        group: the processes that share a logical batch: a group of torch.distributed, such as the data-parallel one of
-            a device mesh; "world": all, if there are several; None: each process is on its own.
-        layout: how a batch is dealt to the ranks: "strided" as by DistributedSampler, example j of rank r the
-            (j·size + r)-th; or "blocked", those of rank 0 first. It says which weight meets which example, no more.
+        law: law of the weights; use `msgd.noise.Emulate` for batches from a data loader.
+        seed: seed of the noise, 0 ≤ seed < 2⁶⁴.
+        logical_batch: None: each call is one logical batch of any size. A number n: successive calls use the positions
+            0 … n−1 of one draw, so that the losses of the micro-batches add up to that of the whole batch.
+        divided_by: with ``logical_batch``: the number by which a framework divides the loss of each micro-batch; 1 if
+            it adds these losses unchanged.
+        group: the processes that share a logical batch. A group of torch.distributed, such as the data-parallel group
+            of a device mesh; "world": all processes; None: each process has its own logical batch.
+        layout: how a batch is distributed over the ranks, which decides the example that each weight applies to.
+            "strided", as with DistributedSampler: example j of rank r has position j·size + r. "blocked": the examples
+            of rank 0 come first.
 
     Raises:
-        TypeError: ``law`` is no law, or a number is no integer.
-        ValueError: a number is out of range, ``divided_by`` is given without ``logical_batch``, or there is no such
-            layout; from the first call, the ranks differ in seed, step or law.
+        TypeError: ``law`` is not a law, or a number is not an integer.
+        ValueError: a number is out of range, ``divided_by`` is given without ``logical_batch``, or ``layout`` is
+            unknown. The first call also raises it if the ranks differ in seed, step or law.
 
     Examples:
         >>> from msgd import noise
@@ -78,21 +79,19 @@ class Reweighter:
     ) -> None:
         if not isinstance(law, Law):
             raise TypeError(f"law must be a law such as noise.Emulate(b=256), not {law!r}")
-        generator(seed, 0)  # refuses a bad seed now, not at the first step
+        generator(seed, 0)  # raises for an invalid seed now, not at the first step
         if logical_batch is not None:
-            law.moments(
-                positive_integer("logical_batch", logical_batch)
-            )  # likewise a b that the law cannot have at this n
+            law.moments(positive_integer("logical_batch", logical_batch))  # raises if the law is not defined for this n
         if positive_integer("divided_by", divided_by) != 1 and logical_batch is None:
-            raise ValueError("divided_by needs logical_batch: without it each call is a whole logical batch")
+            raise ValueError("divided_by needs logical_batch: pass both, since otherwise each call is a logical batch")
         self.law = law
         self.seed = seed
         self.logical_batch = logical_batch
         self.divided_by = divided_by
-        ranks(None, layout)  # refuses a bad layout now
+        ranks(None, layout)  # raises for an unknown layout now
         self.group = group
         self.layout = layout
-        self._ranks: Ranks | None = None  # found at the first call: torch.distributed may be started after this
+        self._ranks: Ranks | None = None  # set at the first call, because torch.distributed may be initialised later
         self._step = 0
         self._offset = 0
         self._drawn: tuple[tuple[int, int], Tensor] | None = None
@@ -105,7 +104,7 @@ class Reweighter:
 
     @property
     def step(self) -> int:
-        """Number of logical batches behind: the step of the next draw."""
+        """Number of completed logical batches, which is the step of the next draw."""
         return self._step
 
     def __call__(
@@ -120,25 +119,25 @@ class Reweighter:
         """Weight the losses of one (micro-)batch.
 
         Args:
-            losses: shape (batch,), one for each example: the loss with ``reduction="none"``.
-            step: use the draw of this step and do not advance: for the closures of LBFGS, the two passes of SAM.
-            offset: with ``step``, where these are not all the losses of a logical batch: the position of the first.
+            losses: one loss per example, shape (batch,), computed with ``reduction="none"``.
+            step: use the draw of this step and do not advance, e.g. in closures of LBFGS and the two passes of SAM.
+            offset: with ``step``, if ``losses`` is only a part of a logical batch: the position of the first loss.
             sample_weight: your own weights c_i ≥ 0 of the examples, shape (batch,), such as class weights or numbers of
-                tokens; what is returned is then ``divided_by · Σ w_i c_i ℓ_i / Σ c_i``.
-            total: Σ c_i over the logical batch, which micro-batches cannot know; without ``logical_batch`` it is
-                computed, over all ranks.
+                tokens; the call then returns ``divided_by · Σ w_i c_i ℓ_i / Σ c_i``.
+            total: Σ c_i over the logical batch, required with ``logical_batch``, since a micro-batch does not know it;
+                otherwise it defaults to the sum over all ranks.
 
         Returns:
             The scalar to call ``.backward()`` on; with gradients disabled the plain mean, or Σ c_i ℓ_i / Σ c_i.
 
         Raises:
-            TypeError: ``losses`` or ``sample_weight`` is no floating-point tensor.
-            ValueError: a wrong shape, an empty batch, a micro-batch beyond the end of the logical one, a b that the law
-                cannot have at this batch size, or a missing ``total``.
+            TypeError: ``losses`` or ``sample_weight`` is not a floating-point tensor.
+            ValueError: a shape is wrong, the batch is empty, a micro-batch exceeds the logical batch, the law is not
+                defined for this batch size, or ``total`` is missing.
         """
         check_losses(losses)
         if total is not None and sample_weight is None:
-            raise ValueError("total goes with sample_weight: it is the sum of these over the logical batch")
+            raise ValueError("total goes with sample_weight, whose sum over the logical batch it is: pass both or none")
         wide = torch.promote_types(losses.dtype, torch.float32)
         if sample_weight is None:
             weights = self.weights(len(losses), device=losses.device, dtype=wide, step=step, offset=offset)
@@ -149,11 +148,11 @@ class Reweighter:
         if not torch.is_grad_enabled():
             return weighted.sum() / own
         if total is None and self.logical_batch is not None:
-            raise ValueError("a micro-batch does not know the others' sample_weight: give total=, their sum over all")
-        if total is None and self._everyone().size == 1:
+            raise ValueError("sample_weight with logical_batch: pass total=, the sum of c_i over the logical batch")
+        if total is None and self._processes().size == 1:
             total = own
-        counts, sums = self._exchanged(len(losses), given=1 if total is None else 2, own=own if total is None else None)
-        drawn = self._next(counts, step, offset, losses.device, wide)
+        counts, sums = self._exchange(len(losses), kind=1 if total is None else 2, own=own if total is None else None)
+        drawn = self._next_weights(counts, step, offset, losses.device, wide)
         return weighted_mean(weighted, drawn) * (drawn.n / (sum(sums) if total is None else total))
 
     def weights(
@@ -165,36 +164,36 @@ class Reweighter:
         step: int | None = None,
         offset: int | None = None,
     ) -> Weights:
-        """Weights of the next n losses, for `weighted_mean` inside a compiled function; a call without the losses.
+        """Return the weights of the next n losses, e.g. for `weighted_mean` inside a compiled function.
 
         Args:
             n: number of losses in this (micro-)batch, ≥ 1.
-            device: where the losses will be.
-            dtype: of the losses.
-            step: as in the call.
-            offset: as in the call; positions are those in the batch of all ranks.
+            device: device of the losses.
+            dtype: dtype of the losses.
+            step: as for a call with losses.
+            offset: as for a call with losses; it is a position in the batch of all ranks together.
 
         Returns:
-            Weights such that ``weighted_mean(losses, weights)`` is what the call returns.
+            Weights such that ``weighted_mean(losses, weights)`` equals the result of a call with these losses.
 
         Raises:
-            ValueError: as the call.
+            ValueError: as for a call with losses.
         """
         if positive_integer("the number of losses", n) and not torch.is_grad_enabled():
             return Weights(None, torch.ones(n, device=device, dtype=dtype), n)
-        counts, _ = self._exchanged(n, given=0)
-        return self._next(counts, step, offset, device, dtype)
+        counts, _ = self._exchange(n, kind=0)
+        return self._next_weights(counts, step, offset, device, dtype)
 
     def begin(self, n: int | None, *, step: int | None = None) -> None:
-        """Begin a logical batch whose size is known only now, such as a short last one; what was pending is given up.
+        """Begin a logical batch whose size becomes known only now, such as a short last one; drop an incomplete one.
 
         Args:
-            n: its number of examples, which is ``logical_batch`` from here on; None: the next call is all of it.
-            step: of its draw; None: the next one.
+            n: number of examples, which becomes ``logical_batch``; None: the next call is a complete logical batch.
+            step: step of its draw; None: the next step.
 
         Raises:
-            TypeError: a number is no integer.
-            ValueError: a number is out of range, or a b that the law cannot have at this n.
+            TypeError: a number is not an integer.
+            ValueError: a number is out of range, or the law is not defined for this n.
 
         Examples:
             >>> from msgd import noise
@@ -211,33 +210,33 @@ class Reweighter:
         self.logical_batch, self._step, self._offset = n, step, 0
 
     def flush(self) -> float:
-        """End a logical batch that came out short, and advance.
+        """End a logical batch that is shorter than ``logical_batch``, and advance.
 
         Returns:
-            n / (number of losses seen): multiply the accumulated gradient by it to divide by the short size instead
-            of n. 1.0 where nothing was pending.
+            n / (number of losses so far): multiply the accumulated gradient by this factor to divide by the actual
+            size instead of n. 1.0 if no logical batch is incomplete.
 
         Raises:
-            ValueError: the law couples the weights of a logical batch, so a part of them has the wrong law.
+            ValueError: the law couples the weights of a logical batch, so that a part of them follows another law.
         """
         if self._offset == 0 or self.logical_batch is None:
             return 1.0
         if self.law.coupled:
             raise ValueError(
-                f"{self._offset} of {self.logical_batch} losses seen, and the weights of {self.law!r} hold only "
-                "together: leave this gradient out (optimizer.zero_grad()) and call discard()"
+                f"only {self._offset} of {self.logical_batch} losses came, and {self.law!r} couples all their weights: "
+                "drop this gradient (optimizer.zero_grad()) and call discard()"
             )
         scale = self.logical_batch / self._offset
         self.discard()
         return scale
 
     def discard(self) -> None:
-        """Give up a logical batch that came out short, and advance: its gradient must not be used."""
+        """Abandon an incomplete logical batch, whose gradient must not be used, and advance."""
         if self._offset:
             self._step, self._offset = self._step + 1, 0
 
     def state_dict(self) -> ReweighterState:
-        """All that resuming needs.
+        """Return the state from which a run can resume.
 
         Returns:
             Seed, step, offset within the logical batch, its size, and the law as text.
@@ -251,37 +250,38 @@ class Reweighter:
         }
 
     def load_state_dict(self, state: ReweighterState) -> None:
-        """Continue where ``state`` left off.
+        """Resume from ``state``.
 
         Args:
-            state: from `state_dict`.
+            state: a state returned by `state_dict`.
 
         Raises:
-            ValueError: it is of another seed, law or logical batch, or is no such state.
+            ValueError: ``state`` has another seed, law or logical batch, or is not a state of this class.
         """
         check_state("Reweighter", state, self.state_dict(), ("seed", "law", "logical_batch"))
         generator(self.seed, state["step"])
         if not 0 <= state["offset"] < (self.logical_batch or 1):
             raise ValueError(f"offset {state['offset']} lies outside the logical batch of {self.logical_batch or 1}")
         self._step, self._offset = state["step"], state["offset"]
-        self._ranks = None  # to be compared again
+        self._ranks = None  # the ranks compare their states again
 
-    def _everyone(self) -> Ranks:
-        """The processes that share the logical batch, compared with each other the first time."""
+    def _processes(self) -> Ranks:
+        """Return the processes that share the logical batch; the first call checks that their states agree."""
         if self._ranks is None:
-            found = ranks(self.group, self.layout)
-            found.check_alike({**self.state_dict(), "divided_by": self.divided_by, "layout": self.layout})
-            self._ranks = found
+            processes = ranks(self.group, self.layout)
+            processes.check_equal({**self.state_dict(), "divided_by": self.divided_by, "layout": self.layout})
+            self._ranks = processes
         return self._ranks
 
-    def _exchanged(self, n: int, *, given: int, own: Tensor | None = None) -> tuple[list[int], list[float]]:
-        """Numbers of examples of all ranks and sums of their own weights, in one exchange that is the same for all."""
-        shared = self._everyone().gathered([float(n), float(given), 0.0 if own is None else float(own)])
+    def _exchange(self, n: int, *, kind: int, own: Tensor | None = None) -> tuple[list[int], list[float]]:
+        """Exchange the numbers of examples and the sums of sample weights of all ranks, in one operation."""
+        # kind encodes the arguments of the call. 0: no sample_weight; 1: sample_weight; 2: sample_weight and total.
+        shared = self._processes().all_gather([float(n), float(kind), 0.0 if own is None else float(own)])
         if len({flag for _, flag, _ in shared}) > 1:
-            raise ValueError("some ranks gave sample_weight, or total, and others did not: give it on all or on none")
+            raise ValueError("only some ranks passed sample_weight or total: pass it on all ranks or on none")
         return [int(count) for count, _, _ in shared], [part for _, _, part in shared]
 
-    def _next(
+    def _next_weights(
         self,
         counts: list[int],
         step: int | None,
@@ -289,33 +289,33 @@ class Reweighter:
         device: torch.device | str,
         dtype: torch.dtype,
     ) -> Weights:
-        """Weights of this rank's part of a micro-batch, with the factor; advances where no step is given."""
+        """Return the scaled weights of this rank's part of a micro-batch; advance if no step is given."""
         together = sum(counts)
         if step is None and offset is not None:
-            raise ValueError("offset goes with step; without step the position is kept here")
+            raise ValueError("offset goes with step: pass both, or neither to continue at the current position")
         if step is None:
             part = self._part(counts, self._step, self._offset)
             self._advance(together)
         else:
             if offset is None and together != (self.logical_batch or together):
                 raise ValueError(
-                    f"{together} of {self.logical_batch} losses with step={step}: say with offset= which ones they are"
+                    f"{together} of {self.logical_batch} losses with step={step}: pass offset=, the first position"
                 )
             part = self._part(counts, step, offset or 0)
-        part, factor = part.to(device, dtype), self.divided_by * self._everyone().size
+        part, factor = part.to(device, dtype), self.divided_by * self._processes().size
         return part if factor == 1 else replace(part, value=part.value * factor)
 
     def _part(self, counts: list[int], step: int, offset: int) -> Weights:
-        """Weights of this rank's examples of a micro-batch, of which each rank has so many, from position offset on."""
-        together, everyone = sum(counts), self._everyone()
+        """Return the weights of this rank's part of a micro-batch at ``offset``; rank r has ``counts[r]`` losses."""
+        together, everyone = sum(counts), self._processes()
         whole = together if self.logical_batch is None else self.logical_batch
         if not 0 <= offset <= whole - together:
             raise ValueError(
-                f"{together} losses from position {offset} run past the logical batch of {whole}: let the micro-batches"
-                f" of a step add up to it, and after a short one call {'discard' if self.law.coupled else 'flush'}()"
+                f"{together} losses from position {offset} run past the logical batch of {whole}: the micro-batches of "
+                f"a step must add up to it; after a short one call {'discard' if self.law.coupled else 'flush'}()"
             )
         if self._drawn is None or self._drawn[0] != (step, whole):
-            # Dense, once for all micro-batches of the step.
+            # One dense draw serves all micro-batches of the step.
             self._drawn = (step, whole), self.law.draw(whole, seed=self.seed, step=step).dense()
         value = self._drawn[1]
         if everyone.size == 1 and together == whole:

@@ -1,4 +1,4 @@
-"""Losses of tokens, put together to those of sequences: the examples of a language model."""
+"""Losses of sequences, the examples of a language model, from the losses of their tokens."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from torch import Tensor
 def per_sequence(
     losses: Tensor, *, counted: Tensor | None = None, sequence: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Mean token loss and number of tokens of each sequence, ``ℓ_i = Σ_t ℓ_it/c_i`` and ``c_i``.
+    """Return the mean token loss ``ℓ_i = Σ_t ℓ_it/c_i`` and the number of tokens ``c_i`` of each sequence.
 
-    ``reweight(losses, sample_weight=tokens)`` of them is Σ_i w_i Σ_t ℓ_it / Σ_i c_i: a weight for each sequence, whose
-    tokens depend on each other, and the mean over tokens, as language models are trained. Where documents are packed
-    into rows, ``sequence`` tells them apart: the tokens of a row with the same number are an example. Numbers may begin
-    anywhere, leave some out, and start again in each row.
+    With ``losses, tokens = per_sequence(…)``, the call ``reweight(losses, sample_weight=tokens)`` returns
+    Σ_i w_i Σ_t ℓ_it / Σ_i c_i: one weight per sequence, because the tokens of a sequence depend on each other, and the
+    mean over tokens that language models are trained with. If documents are packed into rows, ``sequence`` separates
+    them: the tokens of a row with the same number form one example. The numbers may start anywhere, have gaps, and
+    start again in each row.
 
     Args:
-        losses: of the tokens, shape (rows, length): the loss with ``reduction="none"``.
-        counted: which tokens count, same shape: False for padding and what is not learnt (``labels != -100``).
-        sequence: number of the document that each token belongs to, int64, same shape. None: each row is one. Counting
-            them waits for a device.
+        losses: losses of the tokens, shape (rows, length), computed with ``reduction="none"``.
+        counted: mask of the tokens that count, same shape: False for padding and for tokens that are not predicted
+            (``labels != -100``).
+        sequence: number of the document that each token belongs to, int64, same shape. None: each row is one sequence.
+            Counting the documents synchronises with the device.
 
     Returns:
-        The mean losses, shape (sequences,), and the numbers of tokens in the same dtype, float32 or wider. Rows come
-        in their order, a row without tokens with the loss 0; documents by row and number, those with tokens alone.
+        The mean losses, shape (sequences,), and the numbers of tokens, in the same dtype (float32 or wider). Without
+        ``sequence`` the order is that of the rows, and a row without tokens has the loss 0. With ``sequence`` the
+        documents are ordered by row and number, and only documents with tokens are returned.
 
     Raises:
-        TypeError: ``losses`` is no floating-point tensor, ``counted`` no boolean one or ``sequence`` no int64 one.
-        ValueError: ``losses`` has not two dimensions, or another argument has another shape.
+        TypeError: ``losses`` is not a floating-point tensor, ``counted`` not a boolean tensor, or ``sequence`` not an
+            int64 tensor.
+        ValueError: ``losses`` does not have two dimensions, or the shape of another argument differs from its shape.
 
     Examples:
         >>> tokens = torch.tensor([[1.0, 3.0, 9.0], [5.0, 0.0, 0.0]])
@@ -41,17 +45,17 @@ def per_sequence(
         raise TypeError("losses must be a floating-point tensor of one loss for each token")
     if losses.ndim != 2:
         raise ValueError(
-            f"losses have shape {tuple(losses.shape)}, and one for each token is needed, shape (rows, length): "
-            'use reduction="none" in the loss, and view(rows, length) where it was flattened'
+            f"losses must have shape (rows, length), one loss for each token, not {tuple(losses.shape)}: "
+            'use reduction="none" in the loss, and view(rows, length) if the losses were flattened'
         )
     for name, given, dtype in (("counted", counted, torch.bool), ("sequence", sequence, torch.int64)):
         if given is not None and given.dtype != dtype:
             raise TypeError(f"{name} must be a tensor of {dtype}, not {given.dtype}")
         if given is not None and given.shape != losses.shape:
-            raise ValueError(f"{name} has shape {tuple(given.shape)}, and the losses have {tuple(losses.shape)}")
+            raise ValueError(f"{name} has shape {tuple(given.shape)}: use the shape of losses, {tuple(losses.shape)}")
     wide = losses.to(torch.promote_types(losses.dtype, torch.float32))
     ones = torch.ones_like(wide) if counted is None else counted.to(wide.dtype)
-    # where, not a product: a padded token may have the loss nan, and 0·nan is nan.
+    # torch.where and not a product, because a padded token may have the loss nan, and 0·nan is nan.
     wide = wide if counted is None else torch.where(counted, wide, 0.0)
     if sequence is None:
         sums, tokens = wide.sum(1), ones.sum(1)

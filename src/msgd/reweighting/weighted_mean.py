@@ -10,20 +10,20 @@ from msgd.noise.law import Weights
 
 
 def weighted_mean(losses: Tensor, weights: Weights) -> Tensor:
-    """Weighted mean loss ``Σ value_i·ℓ_i / n``, whose gradient is ``G·w/n``.
+    """Return the weighted mean loss ``Σ value_i·ℓ_i / n``, whose gradient is ``G·w/n``.
 
-    The sum is divided by n, never by the sum of the weights, so that the gradient is unbiased.
+    The sum is divided by n, not by the sum of the weights, so that the gradient is unbiased.
 
     Args:
-        losses: shape (k,), of the examples that ``weights.index`` names, in that order (of all n where it is None).
+        losses: losses of the examples in ``weights.index``, in that order (of all n if it is None), shape (k,).
         weights: one draw of a law.
 
     Returns:
         A scalar to call ``.backward()`` on, in float32 or wider.
 
     Raises:
-        TypeError: ``losses`` is no floating-point tensor.
-        ValueError: ``losses`` is not one loss for each weight.
+        TypeError: ``losses`` is not a floating-point tensor.
+        ValueError: ``losses`` does not hold one loss for each weight.
 
     Examples:
         >>> losses = torch.tensor([1.0, 2.0])
@@ -37,7 +37,7 @@ def weighted_mean(losses: Tensor, weights: Weights) -> Tensor:
     if losses.shape != weights.value.shape:
         raise ValueError(
             f"{losses.shape[0]} losses for {weights.value.shape[0]} weights: "
-            "give the losses of the examples that weights.index names, in its order (of all n where it is None)"
+            "pass the losses of the examples in weights.index, in that order (of all n if it is None)"
         )
     # A sum of half-precision losses can overflow before it is divided by n.
     wide = torch.promote_types(losses.dtype, torch.float32)
