@@ -56,7 +56,7 @@ def test_ranks_that_differ_are_refused_all_of_them(results):
         for key in ("seed", "law", "logical_batch", "layout", "step"):
             assert f"the ranks differ in {key} (" in rank["refused"][key]
             assert "use the same value on every rank" in rank["refused"][key]
-        assert "give it on all or on none" in rank["refused"]["sample_weight"]
+        assert "pass it on all ranks or on none" in rank["refused"]["sample_weight"]
     alone = [Reweighter(Fisher(5), seed=seed)(torch.ones(4)).item() for seed in range(len(results))]
     if len(results) > 1:
         assert [rank["refused"]["alone"] for rank in results] == alone
