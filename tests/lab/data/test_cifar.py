@@ -102,8 +102,11 @@ def changed(kind: str) -> dict[str, bytes]:
     ("kind", "message"),
     [
         ("label 10", "label 10; labels are 0 … 9"),
-        *((kind, "is no batch of CIFAR") for kind in ("label -1", "label of text", "no labels", "no data", "images")),
-        *((kind, "is no batch of CIFAR") for kind in ("data of text", "list", "number")),
+        *(
+            (kind, "is not a batch of CIFAR")
+            for kind in ("label -1", "label of text", "no labels", "no data", "images")
+        ),
+        *((kind, "is not a batch of CIFAR") for kind in ("data of text", "list", "number")),
         ("fewer labels", "12 images and 11 labels"),
         ("none", "0 images"),
         ("wrong size", "images of 3000, not 3072"),
@@ -187,7 +190,7 @@ def test_what_is_no_regular_file_in_the_archive(tmp_path, kind):
                 member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     (tmp_path / ARCHIVE).write_bytes(gzip.compress(file.getvalue()))
-    with pytest.raises(UserError, match="is no plain file"):
+    with pytest.raises(UserError, match="is not a regular file"):
         load_data("cifar10", data_dir=tmp_path)
 
 

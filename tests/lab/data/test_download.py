@@ -31,7 +31,7 @@ def published(source: Source, folder: Path) -> Source:
         content = path.read_bytes()
         return len(content), hashlib.md5(content).hexdigest()
 
-    return dataclasses.replace(source, installed=None, files={name: entry(folder / name) for name in source.files})
+    return dataclasses.replace(source, system_folder=None, files={name: entry(folder / name) for name in source.files})
 
 
 def serve(monkeypatch, tmp_path, folder):
@@ -66,7 +66,7 @@ def test_a_download_is_used_and_kept(monkeypatch, tmp_path, name):
 @pytest.mark.parametrize("name", FROM_FILES)
 def test_a_download_with_a_wrong_checksum_is_refused(monkeypatch, tmp_path, name):
     module, attribute, write = FROM_FILES[name]
-    source = dataclasses.replace(getattr(module, attribute), installed=None)
+    source = dataclasses.replace(getattr(module, attribute), system_folder=None)
     monkeypatch.setattr(module, attribute, source)
     asked = serve(monkeypatch, tmp_path, write(tmp_path / "served"))
     with pytest.raises(UserError, match=r"could not be downloaded \(ValueError\): .*give --data-dir a folder with"):
@@ -79,7 +79,7 @@ def test_a_failed_download_names_the_remedies(monkeypatch, tmp_path):
     def refuse(url, **_):
         raise ConnectionError(url)
 
-    monkeypatch.setattr(fashion_mnist, "SOURCE", dataclasses.replace(fashion_mnist.SOURCE, installed=tmp_path))
+    monkeypatch.setattr(fashion_mnist, "SOURCE", dataclasses.replace(fashion_mnist.SOURCE, system_folder=tmp_path))
     monkeypatch.setattr(pooch, "retrieve", refuse)
     with pytest.raises(UserError, match=r"dataset-fashion-mnist, or give --data-dir"):
         load_data("fashion-mnist")

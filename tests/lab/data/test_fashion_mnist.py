@@ -30,7 +30,7 @@ def test_files_may_be_unpacked(tmp_path):
     assert load_data("fashion-mnist", data_dir=tmp_path).digest() == packed.digest()
 
 
-@pytest.mark.skipif(not SOURCE.installed.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(not SOURCE.system_folder.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_the_real_fashion_mnist():
     data = load_data("fashion-mnist", n=1000)
     assert data.train_inputs.shape == (1000, 1, 28, 28)

@@ -87,9 +87,9 @@ def test_a_double_may_be_stored_in_a_byte():
         (variable((-1, 3)), "shape"),
         (variable((2, -3)), "shape"),
         (variable((1,) * 70 + (6,)), "dimension"),
-        (variable(mclass=1), "no array of numbers"),
-        (variable(mclass=3), "no array of numbers"),
-        (variable(mclass=17), "no array of numbers"),
+        (variable(mclass=1), "not an array of real numbers"),
+        (variable(mclass=3), "not an array of real numbers"),
+        (variable(mclass=17), "not an array of real numbers"),
     ],
     ids=lambda value: "file" if isinstance(value, bytes) else None,  # a header tells the time
 )

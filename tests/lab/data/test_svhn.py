@@ -98,9 +98,9 @@ def changed(path, kind: str) -> None:
     ("kind", "message"),
     [
         *((kind, "is not SVHN's") for kind in ("no y", "floats", "two columns", "flat images")),
-        ("cells", "X is no array of numbers"),
-        *((kind, "y is no array of numbers") for kind in ("cell labels", "text labels", "complex labels")),
-        ("twice", "X is there twice"),
+        ("cells", "X is not an array of real numbers"),
+        *((kind, "y is not an array of real numbers") for kind in ("cell labels", "text labels", "complex labels")),
+        ("twice", "X occurs twice"),
         ("wrong size", "3×31×32, not 3×32×32"),
         ("images first", "32 images and 60 labels"),
         ("fewer images", "59 images and 60 labels"),

@@ -1,1 +1,1 @@
-"""Data sets: read from their files or generated, and put on a device."""
+"""Data sets: readers of their files, generators, augmentation, and copies on a device."""

@@ -1,4 +1,4 @@
-"""Augmentation of images: random crops and horizontal flips, each image on its own."""
+"""Augmentation of images with random crops and horizontal flips, independent for each image."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from torch.nn import functional as F
 def crop_and_flip(
     images: Tensor, pad: int, rng: Generator, *, among: int | None = None, part: slice = slice(None)
 ) -> Tensor:
-    """Crop each image at random out of its zero-padded self, and mirror it left to right with probability 1/2.
+    """Pad each image with zeros, crop it at a random offset, and flip it horizontally with probability 1/2.
 
-    All (2·pad+1)² places are equally likely. The rows of all images are drawn first, then the columns, then the flips.
+    All (2·pad+1)² offsets are equally likely. The vertical offsets of all images are drawn first, then the horizontal
+    ones, then the flips.
 
     Args:
         images: shape (n, channels, height, width).
-        pad: zeros on each side, in pixels.
-        rng: NumPy's, so that the same crops come out on every device.
-        among: number of images that are cropped together, in this and other processes; None: these are all.
-        part: which of them these are: each image is cropped alike wherever that is done.
+        pad: width of the padding on each side, in pixels.
+        rng: a NumPy generator, so that the crops are the same on every device.
+        among: number of images in the logical batch, of which ``images`` is a part; None if ``images`` is all of it.
+        part: position of ``images`` in the logical batch. How the batch is split does not change the crop of an image.
 
     Returns:
-        Images of the same shape and memory layout; the given ones stay what they are.
+        New images of the same shape and memory layout.
 
     Raises:
-        ValueError: these are no images, or pad is negative.
+        ValueError: the shape is not that of images, or ``pad`` is negative.
 
     Examples:
         >>> image = torch.arange(1.0, 10).reshape(1, 1, 3, 3)
@@ -44,17 +45,17 @@ def crop_and_flip(
     n, channels, height, width = images.shape
     together = n if among is None else among
     places = 2 * pad + 1  # 0 … 2·pad: `integers` leaves out its upper end
-    drawn = np.stack([rng.integers(end, size=together) for end in (places, places, 2)])[:, part]
-    top, left, flip = torch.from_numpy(drawn).to(images.device)[:, :, None]
+    draws = np.stack([rng.integers(end, size=together) for end in (places, places, 2)])[:, part]
+    top, left, flip = torch.from_numpy(draws).to(images.device)[:, :, None]
 
     y = torch.arange(height, device=images.device)
     x = torch.arange(width, device=images.device)
     rows = top + y
     columns = left + torch.where(flip == 1, width - 1 - x, x)
-    # Whole pixels out of one long list: three to four times faster than indexing in four dimensions.
+    # Selecting pixels from a flat list is three to four times faster than indexing in four dimensions.
     padded = F.pad(images, (pad,) * 4).permute(0, 2, 3, 1)
     line = torch.arange(n, device=images.device)[:, None] * padded.shape[1] + rows
     pixel = line[:, :, None] * padded.shape[2] + columns[:, None, :]
-    chosen = padded.reshape(-1, channels).index_select(0, pixel.flatten())
-    cropped = chosen.view(n, height, width, channels).permute(0, 3, 1, 2)
+    selected = padded.reshape(-1, channels).index_select(0, pixel.flatten())
+    cropped = selected.view(n, height, width, channels).permute(0, 3, 1, 2)
     return cropped if images.is_contiguous(memory_format=torch.channels_last) else cropped.contiguous()

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from their Python archives."""
+"""Read CIFAR-10 and CIFAR-100 from their Python archives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msgd.lab.data.download import Array, Source, Splits, check_images, read_bytes, unreadable
+from msgd.lab.data.download import Array, Source, Splits, check_images, read_bytes, unreadable_message
 from msgd.lab.data.pickles import ByteArray, unpickle
 from msgd.lab.errors import UserError
 
@@ -26,7 +26,7 @@ CIFAR100 = Source(
     contents="cifar-100-python.tar.gz",
 )
 
-MEMBERS = 1000  #: of an archive; the official ones have fewer than 10
+MEMBERS = 1000  #: largest number of members of an archive; the official archives have fewer than 10
 _BLOCK = tarfile.BLOCKSIZE
 
 _WITHOUT_CONTENT = {
@@ -43,12 +43,12 @@ def cifar10(data_dir: Path | None) -> Splits:
     """Read CIFAR-10, with the official training and test images.
 
     Args:
-        data_dir: folder with cifar-10-python.tar.gz, or with cifar-10-batches-py unpacked from it; None to download it.
+        data_dir: folder with cifar-10-python.tar.gz, or with cifar-10-batches-py unpacked from it; None for a download.
 
     Returns:
         Images of 3×32×32 and classes 0 … 9.
     """
-    path = CIFAR10.find("cifar-10-python.tar.gz", data_dir, unpacked="cifar-10-batches-py")
+    path = CIFAR10.find("cifar-10-python.tar.gz", data_dir, unpacked_name="cifar-10-batches-py")
     names = [*(f"cifar-10-batches-py/data_batch_{number}" for number in range(1, 6)), "cifar-10-batches-py/test_batch"]
     return _splits(path, names, labels=b"labels", classes=10)
 
@@ -57,60 +57,60 @@ def cifar100(data_dir: Path | None) -> Splits:
     """Read CIFAR-100, with the official training and test images and the fine classes.
 
     Args:
-        data_dir: folder with cifar-100-python.tar.gz, or with cifar-100-python unpacked from it; None to download it.
+        data_dir: folder with cifar-100-python.tar.gz, or with cifar-100-python unpacked from it; None for a download.
 
     Returns:
         Images of 3×32×32 and classes 0 … 99.
     """
-    path = CIFAR100.find("cifar-100-python.tar.gz", data_dir, unpacked="cifar-100-python")
+    path = CIFAR100.find("cifar-100-python.tar.gz", data_dir, unpacked_name="cifar-100-python")
     names = ["cifar-100-python/train", "cifar-100-python/test"]
     return _splits(path, names, labels=b"fine_labels", classes=100)
 
 
 def _splits(path: Path, names: Sequence[str], *, labels: bytes, classes: int) -> Splits:
-    """All files but the last are the training set."""
-    contents = _unpacked(path, names) if path.is_dir() else _packed(path, names)
+    """Read all files; the last one is the test set, the others are the training set."""
+    contents = _read_folder(path, names) if path.is_dir() else _read_archive(path, names)
     *train, test = (_batch(content, where, labels, classes) for where, content in contents)
     images, targets = (np.concatenate(arrays) for arrays in zip(*train, strict=True))
     return images, targets, *test
 
 
-def _unpacked(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def _read_folder(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     for name in names:
         path = folder.parent / name
         yield str(path), read_bytes(path)
 
 
-def _packed(path: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Files of an archive, each named for messages; nothing is written to the disk."""
+def _read_archive(path: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the content of each file of an archive with a name for messages, without writing to the disk."""
     try:
         members = _members(read_bytes(path))
     except (tarfile.TarError, ValueError) as error:
-        raise UserError(unreadable(path, error)) from error
+        raise UserError(unreadable_message(path, error)) from error
     for name in names:
         if name not in members:
             raise UserError(f"{path} holds no {name}: fetch the official archive")
         content = members[name]
         if content is None:
-            raise UserError(f"{path}: {name} is no plain file; fetch the official archive")
+            raise UserError(f"{path}: {name} is not a regular file; fetch the official archive")
         yield f"{name} in {path}", bytes(content)
 
 
 def _members(content: bytes) -> dict[str, memoryview | None]:
-    """What an archive holds by name; None in place of what is no plain file.
+    """List the members of a tar archive by name, with None for a member that is not a regular file.
 
-    tarfile reads more, but keeps all that it reads: a small archive inflates to a million members, or to gigabytes of
-    their attributes. Here headers that describe other headers are passed over, and links lead nowhere.
+    `tarfile` supports more, but keeps everything that it reads: a small archive can inflate to a million members, or to
+    gigabytes of attributes. This function skips headers that describe other headers, and does not follow links.
 
     Args:
-        content: of the archive, inflated.
+        content: content of the archive, decompressed.
 
     Returns:
         Views of the content.
 
     Raises:
-        tarfile.TarError: it is no archive, or damaged.
-        ValueError: it is cut short, or has more than `MEMBERS` members.
+        tarfile.TarError: the content is not a tar archive, or is damaged.
+        ValueError: the archive is truncated, or has more than `MEMBERS` members.
     """
     view, members, at = memoryview(content), dict[str, memoryview | None](), 0
     for _ in range(MEMBERS):
@@ -121,11 +121,11 @@ def _members(content: bytes) -> dict[str, memoryview | None]:
         at += _BLOCK
         size = 0 if member.type in _WITHOUT_CONTENT else member.size
         if size < 0 or at + size > len(view):
-            raise ValueError(f"{member.name!r} is cut short")
+            raise ValueError(f"{member.name!r} is truncated")
         plain = member.type in {tarfile.REGTYPE, tarfile.AREGTYPE}
         members[member.name] = view[at : at + size] if plain else None
         at += size + -size % _BLOCK
-        if at >= len(view):  # without the empty block at the end
+        if at >= len(view):  # the archive has no empty block at its end
             return members
     raise ValueError(f"more than {MEMBERS} members")
 
@@ -140,7 +140,7 @@ def _batch(content: bytes, where: str, key: bytes, classes: int) -> tuple[Array,
         or not all(type(label) is int and 0 <= label < 2**31 for label in labels)
     ):
         raise UserError(
-            f"{where} is no batch of CIFAR: it must hold data, an array of n×3072 bytes, and {key.decode()}, "
+            f"{where} is not a batch of CIFAR: it must hold data, an array of n×3072 bytes, and {key.decode()}, "
             "a list of n classes; fetch the official archive"
         )
     targets = np.array(labels, dtype=np.int64)

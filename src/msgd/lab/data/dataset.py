@@ -1,4 +1,4 @@
-"""A data set in memory, and its file for the workers of a cluster."""
+"""A data set in memory, and a file format that passes it to the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from msgd.lab.data.download import Array
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Training and test examples as NumPy arrays, which travel cheaply between processes.
+    """Training and test examples as NumPy arrays, which are cheap to pass between processes.
 
     Args:
-        train_inputs: shape (n, …), float32, or uint8 for pixels 0 … 255.
-        train_targets: int64 class numbers, shape (n,).
-        test_inputs: as the training inputs.
-        test_targets: as the training targets.
+        train_inputs: inputs, shape (n, …), float32, or uint8 for pixels 0 … 255.
+        train_targets: class numbers, shape (n,), int64.
+        test_inputs: inputs of the test examples, in the same format.
+        test_targets: class numbers of the test examples, in the same format.
         classes: number of classes.
     """
 
@@ -40,7 +40,7 @@ class Data:
         return tuple(self.train_inputs.shape[1:])
 
     def digest(self) -> str:
-        """A checksum of all the examples, so that a run is not continued on other data.
+        """Compute the CRC-32 of all examples, which prevents that a run continues with other data.
 
         Returns:
             Eight hexadecimal digits.
@@ -52,13 +52,13 @@ class Data:
 
 
 def write_data(data: Data, path: Path) -> None:
-    """Write a data set to an .npz file, for processes that have no other way to get it."""
+    """Write a data set to an .npz file, which `read_data` reads in another process."""
     with path.open("wb") as file:
         np.savez(file, **{field.name: getattr(data, field.name) for field in fields(data)})
 
 
 def read_data(path: Path) -> Data:
-    """Read what `write_data` wrote."""
+    """Read a data set from a file that `write_data` wrote."""
     with np.load(path) as arrays:
-        found = {name: arrays[name] for name in arrays.files}
-    return Data(**(found | {"classes": int(found["classes"])}))
+        values = {name: arrays[name] for name in arrays.files}
+    return Data(**(values | {"classes": int(values["classes"])}))

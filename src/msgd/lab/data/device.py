@@ -1,4 +1,4 @@
-"""Data on the device that trains: pixels scaled, images in channels-last layout."""
+"""Copy data to a device, with scaled pixels and images in channels-last layout; choose the device."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch import Tensor
 from msgd.lab.data.download import Array
 from msgd.lab.errors import UserError
 
-CHUNK = 1000  #: images whose pixels are counted at once
+CHUNK = 1000  #: number of images whose pixels are counted at a time
 Pixels = Literal["unit", "raw", "standard"]
 Statistics = tuple[Array, Array]
 
 
 def pixel_statistics(train_inputs: Array) -> Statistics:
-    """Mean and standard deviation of each channel over all training pixels, exact sums of counted values.
+    """Mean and standard deviation of each channel over all training pixels, computed exactly from a histogram.
 
     Args:
-        train_inputs: shape (n, channels, …), uint8; numbers of another type are no pixels, and stay what they are.
+        train_inputs: shape (n, channels, …); uint8 for pixels. Inputs of another dtype are not pixels and not scaled.
 
     Returns:
-        Mean and standard deviation, each float32 of shape (channels,), of pixels 0 … 255; 0 and 1 for other numbers.
-        A channel of one value only has standard deviation 1, so that it becomes 0.
+        Mean and standard deviation of pixels 0 … 255, each of shape (channels,), float32; 0 and 1 if the inputs are
+        not pixels. A constant channel gets standard deviation 1, so that standardising it gives 0.
     """
     channels = train_inputs.shape[1]
     if train_inputs.dtype != np.uint8:
@@ -49,28 +49,28 @@ def on_device(
     *,
     statistics: Statistics | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Copy examples to the device: pixels as floats, images in channels-last layout.
+    """Copy examples to a device, with pixels as floats and images in channels-last layout.
 
     Args:
-        inputs: as in `Data`; what is not uint8 is no pixels, and keeps its values.
+        inputs: as in `Data`; inputs that are not uint8 are not pixels and keep their values.
         targets: as in `Data`.
-        device: where to train.
+        device: the device.
         pixels: "unit" for [0, 1], "raw" for 0 … 255, "standard" for mean 0 and variance 1 in each channel.
-        statistics: `pixel_statistics` of the training images, which "standard" needs, for test images too.
+        statistics: `pixel_statistics` of the training images. "standard" needs them, for test images too.
 
     Returns:
-        The inputs in float32 and the targets.
+        The inputs in float32, and the targets.
 
     Raises:
-        ValueError: `pixels` is none of the three, or "standard" comes without statistics.
+        ValueError: ``pixels`` is not one of the three, or "standard" has no statistics.
     """
     if pixels not in get_args(Pixels):
         raise ValueError(f"pixels: {pixels!r} is none of {', '.join(get_args(Pixels))}")
     if pixels == "standard" and statistics is None:
         raise ValueError('pixels="standard" needs statistics=pixel_statistics(train_inputs)')
-    x = torch.from_numpy(np.array(inputs)).to(device)  # copied: a worker's array is read-only
+    x = torch.from_numpy(np.array(inputs)).to(device)  # a copy, because the array of a worker is read-only
     if x.ndim == 4:
-        # With one channel contiguous() would leave the strides as they are, and convolutions go by the strides.
+        # With one channel, contiguous() would not change the strides, which decide the layout of convolutions.
         x = torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
     if inputs.dtype == np.uint8:
         x = x.float()
@@ -83,33 +83,33 @@ def on_device(
 
 
 def check_device(device: str) -> None:
-    """Check that this machine has the device; the command may have been given on another one.
+    """Check that this machine has the device; a worker may run on another machine than the command.
 
     Args:
         device: "cpu" or "cuda".
 
     Raises:
-        UserError: there is none.
+        UserError: torch sees no CUDA device.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device cuda: torch sees no CUDA device on {platform.node()}; use --device cpu")
 
 
 def find_device(name: str, *, local: bool = True) -> str:
-    """Decide on a device.
+    """Choose the device.
 
     Args:
-        name: "auto", "cpu" or "cuda", as the option has it.
-        local: this process will compute; otherwise workers elsewhere, which alone need the device.
+        name: "auto", "cpu" or "cuda", the value of the option ``--device``.
+        local: whether jobs run on this machine; if not, only the workers of the cluster need the device.
 
     Returns:
         "cpu" or "cuda".
 
     Raises:
-        UserError: there is no such device.
+        UserError: the name is unknown, or torch sees no CUDA device.
     """
     if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device: {name!r} is none of auto, cpu, cuda")
+        raise UserError(f"--device: {name!r} is not known; write auto, cpu or cuda")
     if name == "cpu" or (name == "cuda" and not local):
         return name
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Files of data sets: found in a folder or downloaded, and the checks that every format shares."""
+"""Find or download the files of data sets, and check what all formats have in common."""
 
 from __future__ import annotations
 
@@ -20,57 +20,58 @@ Array = NDArray[Any]
 
 #: training images, their classes, test images, their classes
 Splits = tuple[Array, Array, Array, Array]
-LIMIT = 2**28  #: bytes that a file may hold once inflated; the largest official one holds 225 million
+LIMIT = 2**28  #: largest size of a file in bytes, decompressed; the largest official file has 225 million bytes
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the files of a data set come from.
+    """The source of the files of a data set.
 
     Args:
-        data_set: names the folder in the cache of downloads.
-        url: of the folder that holds the files.
-        files: size in bytes and MD5 of each file, as published.
-        contents: what a user's folder has to hold, in words.
-        installed: where a package of the system puts the files.
-        package: how to install it, in words that end in ", or ".
+        data_set: name of the data set, and of its folder in the cache of downloads.
+        url: address of the folder that holds the files.
+        files: published size in bytes and MD5 of each file, by name.
+        contents: description of the files that a user's folder must hold, for messages.
+        system_folder: folder in which a package of the operating system installs the files.
+        package_hint: how to install that package, for messages; ends in ", or ".
     """
 
     data_set: str
     url: str
     files: Mapping[str, tuple[int, str]]
     contents: str
-    installed: Path | None = None
-    package: str = ""
+    system_folder: Path | None = None
+    package_hint: str = ""
 
-    def find(self, name: str, data_dir: Path | None, *, unpacked: str | None = None) -> Path:
+    def find(self, name: str, data_dir: Path | None, *, unpacked_name: str | None = None) -> Path:
         """Find a file, or download it.
 
-        A file in a folder may be smaller or larger than the official one: what it holds is checked when it is read.
+        A file in a folder may be smaller or larger than the official one; its content is checked when it is read.
 
         Args:
             name: a key of `files`.
-            data_dir: the user's folder; None for the system's package, or a download with its checksum.
-            unpacked: what the file, or the folder in it, is called once unpacked.
+            data_dir: the user's folder; None for the system's package, or a download with a checksum.
+            unpacked_name: name of the file, or of the folder in it, after unpacking.
 
         Returns:
-            The path, of the packed file where there are both.
+            The path; that of the packed file if both exist.
 
         Raises:
-            UserError: it is not there, has the size of the official file but not its content, or cannot be downloaded.
+            UserError: the file is missing, has the size of the official file but a wrong checksum, or cannot be
+                downloaded.
         """
-        folder = self.installed if data_dir is None else data_dir
-        names = [name] if unpacked is None else [name, unpacked]
+        folder = self.system_folder if data_dir is None else data_dir
+        names = [name] if unpacked_name is None else [name, unpacked_name]
         for path in [] if folder is None else [folder / each for each in names]:
             if path.exists():
-                self._refuse_damaged(path)
+                self._check_intact(path)
                 return path
         if data_dir is not None:
-            missing = f"no {name}" if unpacked is None else f"neither {name} nor {unpacked}"
+            missing = f"no {name}" if unpacked_name is None else f"neither {name} nor {unpacked_name}"
             raise UserError(f"{data_dir} holds {missing}: put {self.contents} there, from {self.url}")
         return self._download(name)
 
-    def _refuse_damaged(self, path: Path) -> None:
+    def _check_intact(self, path: Path) -> None:
         size, md5 = self.files.get(path.name, (-1, ""))
         if path.stat().st_size == size and _md5(path) != md5:
             raise UserError(f"{path} is damaged: it has the official size but the wrong checksum; fetch it again")
@@ -87,10 +88,10 @@ class Source:
                     path=pooch.os_cache("msgd") / self.data_set,
                 )
             )
-        except Exception as error:  # whatever the network, the server or the checksum says
+        except Exception as error:  # the network, the server and the checksum can fail in many ways
             raise UserError(
                 f"{name} could not be downloaded ({type(error).__name__}): "
-                f"{self.package}give --data-dir a folder with {self.contents}"
+                f"{self.package_hint}give --data-dir a folder with {self.contents}"
             ) from error
 
 
@@ -99,12 +100,12 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def unreadable(path: Path | str, error: Exception | str) -> str:
-    """What to say of a file that cannot be read.
+def unreadable_message(path: Path | str, error: Exception | str) -> str:
+    """Compose the message about a file that cannot be read.
 
     Args:
-        path: of the file, or of a file in an archive.
-        error: what went wrong.
+        path: the file, or a description of a file in an archive.
+        error: the reason.
 
     Returns:
         A message of one line.
@@ -113,7 +114,7 @@ def unreadable(path: Path | str, error: Exception | str) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a whole file, inflated if its name ends in .gz.
+    """Read a whole file, decompressed if its name ends in .gz.
 
     Args:
         path: the file.
@@ -129,9 +130,9 @@ def read_bytes(path: Path) -> bytes:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(LIMIT + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(unreadable(path, error)) from error
+        raise UserError(unreadable_message(path, error)) from error
     if len(content) > LIMIT:
-        raise UserError(unreadable(path, f"more than {LIMIT} bytes"))
+        raise UserError(unreadable_message(path, f"more than {LIMIT} bytes"))
     return content
 
 
@@ -144,25 +145,26 @@ def check_images(
     path: Path | str,
     labels_path: Path | str | None = None,
 ) -> None:
-    """Refuse images and labels that are not what they should be.
+    """Check the number and the shape of images, and the range of their labels.
 
     Args:
         images: shape (n, …).
         labels: shape (n,).
-        shape: that each image must have.
-        allowed: the labels that there are.
-        path: of the images' file, for the message.
-        labels_path: of the labels' file, if it is another one.
+        shape: the shape that each image must have.
+        allowed: the valid labels.
+        path: file of the images, for messages.
+        labels_path: file of the labels, if it is another file.
 
     Raises:
-        UserError: there are no images or not as many as labels, they have another shape, or a label is not allowed.
+        UserError: there are no images, the numbers of images and labels differ, the shape is wrong, or a label is
+            invalid.
     """
     if len(images) != len(labels) or len(labels) == 0:
         raise UserError(f"{path}: {len(images)} images and {len(labels)} labels; fetch it again")
     if images.shape[1:] != shape:
-        is_, should = ("×".join(map(str, each)) for each in (images.shape[1:], shape))
-        raise UserError(f"{path}: images of {is_}, not {should}; fetch the official file")
-    wrong = labels[~np.isin(labels, np.array(allowed))]  # so are fractions and NaN
+        actual, expected = ("×".join(map(str, each)) for each in (images.shape[1:], shape))
+        raise UserError(f"{path}: images of {actual}, not {expected}; fetch the official file")
+    wrong = labels[~np.isin(labels, np.array(allowed))]  # includes fractions and NaN
     if wrong.size:
         raise UserError(
             f"{labels_path or path}: label {wrong[0]:g}; labels are {allowed.start} … {allowed.stop - 1}, "

@@ -1,4 +1,4 @@
-"""Fashion-MNIST from its four IDX files."""
+"""Read Fashion-MNIST from its four IDX files."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SOURCE = Source(
         "train-labels-idx1-ubyte.gz": (29515, "25c81989df183df01b3e8a0aad5dffbe"),
     },
     contents="the four IDX files of Fashion-MNIST",
-    installed=Path("/usr/share/datasets/fashion-mnist"),
-    package="install Debian's package dataset-fashion-mnist, or ",
+    system_folder=Path("/usr/share/datasets/fashion-mnist"),
+    package_hint="install Debian's package dataset-fashion-mnist, or ",
 )
 
 
 def fashion_mnist(data_dir: Path | None, *, official: bool = False) -> Splits:
-    """Read Fashion-MNIST; as in the paper, trained on the official test images, tested on the official training images.
+    """Read Fashion-MNIST. As in the paper, the official test images train, and the official training images test.
 
     Args:
-        data_dir: folder with the four files, gzipped or not; None for the usual places.
-        official: train on the official 60,000 training images instead, and test on the 10,000 test images.
+        data_dir: folder with the four files, gzipped or not; None for the Debian package or a download.
+        official: if true, train on the 60,000 official training images and test on the 10,000 official test images.
 
     Returns:
         Images of 1×28×28 and classes 0 … 9.
@@ -41,7 +41,7 @@ def fashion_mnist(data_dir: Path | None, *, official: bool = False) -> Splits:
 
 def _split(part: str, data_dir: Path | None) -> tuple[Array, Array]:
     images_path, labels_path = (
-        SOURCE.find(f"{part}-{what}-ubyte.gz", data_dir, unpacked=f"{part}-{what}-ubyte")
+        SOURCE.find(f"{part}-{what}-ubyte.gz", data_dir, unpacked_name=f"{part}-{what}-ubyte")
         for what in ("images-idx3", "labels-idx1")
     )
     images, labels = read_idx(images_path, ndim=3), read_idx(labels_path, ndim=1)
@@ -54,13 +54,13 @@ def read_idx(path: Path, *, ndim: int) -> Array:
 
     Args:
         path: the file.
-        ndim: number of dimensions that it must have.
+        ndim: number of dimensions that the array must have.
 
     Returns:
-        A uint8 array.
+        An array of dtype uint8.
 
     Raises:
-        UserError: the file is no such IDX file, or is truncated.
+        UserError: the file is not an IDX file of bytes with so many dimensions, or is truncated.
     """
     content = read_bytes(path)
     start = 4 + 4 * ndim
@@ -68,5 +68,7 @@ def read_idx(path: Path, *, ndim: int) -> Array:
         raise UserError(f"{path} is not an IDX file of bytes in {ndim} dimensions: fetch it again")
     shape = tuple(int(size) for size in np.frombuffer(content[4:start], dtype=">u4"))
     if len(content) - start != math.prod(shape):
-        raise UserError(f"{path} is truncated or too long: {math.prod(shape)} bytes announced; fetch it again")
+        raise UserError(
+            f"{path} is truncated or too long: its header announces {math.prod(shape)} bytes; fetch it again"
+        )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)

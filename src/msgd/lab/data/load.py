@@ -1,4 +1,4 @@
-"""Data sets by name, and how their examples get to the device."""
+"""Load a data set by its name."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ def load_data(name: str, *, n: int | None = None, data_dir: Path | None = None, 
 
     Args:
         name: one of `NAMES`.
-        n: use the first n training examples; None for all.
-        data_dir: folder that holds the data set's files; None for the usual places.
-        seed: draws the data, where they are generated; 0 is the data set as its authors made it.
+        n: number of training examples to use, from the first; None for all.
+        data_dir: folder that holds the data set's files; None to use an installed package or a download.
+        seed: seed of a generated data set; 0 gives the data set that its authors published.
 
     Returns:
         The data set.
 
     Raises:
-        UserError: a file is missing or damaged, or there are fewer than n examples.
+        UserError: a file is missing or damaged, or the data set has fewer than n training examples.
     """
     if data_dir is not None and not data_dir.is_dir():
-        raise UserError(f"data folder {data_dir} does not exist: give --data-dir the folder with the files of {name}")
-    data = GENERATED[name](seed) if name in GENERATED else READ[name](data_dir)
+        raise UserError(f"the folder {data_dir} does not exist: give --data-dir the folder with the files of {name}")
+    data = GENERATORS[name](seed) if name in GENERATORS else READERS[name](data_dir)
     if n is not None and n > data.n:
-        raise UserError(f"n: {name} has {data.n} training examples, and the recipe asks for {n}")
+        raise UserError(
+            f"n: {name} has {data.n} training examples, but the recipe asks for {n}; set n to at most {data.n}"
+        )
     return Data(data.train_inputs[:n], data.train_targets[:n], data.test_inputs, data.test_targets, data.classes)
 
 
@@ -41,11 +43,11 @@ def _images(splits: Callable[[Path | None], Splits], classes: int) -> Callable[[
     return lambda data_dir: Data(*splits(data_dir), classes)
 
 
-#: data sets that a seed draws anew
-GENERATED: dict[str, Callable[[int], Data]] = {"mnist1d": mnist1d}
+#: data sets that are generated from a seed
+GENERATORS: dict[str, Callable[[int], Data]] = {"mnist1d": mnist1d}
 
-#: data sets that are read from files in a folder, or downloaded
-READ: dict[str, Callable[[Path | None], Data]] = {
+#: data sets that are read from files, in a folder or downloaded
+READERS: dict[str, Callable[[Path | None], Data]] = {
     "fashion-mnist": _images(fashion_mnist, 10),
     "fashion-mnist-60k": _images(lambda data_dir: fashion_mnist(data_dir, official=True), 10),
     "svhn": _images(svhn, 10),
@@ -53,4 +55,4 @@ READ: dict[str, Callable[[Path | None], Data]] = {
     "cifar100": _images(cifar100, 100),
 }
 
-NAMES = (*GENERATED, *READ)
+NAMES = (*GENERATORS, *READERS)

@@ -1,7 +1,7 @@
-"""Arrays of numbers from MATLAB 5 files.
+"""Read arrays of numbers from MATLAB 5 files.
 
-scipy.io.loadmat reads more, but trusts the headers: some damaged files crash the process, and a file gets whatever
-memory it claims to need.
+scipy.io.loadmat supports more, but trusts the headers: some damaged files crash the process, and it allocates as much
+memory as a file claims to need.
 
 References:
     The MathWorks: "MAT-File Format", the chapter on version 5.
@@ -18,28 +18,28 @@ import numpy as np
 from msgd.lab.data.download import LIMIT, Array
 
 _HEADER = 128
-_LITTLE_ENDIAN_VERSION_5 = b"\x00\x01IM"  # at the header's end
+_LITTLE_ENDIAN_VERSION_5 = b"\x00\x01IM"  # the last four bytes of the header
 _MATRIX, _COMPRESSED = 14, 15
 
-#: how numbers are stored, which may be smaller than the class that MATLAB gives them
+#: dtype by the number of the storage type, which may be smaller than the class of the array
 _STORED = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
 _NUMBERS = range(6, 16)  # the classes double, single, and int8 to uint64
 _COMPLEX = 0x800
 
 
 def read_arrays(content: bytes, names: Collection[str]) -> dict[str, Array]:
-    """Read real arrays of numbers, and nothing else that a file holds.
+    """Read real arrays of numbers, and ignore all other variables in the file.
 
     Args:
-        content: of the file, little-endian.
-        names: of the variables that are wanted.
+        content: content of a little-endian file.
+        names: names of the variables to read.
 
     Returns:
-        Those of them that there are, by columns as MATLAB stores them, in the type in which they are stored.
+        The named variables that the file holds, in column-major order and in the dtype in which the file stores them.
 
     Raises:
-        ValueError: the file is of another kind, truncated, damaged or inflates to more than `LIMIT` bytes, or a wanted
-            variable is there twice or is no real array.
+        ValueError: the file is not a MATLAB 5 file, is truncated or damaged, or decompresses to more than `LIMIT`
+            bytes; or a named variable occurs twice or is not a real array of numbers.
     """
     if content[_HEADER - 4 : _HEADER] != _LITTLE_ENDIAN_VERSION_5:
         raise ValueError("not a MATLAB 5 file")
@@ -52,10 +52,10 @@ def read_arrays(content: bytes, names: Collection[str]) -> dict[str, Array]:
         if name not in names:
             continue
         if name in arrays:
-            raise ValueError(f"{name} is there twice")
+            raise ValueError(f"{name} occurs twice")
         about = int.from_bytes(flags[:4], "little")
         if about & 0xFF not in _NUMBERS or about & _COMPLEX or kind != 5:
-            raise ValueError(f"{name} is no array of numbers")
+            raise ValueError(f"{name} is not an array of real numbers")
         arrays[name] = _array(matrix, at, tuple(np.frombuffer(sizes, "<i4").tolist()))
     return arrays
 
@@ -65,18 +65,18 @@ def _array(matrix: memoryview, at: int, shape: tuple[int, ...]) -> Array:
     if kind not in _STORED:
         raise ValueError(f"numbers of type {kind}")
     array = np.frombuffer(values, _STORED[kind]).reshape(shape, order="F")
-    if array.shape != shape:  # a negative size would be worked out from the others
+    if array.shape != shape:  # reshape computes a negative size from the others
         raise ValueError(f"an array of shape {shape}")
     return array
 
 
 def _matrices(view: memoryview) -> Iterator[memoryview]:
-    """The content of every variable, inflated."""
+    """Yield the content of every variable, decompressed."""
     at, left = 0, LIMIT
     while at < len(view):
         kind, content, after = _element(view, at)
         if kind == _COMPRESSED:
-            after = at + 8 + len(content)  # these alone are not padded
+            after = at + 8 + len(content)  # compressed elements are the only ones without padding
             inflater = zlib.decompressobj()
             inflated = inflater.decompress(content, left + 1)
             left -= len(inflated)
@@ -92,12 +92,12 @@ def _matrices(view: memoryview) -> Iterator[memoryview]:
 
 
 def _element(view: memoryview, at: int) -> tuple[int, memoryview, int]:
-    """Type and content of the element at a place, and the place of the next one."""
+    """The type and the content of the element at an offset, and the offset of the next element."""
     if at + 8 > len(view):
         raise ValueError("truncated")
     kind, size = struct.unpack_from("<II", view, at)
     start, after = at + 8, at + 8 + size + -size % 8
-    if kind >> 16:  # at most four bytes, in the place of the size
+    if kind >> 16:  # a small element: at most four bytes of content, stored after a 16-bit size
         kind, size, start, after = kind & 0xFFFF, kind >> 16, at + 4, at + 8
     if start + size > len(view) or (start == at + 4 and size > 4):
         raise ValueError("truncated")

@@ -13,30 +13,30 @@ def mnist1d(seed: int) -> Data:
     """Generate MNIST-1D: 4000 training and 1000 test examples of 40 numbers, in 10 classes.
 
     Args:
-        seed: 0 gives the published data set, another one another sample of the same distribution.
+        seed: 0 gives the published data set, any other seed another sample of the same distribution.
 
     Returns:
-        The data.
+        The data set.
 
     References:
         Greydanus, Kobak 2024, "Scaling down deep learning with MNIST-1D", arXiv 2011.14439.
     """
     from mnist1d.data import get_dataset_args, make_dataset
 
-    how = get_dataset_args()
-    how.seed += seed
+    settings = get_dataset_args()
+    settings.seed += seed
 
-    # make_dataset seeds the global generators; whoever calls us keeps theirs.
+    # make_dataset seeds the global generators, so their states are restored afterwards.
     states = random.getstate(), np.random.get_state()
     try:
-        made = make_dataset(how)
+        arrays = make_dataset(settings)
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
     return Data(
-        made["x"].astype(np.float32),
-        made["y"].astype(np.int64),
-        made["x_test"].astype(np.float32),
-        made["y_test"].astype(np.int64),
+        arrays["x"].astype(np.float32),
+        arrays["y"].astype(np.int64),
+        arrays["x_test"].astype(np.float32),
+        arrays["y_test"].astype(np.int64),
         classes=10,
     )

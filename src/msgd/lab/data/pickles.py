@@ -1,7 +1,7 @@
-"""Pickles of lists, dictionaries, text and arrays of bytes: read, and never obeyed.
+"""Read pickles of lists, dictionaries, text and arrays of bytes safely.
 
-A pickle is a program that may call anything it can name. Here it can name five things, and each is a stand-in from this
-file, so that not even NumPy runs on what a pickle asks for.
+A pickle is a program that can call every function it can name. Here it can name only five functions and classes, and
+each is replaced by a stand-in from this file, so that a pickle cannot call even NumPy.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ from typing import Any
 
 import numpy as np
 
-from msgd.lab.data.download import LIMIT, Array, unreadable
+from msgd.lab.data.download import LIMIT, Array, unreadable_message
 from msgd.lab.errors import UserError
 
-OPCODES = 10**6  #: of a pickle: one byte makes an empty list of 60; the official files have fewer than 300,000
-MEMO = 2**20  #: numbers that a pickle may give to its objects; Python sets aside room for all up to the largest
+OPCODES = 10**6  #: largest number of opcodes; one byte creates a list of 60. The official files have fewer than 300,000
+MEMO = 2**20  #: largest number of a memoised object; Python allocates space for all numbers up to the largest
 
 
 def unpickle(content: bytes, where: str) -> Any:
-    """Read a pickle, with Python 2's text as bytes.
+    """Read a pickle; text from Python 2 becomes bytes.
 
     Args:
         content: the pickle.
-        where: names it in messages.
+        where: name of the pickle in messages.
 
     Returns:
-        What it holds; an array is a `ByteArray`.
+        The object; arrays are of type `ByteArray`.
 
     Raises:
-        UserError: it is damaged, or names anything that an array of bytes does not need.
+        UserError: the pickle is damaged, or names a function or class that arrays of bytes do not need.
     """
     try:
         return _Reader(content, where).load()
     except UserError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way
-        raise UserError(unreadable(where, error)) from error
+        raise UserError(unreadable_message(where, error)) from error
 
 
 class ByteArray:
-    """Stands in for an array that is being unpickled; `value` is the array, of dtype uint8."""
+    """A stand-in for an array that is being unpickled; `value` is the array, of dtype uint8."""
 
     __slots__ = ("value",)
 
-    def __init__(self, *_: object) -> None:  # the type, shape and letter of an array yet to be filled: nothing to keep
+    def __init__(self, *_: object) -> None:  # type, shape and dtype of an empty array, which `__setstate__` fills
         self.value: Array = np.empty(0, np.uint8)
 
     def __setstate__(self, state: tuple[Any, Any, Any, Any, Any]) -> None:
@@ -54,12 +54,12 @@ class ByteArray:
         if not isinstance(kind, _Uint8) or not isinstance(content, bytes):
             raise pickle.UnpicklingError("an array that is not of bytes")
         self.value = np.frombuffer(content, np.uint8).reshape(shape, order="F" if by_columns else "C")
-        if self.value.shape != shape:  # a negative size would be worked out from the others
+        if self.value.shape != shape:  # reshape computes a negative size from the others
             raise pickle.UnpicklingError(f"an array of shape {shape!r}")
 
 
 class _Uint8:
-    """Stands in for the dtype of an array."""
+    """A stand-in for the dtype of an array."""
 
     __slots__ = ()
 
@@ -67,7 +67,7 @@ class _Uint8:
         if name not in ("u1", b"u1"):
             raise pickle.UnpicklingError(f"an array of {name!r}, not of bytes")
 
-    def __setstate__(self, state: object) -> None:  # byte order and fields, which single bytes do not have
+    def __setstate__(self, state: object) -> None:  # byte order and fields, which do not matter for single bytes
         pass
 
 
@@ -88,14 +88,14 @@ class _Reader(pickle.Unpickler):
             "numpy._core.multiarray._reconstruct": ByteArray,
             "numpy.ndarray": ByteArray,
             "numpy.dtype": _Uint8,
-            "_codecs.encode": self._encode,  # how protocol 2 writes bytes
+            "_codecs.encode": self._encode,  # protocol 2 stores bytes in this way
         }
         try:
             return known[f"{module}.{name}"]
         except KeyError:
             raise UserError(
-                f"{self._where} asks to run {module}.{name}, which no data needs: it is hostile or damaged and was not "
-                "run; fetch the official file"
+                f"{self._where} asks to run {module}.{name}, which data never need: the file is hostile or damaged "
+                "and was not run; fetch the official file"
             ) from None
 
     def _encode(self, text: str, encoding: str) -> bytes:

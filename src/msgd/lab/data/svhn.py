@@ -1,4 +1,4 @@
-"""Street View House Numbers, cropped digits, from the two MATLAB files."""
+"""Read the cropped digits of Street View House Numbers (SVHN) from two MATLAB files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msgd.lab.data.download import Array, Source, Splits, check_images, read_bytes, unreadable
+from msgd.lab.data.download import Array, Source, Splits, check_images, read_bytes, unreadable_message
 from msgd.lab.data.matlab import read_arrays
 from msgd.lab.errors import UserError
 
@@ -21,18 +21,18 @@ SOURCE = Source(
     contents="test_32x32.mat and train_32x32.mat of SVHN",
 )
 
-TRAIN = 25_000  #: examples to train on: the first of the official test set
-TEST = 70_000  #: examples to test on: the first of the official training set
+TRAIN = 25_000  #: number of training examples, the first of the official test set
+TEST = 70_000  #: number of test examples, the first of the official training set
 
 
 def svhn(data_dir: Path | None) -> Splits:
-    """Read SVHN as in the paper: trained on official test images, tested on official training images.
+    """Read SVHN. As in the paper, official test images train, and official training images test.
 
     Args:
         data_dir: folder with the two files; None to download them.
 
     Returns:
-        Images of 3×32×32 and classes 0 … 9: the first 25,000 and the first 70,000, or as many as there are.
+        Images of 3×32×32 and classes 0 … 9, of at most 25,000 training and 70,000 test examples.
     """
     return *_split("test_32x32.mat", TRAIN, data_dir), *_split("train_32x32.mat", TEST, data_dir)
 
@@ -43,7 +43,7 @@ def _split(name: str, number: int, data_dir: Path | None) -> tuple[Array, Array]
     try:
         arrays = read_arrays(content, ("X", "y"))
     except (ValueError, zlib.error) as error:
-        raise UserError(unreadable(path, error)) from error
+        raise UserError(unreadable_message(path, error)) from error
     x, y = (arrays.get(name, np.empty(0)) for name in ("X", "y"))
     if x.dtype != np.uint8 or x.ndim != 4 or y.ndim != 2 or y.shape[1] != 1:
         raise UserError(
@@ -51,4 +51,6 @@ def _split(name: str, number: int, data_dir: Path | None) -> tuple[Array, Array]
         )
     images, labels = x.transpose(3, 2, 0, 1), y[:, 0]
     check_images(images, labels, shape=(3, 32, 32), allowed=range(1, 11), path=path)
-    return np.ascontiguousarray(images[:number]), labels[:number].astype(np.int64) % 10  # label 10 is the digit 0
+    return np.ascontiguousarray(images[:number]), labels[:number].astype(
+        np.int64
+    ) % 10  # label 10 stands for the digit 0

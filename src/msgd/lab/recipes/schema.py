@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from msgd.lab.data.device import Pixels
-from msgd.lab.data.load import GENERATED, NAMES
+from msgd.lab.data.load import GENERATORS, NAMES
 from msgd.lab.errors import UserError
 from msgd.lab.networks.build import MODELS, NORMALISED
 from msgd.lab.recipes.build import LARGEST, Part, build_part
@@ -233,8 +233,8 @@ class Recipe(MethodsRecipe):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if "data" in self.vary and self.data not in GENERATED:
-            raise ValueError(f"vary: {self.data} is one data set, only {', '.join(GENERATED)} can be drawn anew")
+        if "data" in self.vary and self.data not in GENERATORS:
+            raise ValueError(f"vary: {self.data} is one data set, only {', '.join(GENERATORS)} can be drawn anew")
         if self.tune and self.grid:
             raise ValueError("tune: a [grid] runs every learning rate, there is none to pick; leave one of the two out")
         if self.micro_batch and self.batch_norm and (self.ghost is None or self.micro_batch % self.ghost):
