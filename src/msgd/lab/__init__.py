@@ -1,1 +1,1 @@
-"""The laboratory: experiments by name, run over methods and seeds, judged with statistics (extra ``lab``)."""
+"""The laboratory: runs named experiments over methods and seeds, and tests their differences (extra ``lab``)."""

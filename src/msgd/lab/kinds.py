@@ -31,14 +31,14 @@ from msgd.lab.training.data_parallel import check_data_parallel, process_count
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a command asks for beside the recipe.
+    """The options of a command, apart from the recipe.
 
     Args:
         backend: "loky" or "dask".
-        jobs: at a time; None: as many as the workers can do.
+        jobs: number of jobs at a time; None: as many as the workers can run.
         device: "auto", "cpu" or "cuda".
-        data_dir: folder with the data set's files; None for the usual places.
-        events: write TensorBoard's event files as well.
+        data_dir: folder with the data set's files; None: the default folders.
+        events: also write TensorBoard's event files.
     """
 
     backend: str = "loky"
@@ -49,36 +49,36 @@ class RunOptions:
 
 
 class Experiment(Protocol):
-    """An experiment of either kind, in its folder. Results are what its own `gather` returned."""
+    """An experiment of either kind, in its folder. Its methods take the results that its own `gather` returns."""
 
     def plan(self, options: RunOptions) -> RunOptions:
-        """Refuse what this kind of experiment cannot do, before anything is written.
+        """Check the options before anything is written, and complete them.
 
         Args:
-            options: as the command has them.
+            options: the options of the command.
 
         Returns:
-            The options with the device and the number of jobs decided.
+            The options, with the device and the number of jobs filled in.
 
         Raises:
-            UserError: an option does not fit.
+            UserError: this kind of experiment does not support an option.
         """
 
     def run(self, options: RunOptions, workers: Workers, console: Console) -> None:
-        """Do everything that is not finished.
+        """Run everything that is not finished.
 
         Args:
-            options: from `plan`.
-            workers: who does the jobs.
-            console: where progress is shown.
+            options: the options that `plan` returned.
+            workers: the workers that do the jobs.
+            console: the console that shows the progress.
 
         Raises:
-            UserError: something is wrong with the recipe, the data or the folder.
-            KeyboardInterrupt: at Ctrl-C; what was saved stays.
+            UserError: there is a fault in the recipe, the data or the folder.
+            KeyboardInterrupt: the user pressed Ctrl-C; everything that was saved stays.
         """
 
     def gather(self) -> Any:
-        """Read what is finished, and judge it.
+        """Read the finished runs and compute the verdicts.
 
         Returns:
             The results.
@@ -91,7 +91,7 @@ class Experiment(Protocol):
         """The tables that answer the experiment's question."""
 
     def sentences(self, results: Any) -> list[str]:
-        """The answers in words, and what they rest on."""
+        """The verdicts in sentences, and their conditions."""
 
     def page(self, results: Any) -> str:
         """The report, a complete HTML page."""
@@ -102,10 +102,10 @@ class TrainingExperiment:
     """Networks trained under the noise of each method.
 
     Args:
-        name: of the recipe.
-        recipe: with the methods that are to run.
+        name: name of the recipe.
+        recipe: the recipe, with the methods to run.
         out: the experiment's folder.
-        description: of the experiment, where it was read from the folder already.
+        description: the experiment's description, if it was already read from the folder.
     """
 
     name: str
@@ -150,13 +150,13 @@ class TrainingExperiment:
 
 @dataclass(frozen=True)
 class LeastSquaresExperiment:
-    """SGD on least squares, simulated under each law and held against the exact curves.
+    """SGD on least squares, simulated under each law and compared with the exact curves.
 
     Args:
-        name: as in `TrainingExperiment`.
-        recipe: likewise.
-        out: likewise.
-        description: likewise.
+        name: name of the recipe.
+        recipe: the recipe, with the methods to run.
+        out: the experiment's folder.
+        description: the experiment's description, if it was already read from the folder.
     """
 
     name: str
@@ -200,13 +200,13 @@ def experiment_of(name: str, recipe: AnyRecipe, out: Path, description: Descript
     """The experiment that a recipe describes.
 
     Args:
-        name: of the recipe.
-        recipe: with the methods that are to run.
+        name: name of the recipe.
+        recipe: the recipe, with the methods to run.
         out: the experiment's folder.
-        description: what the folder says of it, where that was read already.
+        description: the experiment's description, if it was already read from the folder.
 
     Returns:
-        The experiment, of the recipe's kind.
+        The experiment; the recipe decides its kind.
     """
     if isinstance(recipe, LeastSquaresRecipe):
         return LeastSquaresExperiment(name, recipe, out, description)
@@ -217,13 +217,13 @@ def experiment_in(out: Path) -> Experiment:
     """The experiment that a folder holds.
 
     Args:
-        out: its folder.
+        out: the folder.
 
     Returns:
         The experiment.
 
     Raises:
-        UserError: the folder holds none, or a file in it is damaged.
+        UserError: the folder holds no experiment, or a file in it is damaged.
     """
     description = read_description(out)
     return experiment_of(description.name, description.recipe, out, description)
@@ -233,15 +233,18 @@ def training_in(out: Path) -> TrainingExperiment:
     """The training experiment that a folder holds.
 
     Args:
-        out: its folder.
+        out: the folder.
 
     Returns:
         The experiment.
 
     Raises:
-        UserError: as `experiment_in`; or the folder holds simulated least squares, which keep no checkpoints.
+        UserError: the folder holds no experiment or a damaged file (see `experiment_in`), or it holds simulated least
+            squares, which keep no checkpoints.
     """
     experiment = experiment_in(out)
     if not isinstance(experiment, TrainingExperiment):
-        raise UserError(f"{out}: simulated least squares keep no checkpoints; their noise is known exactly (theory)")
+        raise UserError(
+            f"{out}: simulated least squares keep no checkpoints to measure: msgd.theory gives their noise exactly"
+        )
     return experiment

@@ -65,9 +65,9 @@ def bad_inputs(out, tmp_path, other):
             lambda: shutil.copy(other / "sgd/seed-0/checkpoint.safetensors", checkpoint),
             "they are of another run",
         ),
-        "a missing tensor": ([out], refill(**{"0_weight": None}), "0.weight is no such tensor"),
-        "a wrong shape": ([out], refill(**{"0_bias": torch.zeros(11)}), "0.bias is (11,) in torch.float32"),
-        "a wrong type": ([out], refill(**{"0_bias": torch.zeros(10).double()}), "should be (10,) in torch.float32"),
+        "a missing tensor": ([out], refill(**{"0_weight": None}), "found no such tensor"),
+        "a wrong shape": ([out], refill(**{"0_bias": torch.zeros(11)}), "tensor 0.bias: expected (10,) in torch.float32, found (11,)"),
+        "a wrong type": ([out], refill(**{"0_bias": torch.zeros(10).double()}), "expected (10,) in torch.float32"),
         "another recipe's run": (
             [out],
             lambda: shutil.copytree(other / "sgd/seed-0", folder, dirs_exist_ok=True),

@@ -1,1 +1,1 @@
-"""The folder of an experiment: each file that it holds has its module here."""
+"""The folder of an experiment: one module for each file in it."""

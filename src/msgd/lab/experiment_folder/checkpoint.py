@@ -1,9 +1,10 @@
-"""The folder of one run: what it holds, how it is written so that a kill at any moment loses nothing.
+"""The files of a run's folder, written so that no kill, at any moment, damages them.
 
-``config.toml`` says which run it is; ``environment.json`` where it ran; ``metrics.jsonl`` has a line for each
-evaluation; ``checkpoint.safetensors`` the parameters and momenta at the last checkpoint; ``snapshots/STEP.safetensors``
-the parameters after the steps that the recipe keeps. Metrics and snapshots are on disk before the checkpoint that
-follows them, and a checkpoint replaces the one before in one step. No pickle is ever loaded.
+``config.toml`` identifies the run; ``environment.json`` describes the machine and the versions; ``metrics.jsonl`` has a
+line for each evaluation; ``checkpoint.safetensors`` holds the parameters and momenta at the last checkpoint;
+``snapshots/STEP.safetensors`` holds the parameters after each step that the recipe keeps. Metrics and snapshots are on
+disk before the checkpoint that follows them, and a checkpoint replaces the previous one atomically. No pickle is ever
+loaded.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from msgd.lab.safe_io.writing import check_inside, write_atomically
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """State of a run after ``step`` steps and ``seconds`` of training; it diverged if its loss was not finite any more.
+    """State of a run after ``step`` steps and ``seconds`` of training.
 
     Args:
         step: number of steps taken.
-        seconds: that they took.
-        tensors: see `Trainer.state`.
-        diverged: the number of steps after which a loss was NaN or infinite, at most ``step``; None: after none.
+        seconds: training time of these steps in seconds.
+        tensors: the state of training, see `Trainer.state`.
+        diverged: the number of steps after which a loss was NaN or infinite, at most ``step``; None: every loss was
+            finite.
     """
 
     step: int
@@ -39,17 +41,17 @@ class Checkpoint:
     diverged: int | None = None
 
     @property
-    def evaluated(self) -> int:
-        """The metrics have every evaluation up to this step."""
+    def last_metrics_step(self) -> int:
+        """The step up to which the metrics hold every evaluation."""
         return self.step if self.diverged is None else self.diverged
 
     def ends(self, run: Run) -> bool:
-        """Whether nothing of a run is left to be trained."""
+        """Whether the run is complete: all its steps are taken, or it diverged."""
         return self.step >= run.steps or self.diverged is not None
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replace the folder's checkpoint, once the metrics before it are on disk."""
+    """Replace the folder's checkpoint, after the metrics before it are on disk."""
     with (folder / "metrics.jsonl").open("rb+") as file:
         os.fsync(file.fileno())
     metadata = {
@@ -66,14 +68,14 @@ def read_checkpoint(folder: Path, *, tensors: bool = True) -> Checkpoint | None:
     """Read the folder's checkpoint.
 
     Args:
-        folder: of a run.
-        tensors: read the tensors and check them, too; otherwise they are left out.
+        folder: the run's folder.
+        tensors: read and check the tensors as well; otherwise leave them out.
 
     Returns:
-        The checkpoint, None where there is none yet.
+        The checkpoint; None if the folder has none yet.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the checkpoint is damaged.
     """
     path = folder / "checkpoint.safetensors"
     if not path.exists():
@@ -85,19 +87,19 @@ def read_checkpoint(folder: Path, *, tensors: bool = True) -> Checkpoint | None:
     except (KeyError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}): {_remedy(folder)}") from error
     if not (0 <= (diverged or 0) <= step and 0 <= seconds < math.inf):
-        found = f"step {step}, {seconds} seconds, diverged {diverged}"
-        raise UserError(f"{path} is damaged ({found}): {_remedy(folder)}")
+        values = f"step {step}, {seconds} seconds, diverged {diverged}"
+        raise UserError(f"{path} is damaged ({values}): {_remedy(folder)}")
     return Checkpoint(step, seconds, loaded, diverged)
 
 
 def write_snapshot(run: Run, folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
-    """Keep the parameters after a step; a step that is trained again writes the same again.
+    """Write the parameters after a step; a step that is trained again writes the same file again.
 
     Args:
-        run: whose they are.
+        run: the run.
         folder: its folder.
-        step: after which they are.
-        tensors: the state of training, of which momenta and noise are left out.
+        step: number of steps taken.
+        tensors: the state of training; its momenta and noise are not written.
     """
     model = {name: value for name, value in tensors.items() if name.startswith("model.")}
     metadata = {"step": str(step), "run": fingerprint(run), "crc32": crc32(model)}
@@ -108,7 +110,7 @@ def write_snapshot(run: Run, folder: Path, step: int, tensors: dict[str, Tensor]
 
 
 def snapshot_steps(folder: Path) -> list[int]:
-    """The steps whose parameters a run's folder keeps as snapshots, in order."""
+    """The steps at which a run's folder has a snapshot of the parameters, in increasing order."""
     names = (path.stem for path in (folder / "snapshots").glob("*.safetensors"))
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
@@ -117,20 +119,20 @@ def read_snapshot(run: Run, folder: Path, step: int) -> dict[str, Tensor]:
     """Read a snapshot.
 
     Args:
-        run: whose it must be.
+        run: the run that the snapshot must belong to.
         folder: its folder.
-        step: after which it was taken.
+        step: number of steps after which the snapshot was taken.
 
     Returns:
         The tensors of the model, by name.
 
     Raises:
-        UserError: it is missing, damaged, or of another run.
+        UserError: the snapshot is missing or damaged, or it belongs to another run.
     """
     path = folder / "snapshots" / f"{step}.safetensors"
     metadata, loaded = read_tensors(path, _remedy(folder))
     if metadata.get("step") != str(step) or metadata.get("run") != fingerprint(run):
-        raise UserError(f"{path} is of another run or step: delete it, or {folder} to train this run again")
+        raise UserError(f"{path} belongs to another run or step: delete it, or {folder} to train this run again")
     return loaded
 
 

@@ -1,4 +1,4 @@
-"""What an experiment is: `config.toml` and `experiment.json` in its folder."""
+"""The description of an experiment: `config.toml` and `experiment.json` in its folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from msgd.lab.safe_io.writing import write_atomically
 
 
 def kind_in(folder: Path) -> Kind | None:
-    """Tell which kind of experiment a folder holds; None where that cannot be read."""
+    """Read which kind of experiment a folder holds; None if its recipe cannot be read."""
     path = folder / "config.toml"
     try:
         return kind_of(read_toml(path), source=str(path))
@@ -33,14 +33,14 @@ def kind_in(folder: Path) -> Kind | None:
 
 
 def check_kind(folder: Path, kind: Kind) -> None:
-    """Make sure that a folder, if it holds an experiment, holds one of this kind.
+    """Check that a folder holds either no experiment or one of this kind.
 
     Args:
-        folder: for the results.
-        kind: of the experiment that is to be in it.
+        folder: folder for the results.
+        kind: the kind of the experiment that is about to run.
 
     Raises:
-        UserError: it holds one of another kind.
+        UserError: the folder holds an experiment of another kind.
     """
     theirs = kind_in(folder)
     if theirs not in (None, kind):
@@ -56,15 +56,16 @@ def describe_experiment(
     *,
     keep_environment: bool,
 ) -> None:
-    """Write what an experiment is into its folder, before its first run.
+    """Write an experiment's description into its folder, before its first run.
 
     Args:
-        out: its folder.
-        name: of the recipe.
-        recipe: the recipe as it is run.
-        data: of the data, what the results need: ``n`` and ``digests``.
-        environment: of the command.
-        keep_environment: nothing will be trained; if the same recipe was described before, its environment stays.
+        out: the experiment's folder.
+        name: name of the recipe.
+        recipe: the recipe, with all settings of this command.
+        data: the facts about the data that the results need: ``n`` and ``digests``.
+        environment: the command's environment.
+        keep_environment: keep the environment of an earlier description of the same recipe, because nothing will be
+            trained.
     """
     config = tomli_w.dumps(recipe.model_dump(exclude_none=True)).encode()
     about = {"recipe": name, "data": data, "environment": environment}
@@ -72,14 +73,14 @@ def describe_experiment(
         if keep_environment and (out / "config.toml").read_bytes() == config:
             about["environment"] = read_json(out / "experiment.json")["environment"]
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # then it is written anew
+        pass  # no usable description: write a new one
     write_atomically(out / "config.toml", config)
     write_atomically(out / "experiment.json", json.dumps(about, indent=2).encode())
 
 
 @dataclass(frozen=True)
 class Description:
-    """What `describe_experiment` wrote: the recipe and its name, the environment, and facts about the data."""
+    """The description that `describe_experiment` wrote: recipe, its name, environment, and facts about the data."""
 
     name: str
     recipe: AnyRecipe
@@ -88,16 +89,16 @@ class Description:
 
 
 def read_description(out: Path) -> Description:
-    """Read what an experiment is.
+    """Read an experiment's description.
 
     Args:
-        out: its folder.
+        out: the experiment's folder.
 
     Returns:
         The description.
 
     Raises:
-        UserError: it is no such folder, or a file in it is damaged.
+        UserError: the folder holds no experiment, or a file in it is damaged.
     """
     path = out / "config.toml"
     try:
@@ -111,6 +112,6 @@ def read_description(out: Path) -> Description:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise_unreadable(error)
-        what = f"without {error}" if isinstance(error, KeyError) else str(error)
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path} is damaged ({what}): msgd run writes it anew") from error
     return Description(name, parse_recipe(text, source=str(out / "config.toml")), environment, data)

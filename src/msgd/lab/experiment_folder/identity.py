@@ -1,4 +1,4 @@
-"""Which run a folder holds: all that decides its result."""
+"""The identity of a run: all settings that determine its result."""
 
 from __future__ import annotations
 
@@ -21,50 +21,50 @@ from msgd.lab.safe_io.bounded import (
 from msgd.lab.safe_io.writing import write_atomically
 
 
-class Identified(Protocol):
-    """A run of any kind of experiment: it says what decides its result."""
+class HasIdentity(Protocol):
+    """A run of any kind of experiment, with the settings that determine its result."""
 
     def identity(self) -> dict[str, Any]:
-        """Keys and values, ready for TOML."""
+        """The settings as keys and values, ready for TOML."""
 
 
 def run_folder(run: Run, out: Path) -> Path:
-    """Folder of a run within the folder of its experiment."""
+    """The folder of a run within the folder of its experiment."""
     return out / run.method / f"seed-{run.seed}"
 
 
-def write_identity(run: Identified, folder: Path, environment: dict[str, Any]) -> None:
-    """Say in the folder which run it is, and where it runs."""
+def write_identity(run: HasIdentity, folder: Path, environment: dict[str, Any]) -> None:
+    """Write the run's identity and its environment into its folder."""
     write_atomically(folder / "config.toml", tomli_w.dumps(run.identity()).encode())
     write_atomically(folder / "environment.json", json.dumps(environment, indent=2).encode())
 
 
 def note_processes(folder: Path, environment: dict[str, Any]) -> None:
-    """Note in a run's environment that another number of processes goes on with it: it then rounds otherwise.
+    """Record in a run's environment that another number of processes continues it, because this changes rounding.
 
     Args:
-        folder: of the run.
-        environment: in which it is continued.
+        folder: the run's folder.
+        environment: the environment in which the run is continued.
     """
     path, now = folder / "environment.json", environment.get("processes_per_run", 1)
     try:
         about = read_json(path)
         before = str(about.get("processes_per_run", 1))
     except (OSError, ValueError, AttributeError):
-        return  # it is a record for people, nothing depends on it
+        return  # people read this record, but nothing depends on it
     if before.split()[-1:] != [str(now)]:
         write_atomically(path, json.dumps(about | {"processes_per_run": f"{before}, then {now}"}, indent=2).encode())
 
 
-def check_identity(run: Identified, folder: Path) -> None:
-    """Make sure that a folder, if it holds a run, holds this one.
+def check_identity(run: HasIdentity, folder: Path) -> None:
+    """Check that a folder holds either no run or this one.
 
     Args:
-        run: the run that is to be in it.
-        folder: its folder.
+        run: the run that the folder is for.
+        folder: the folder.
 
     Raises:
-        UserError: it holds another run, or its ``config.toml`` is damaged.
+        UserError: the folder holds another run, or its ``config.toml`` is damaged.
     """
     path = folder / "config.toml"
     if not path.exists():
@@ -72,7 +72,7 @@ def check_identity(run: Identified, folder: Path) -> None:
     mine = run.identity()
     try:
         text = read_bytes(path, TOML_BYTES).decode("utf-8")
-        if text == tomli_w.dumps(mine):  # which is all that there mostly is to see, and quicker than to read it
+        if text == tomli_w.dumps(mine):  # the usual case; comparing texts is faster than parsing
             return
         theirs = parse_toml(text)
     except (OSError, ValueError) as error:
@@ -87,5 +87,5 @@ def check_identity(run: Identified, folder: Path) -> None:
 
 
 def fingerprint(run: Run) -> str:
-    """A checksum of all that decides a run's result."""
+    """A checksum of the run's identity."""
     return f"{zlib.crc32(tomli_w.dumps(run.identity()).encode()):08x}"

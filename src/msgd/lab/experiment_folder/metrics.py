@@ -19,16 +19,16 @@ from msgd.lab.safe_io.writing import write_atomically
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 ENDPOINT = 10  #: the endpoint of a run is the mean over its last ten evaluations
 
-# Bounds of what is read, see `files`.
+# Bounds on what is read, see `msgd.lab.safe_io.bounded`.
 LARGEST_LOSS = 1e100  #: far beyond float32, in which networks compute; means of such losses are finite
-RECORD_BYTES = 500  #: of a line of the metrics; msgd writes less than 200
+RECORD_BYTES = 500  #: upper bound on the length of a line of the metrics; msgd writes less than 200 bytes
 Record = dict[str, Any]
 
 
 def append_record(folder: Path, record: Record) -> None:
-    """Add an evaluation to the metrics; it outlives a kill of the process.
+    """Add an evaluation to the metrics, so that it survives a kill of the process.
 
-    A loss that is not finite is written as null: JSON has no NaN.
+    A loss that is not finite is written as null, because JSON has no NaN.
     """
     safe = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in record.items()}
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -36,18 +36,18 @@ def append_record(folder: Path, record: Record) -> None:
 
 
 def read_records(run: Run, folder: Path, *, step: int) -> list[Record]:
-    """Read the evaluations up to a step; what was written after it is left out.
+    """Read the evaluations up to a step, without those that were written after it.
 
     Args:
-        run: whose evaluations they are.
+        run: the run.
         folder: its folder.
-        step: of the last checkpoint.
+        step: step of the last checkpoint.
 
     Returns:
-        One record for each of ``run.evaluations`` up to ``step``.
+        One record for each step of ``run.evaluations`` up to ``step``.
 
     Raises:
-        UserError: one of them is missing or damaged.
+        UserError: an evaluation is missing or damaged.
     """
     path = folder / "metrics.jsonl"
     expected = [at for at in run.evaluations if at <= step]
@@ -80,11 +80,11 @@ def _is_record(record: Any, step: int) -> bool:
 
 
 def keep_records(folder: Path, records: list[Record]) -> None:
-    """Cut the metrics back to these records."""
+    """Truncate the metrics to these records."""
     write_atomically(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
 def endpoint_of(records: list[Record]) -> dict[str, float]:
-    """Endpoint of a run that did not diverge: each metric's mean over the last evaluations, the first left out."""
+    """The endpoint of a run that did not diverge: each metric's mean over the last evaluations, without step 0."""
     last = [record for record in records if record["step"] > 0][-ENDPOINT:]
     return {key: math.fsum(record[key] for record in last) / len(last) for key in METRICS}

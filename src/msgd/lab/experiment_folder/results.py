@@ -1,4 +1,4 @@
-"""Results of an experiment: finished runs gathered, judged, and written as ``results.json``."""
+"""Results of an experiment: gathers the finished runs, compares the methods, and writes ``results.json``."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from msgd.statistics.paired_tests import Comparison, compare
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """A run that is done, with all its evaluations.
+    """A finished run with all its evaluations.
 
     Args:
         run: the run.
-        seconds: of training.
-        records: its evaluations; those of a run that diverged end there.
-        final: its endpoint; None for a run that diverged, which has none.
-        diverged: the number of steps after which a loss was not finite; None: after none.
+        seconds: training time in seconds.
+        records: its evaluations, up to the divergence if the run diverged.
+        final: its endpoint; None if the run diverged.
+        diverged: the number of steps after which a loss was not finite; None: every loss was finite.
     """
 
     run: Run
@@ -42,7 +42,18 @@ class FinishedRun:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """An experiment as it stands: its finished runs and what they say."""
+    """The current results of an experiment: its finished runs and the comparisons of its methods.
+
+    Args:
+        name: name of the recipe.
+        recipe: the recipe.
+        environment: the command's environment.
+        finished: the finished runs.
+        missing: number of planned runs that are not finished.
+        others: number of finished runs in the folder that the recipe does not have.
+        comparisons: each method compared with the reference.
+        tuning: the result of tuning the learning rates; None without tuning.
+    """
 
     name: str
     recipe: Recipe
@@ -54,23 +65,25 @@ class Results:
     tuning: Tuning | None = None
 
     def scores(self) -> dict[str, dict[int, float]]:
-        """Test accuracy at the endpoint, of methods none of whose runs diverged: a mean over the others would flatter.
+        """Test accuracies at the endpoint, of all methods without a diverged run.
+
+        A method with a diverged run is left out, because a mean over its other runs would flatter it.
 
         Returns:
-            Method → seed → value, in [0, 1].
+            Method → seed → accuracy in [0, 1].
         """
         return self._scores
 
     def diverged(self) -> dict[str, list[FinishedRun]]:
-        """The runs that diverged: method → runs, of the methods that have any."""
+        """The diverged runs of each method that has any: method → runs."""
         table = {m: [each for each in done if each.diverged is not None] for m, done in self.by_method().items()}
         return {method: done for method, done in table.items() if done}
 
     def by_method(self) -> dict[str, list[FinishedRun]]:
-        """The finished runs of each method."""
+        """The finished runs of each method: method → runs."""
         return self._by_method
 
-    @cached_property  # both are asked for by every method: with many of them that would be quadratic
+    @cached_property  # computed once: code that asks for it once per method would otherwise take quadratic time
     def _scores(self) -> dict[str, dict[int, float]]:
         return {
             method: {each.run.seed: each.final["test_accuracy"] for each in done if each.final}
@@ -86,7 +99,7 @@ class Results:
         return table
 
     def as_json(self) -> dict[str, Any]:
-        """What ``results.json`` holds; accuracies in [0, 1]."""
+        """The contents of ``results.json``; accuracies are in [0, 1]."""
         return {
             "recipe": self.name,
             "config": self.recipe.model_dump(exclude_none=True),
@@ -108,37 +121,37 @@ class Results:
         }
 
 
-def gather_results(out: Path, described: Description | None = None) -> Results:
-    """Read an experiment's folder and judge its finished runs.
+def gather_results(out: Path, description: Description | None = None) -> Results:
+    """Read an experiment's folder and compare the methods of its finished runs.
 
     Args:
-        out: its folder.
-        described: what the folder says of the experiment; None: it is read.
+        out: the experiment's folder.
+        description: the experiment's description; None: read it from the folder.
 
     Returns:
         The results, with the verdicts.
 
     Raises:
-        UserError: it is no such folder, holds no finished run, or a file in it is damaged.
+        UserError: the folder holds no experiment or no finished run, or a file in it is damaged.
     """
-    described = described or read_description(out)
-    recipe = described.recipe
+    description = description or read_description(out)
+    recipe = description.recipe
     if not isinstance(recipe, Recipe):
-        raise UserError(f"{out} holds simulated least squares, and no training runs: give another folder")
-    match described.data:
+        raise UserError(f"{out} holds simulated least squares and no training runs: give another folder")
+    match description.data:
         case {"n": int(n), "digests": [str(), *_] as digests} if 0 < n <= EXAMPLES:
             digests = list(map(str, digests))
         case _:
-            raise UserError(f"{out / 'experiment.json'} is damaged (of the data): msgd run writes it anew")
+            raise UserError(f"{out / 'experiment.json'} is damaged (its facts about the data): msgd run writes it anew")
     planned = planned_runs(recipe, n=n, digests=digests)
     finished = [done for run in planned if (done := _finished(run, run_folder(run, out))) is not None]
     if not finished:
-        raise UserError(f"no run in {out} is finished yet: let msgd run end, or give its command again")
-    shown = {run_folder(run, out) for run in planned}
-    others = sum(path.parent not in shown for path in out.glob("*/seed-*/checkpoint.safetensors"))
-    tuned = read_tuning(out) if recipe.tune else None
+        raise UserError(f"no run in {out} is finished yet: let msgd run end, or start its command again")
+    folders = {run_folder(run, out) for run in planned}
+    others = sum(path.parent not in folders for path in out.glob("*/seed-*/checkpoint.safetensors"))
+    tuning = read_tuning(out) if recipe.tune else None
     results = Results(
-        described.name, recipe, described.environment, finished, len(planned) - len(finished), others, [], tuned
+        description.name, recipe, description.environment, finished, len(planned) - len(finished), others, [], tuning
     )
     reference = references(recipe) if recipe.grid else recipe.reference
     return replace(results, comparisons=compare(results.scores(), reference, recipe.margin))
@@ -149,9 +162,9 @@ def _finished(run: Run, folder: Path) -> FinishedRun | None:
     if checkpoint is None or not checkpoint.ends(run):
         return None
     check_identity(run, folder)
-    records = read_records(run, folder, step=checkpoint.evaluated)
+    records = read_records(run, folder, step=checkpoint.last_metrics_step)
     diverged = checkpoint.diverged
-    if diverged is None:  # a version before this one went on with what is not finite
+    if diverged is None:  # an earlier version went on training after a loss that is not finite
         diverged = next((r["step"] for r in records if None in (r["train_loss"], r["test_loss"])), None)
     final = endpoint_of(records) if diverged is None else None
     return FinishedRun(run, checkpoint.seconds, records, final, diverged)
@@ -161,18 +174,18 @@ class Writable(Protocol):
     """Results of any kind of experiment."""
 
     def as_json(self) -> dict[str, Any]:
-        """What ``results.json`` holds."""
+        """The contents of ``results.json``."""
 
 
 def write_results(results: Writable, out: Path) -> Path:
     """Write ``results.json``.
 
     Args:
-        results: to write.
+        results: the results.
         out: the experiment's folder.
 
     Returns:
-        The file.
+        The path of the file.
     """
     path = out / "results.json"
     write_atomically(path, (json.dumps(results.as_json(), indent=2, allow_nan=False) + "\n").encode())

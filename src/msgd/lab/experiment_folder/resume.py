@@ -1,4 +1,4 @@
-"""Whether the tensors of a checkpoint are those of a run: their names, shapes and types, before any of them is used."""
+"""Checks that the tensors of a checkpoint fit a run, by name, shape and dtype, before any tensor is used."""
 
 from __future__ import annotations
 
@@ -15,53 +15,56 @@ from msgd.lab.experiment_folder.metrics import Record, read_records
 from msgd.lab.plan.run import Run
 from msgd.langevin import GLDConst, GLDDiag, GLDDynamic, GLDLeading
 
-Forms = dict[str, tuple[tuple[int, ...], torch.dtype]]  #: shape and type, by name
+Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]  #: name → shape and dtype
 
 
 def check_model(path: Path, run: Run, tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Make sure that a file holds the parameters of a run's network.
+    """Check that a file holds the parameters of a run's network.
 
     Args:
-        path: of the file.
-        run: whose it must be.
-        tensors: what it holds.
+        path: path of the file.
+        run: the run that the file must belong to.
+        tensors: the tensors in the file.
         model: the network.
 
     Returns:
-        The network's tensors, as its ``state_dict`` has them.
+        The network's tensors, under the names of its ``state_dict``.
 
     Raises:
-        UserError: a tensor is missing, is not of the network, or has another shape or type.
+        UserError: a tensor is missing, does not belong to the network, or has another shape or dtype.
     """
-    given = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    _check(path, run, given, _forms(model.state_dict()))
-    return given
+    state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    _check(path, run, state, _shapes(model.state_dict()))
+    return state
 
 
 def check_state(path: Path, run: Run, tensors: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Make sure that a checkpoint holds the state of a run's training, which may have no momenta or noise yet.
+    """Check that a checkpoint holds the state of a run's training, which may have no momenta or noise yet.
 
     Args:
-        path: of the file.
-        run: whose it must be.
-        tensors: what it holds.
+        path: path of the file.
+        run: the run that the file must belong to.
+        tensors: the tensors in the file.
         model: the network.
 
     Raises:
-        UserError: as `check_model`, of momenta and noise too.
+        UserError: a tensor of the parameters, momenta or noise is missing, unknown, or has another shape or dtype.
     """
     check_model(path, run, tensors, model)
     parameters = dict(model.named_parameters())
-    for part, forms in (("momentum.", _forms(parameters)), ("noise.", _noise(run, list(parameters.values())))):
-        given = {name.removeprefix(part): value for name, value in tensors.items() if name.startswith(part)}
-        if given:
-            _check(path, run, given, forms)
+    for part, shapes in (
+        ("momentum.", _shapes(parameters)),
+        ("noise.", _noise_shapes(run, list(parameters.values()))),
+    ):
+        state = {name.removeprefix(part): value for name, value in tensors.items() if name.startswith(part)}
+        if state:
+            _check(path, run, state, shapes)
 
 
-def _noise(run: Run, parameters: list[nn.Parameter]) -> Forms:
-    """What the noise in parameter space keeps, see the classes of `msgd.langevin`."""
+def _noise_shapes(run: Run, parameters: list[nn.Parameter]) -> Shapes:
+    """The state of the noise in parameter space, see the classes of `msgd.langevin`."""
     d, kind = sum(parameter.numel() for parameter in parameters), parameters[0].dtype
-    trace: Forms = {"trace": ((), torch.float64)}
+    trace: Shapes = {"trace": ((), torch.float64)}
     match run.noise:
         case GLDConst() | GLDDynamic():
             return trace
@@ -72,35 +75,36 @@ def _noise(run: Run, parameters: list[nn.Parameter]) -> Forms:
     return {}
 
 
-def _forms(tensors: Mapping[str, Tensor]) -> Forms:
+def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
     return {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}
 
 
-def _check(path: Path, run: Run, given: Mapping[str, Tensor], expected: Forms) -> None:
-    found = _forms(given)
-    for name in [*expected, *found]:
+def _check(path: Path, run: Run, tensors: Mapping[str, Tensor], expected: Shapes) -> None:
+    actual = _shapes(tensors)
+    for name in [*expected, *actual]:
         mine, theirs = (
-            "{} in {}".format(*table[name]) if name in table else "no such tensor" for table in (expected, found)
+            "{} in {}".format(*table[name]) if name in table else "no such tensor" for table in (expected, actual)
         )
         if mine != theirs:
             raise UserError(
-                f"{path} is not of this run's network {run.model}: {name} is {theirs}, and should be {mine}"
+                f"{path} is not of this run's network {run.model} "
+                f"(tensor {name}: expected {mine}, found {theirs}): delete it"
             )
 
 
 def read_run_state(run: Run, folder: Path) -> tuple[Checkpoint | None, list[Record]]:
-    """Check all that a run's folder holds, and read where the run stands.
+    """Check everything in a run's folder, and read how far the run is.
 
     Args:
-        run: the run that is to be in it.
+        run: the run that the folder is for.
         folder: its folder.
 
     Returns:
-        The checkpoint, None where there is none yet, and the evaluations up to it.
+        The checkpoint (None if there is none yet), and the evaluations up to it.
 
     Raises:
         UserError: the folder holds another run or is damaged.
     """
     check_identity(run, folder)
     checkpoint = read_checkpoint(folder)
-    return checkpoint, read_records(run, folder, step=checkpoint.evaluated) if checkpoint else []
+    return checkpoint, read_records(run, folder, step=checkpoint.last_metrics_step) if checkpoint else []

@@ -1,7 +1,7 @@
 """TensorBoard's event file of a run, ``tensorboard/`` in its folder: a copy of ``metrics.jsonl``, under the same names.
 
-It is never read. Whoever continues a run writes it anew from the metrics and then adds to it, so that it has every step
-once, however often the run was stopped, and also the steps that were trained without it.
+msgd never reads it. A process that continues a run rewrites the file from the metrics and then adds to it. The file
+therefore has every step exactly once, however often the run was stopped, including steps that were trained without it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from msgd.lab.safe_io.writing import check_inside
 
 
 def check_installed() -> None:
-    """Check that the extra is there, before anything is trained.
+    """Check that the extra is installed, before anything is trained.
 
     Raises:
-        UserError: it is not.
+        UserError: tensorboard is not installed.
     """
     try:
         import tensorboard  # noqa: F401
@@ -30,17 +30,17 @@ def check_installed() -> None:
 
 @contextmanager
 def event_file(folder: Path, records: list[Record]) -> Iterator[Callable[[Record], None]]:
-    """Write a run's event file anew.
+    """Rewrite a run's event file and keep it open.
 
     Args:
-        folder: of the run, held by this process.
+        folder: the run's folder, locked by this process.
         records: the evaluations so far; a loss of None was not finite.
 
     Yields:
-        What adds a further evaluation, which is then on disk for those who watch.
+        A function that adds a further evaluation and flushes it to disk.
 
     Raises:
-        UserError: tensorboard is not installed here, on the worker of a cluster.
+        UserError: tensorboard is not installed on this worker of a cluster.
     """
     check_installed()
     from torch.utils.tensorboard import SummaryWriter
@@ -49,7 +49,7 @@ def event_file(folder: Path, records: list[Record]) -> Iterator[Callable[[Record
     check_inside(place, folder)
     for old in place.glob("events.out.tfevents.*"):
         old.unlink()
-    # Step 0 is where this file starts: a TensorBoard that is open forgets what it read in the old one.
+    # purge_step=0 makes an open TensorBoard discard what it read from the old file.
     with SummaryWriter(str(place), purge_step=0) as writer:
 
         def add(record: Record) -> None:
@@ -65,6 +65,6 @@ def event_file(folder: Path, records: list[Record]) -> Iterator[Callable[[Record
 
 
 def write_events(folder: Path, records: list[Record]) -> None:
-    """Write the event file of a run that is finished."""
+    """Write the event file of a finished run."""
     with event_file(folder, records):
         pass

@@ -1,4 +1,4 @@
-"""What the tuning found: `tuning.json`."""
+"""The result of tuning the learning rates: `tuning.json`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rate = Annotated[str, StringConstraints(pattern=r"^[0-9.e+-]{1,30}$")]
 
 
 class _File(BaseModel):
-    """What ``tuning.json`` holds: the fields of `Tuning`."""
+    """The contents of ``tuning.json``: the fields of `Tuning`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -31,23 +31,23 @@ class _File(BaseModel):
     def _complete(self) -> Self:
         rates = {frozenset(row) for row in self.accuracy.values()}
         if len(rates) > 1 or self.accuracy.keys() != self.chosen.keys():
-            raise ValueError("not every method has every learning rate, and one that was picked")
-        tried = {float(rate) for rate in next(iter(rates))}
-        if not tried >= set(self.chosen.values()):
-            raise ValueError("a learning rate was picked that was not tried")
+            raise ValueError("a method lacks a learning rate or its chosen rate")
+        candidates = {float(rate) for rate in next(iter(rates))}
+        if not candidates >= set(self.chosen.values()):
+            raise ValueError("a chosen learning rate is none of the candidates")
         return self
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What the tuning found.
+    """The result of tuning the learning rates.
 
     Args:
         held_out: number of training examples that were held out.
-        seeds: tuning runs of each method and learning rate.
+        seeds: number of tuning runs for each method and learning rate.
         accuracy: method → learning rate, as text → mean accuracy on the held-out examples; 0 where a run
             diverged.
-        chosen: method → the learning rate with the highest mean; the smaller one of two.
+        chosen: method → the learning rate with the highest mean accuracy; of equal ones, the smallest.
     """
 
     held_out: int
@@ -56,21 +56,21 @@ class Tuning:
     chosen: dict[str, float]
 
     def at_edge(self) -> list[str]:
-        """The methods whose rate is the smallest or largest tried: their best may lie beyond."""
-        tried = [float(lr) for lr in next(iter(self.accuracy.values()))]
-        return [m for m, lr in self.chosen.items() if len(tried) > 1 and lr in (min(tried), max(tried))]
+        """The methods whose rate is the smallest or largest candidate, so that a better one may lie beyond."""
+        rates = [float(lr) for lr in next(iter(self.accuracy.values()))]
+        return [m for m, lr in self.chosen.items() if len(rates) > 1 and lr in (min(rates), max(rates))]
 
-    def table(self, picked: str) -> tuple[list[str], list[list[str]]]:
-        """Spell out the accuracies.
+    def table(self, highlight: str) -> tuple[list[str], list[list[str]]]:
+        """Format the accuracies as a table.
 
         Args:
-            picked: how a picked rate's accuracy is written, such as ``"{} ←"``.
+            highlight: format of the accuracy at a method's chosen rate, such as ``"{} ←"``.
 
         Returns:
-            Heads, and a row for each method; accuracies in percent.
+            The column heads, and a row for each method; accuracies in percent.
         """
         rates = sorted({lr for row in self.accuracy.values() for lr in row}, key=float)
-        forms = {m: [picked if float(lr) == self.chosen[m] else "{}" for lr in rates] for m in self.accuracy}
+        forms = {m: [highlight if float(lr) == self.chosen[m] else "{}" for lr in rates] for m in self.accuracy}
         body = [
             [m, *(form.format(f"{100 * row[lr]:.2f}") for form, lr in zip(forms[m], rates, strict=True))]
             for m, row in self.accuracy.items()
@@ -93,15 +93,15 @@ def read_tuning(out: Path) -> Tuning:
         The tuning.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     path = out / "tuning.json"
     try:
-        found = _File.model_validate(read_json(path))
+        file = _File.model_validate(read_json(path))
     except ValidationError as error:
         fault = error.errors()[0]
-        said = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-        raise UserError(f"{path} is missing or damaged ({said}): msgd run writes it anew") from None
+        detail = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        raise UserError(f"{path} is missing or damaged ({detail}): msgd run writes it anew") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is missing or damaged ({error}): msgd run writes it anew") from error
-    return Tuning(found.held_out, found.seeds, found.accuracy, found.chosen)
+    return Tuning(file.held_out, file.seeds, file.accuracy, file.chosen)

@@ -59,7 +59,7 @@ def check_loss(point: Point, loss: float) -> None:
         UserError: the run had another one, or its metrics are damaged.
     """
     checkpoint = read_checkpoint(point.folder, tensors=False)
-    if point.step not in point.run.evaluations or (checkpoint and checkpoint.evaluated < point.step):
+    if point.step not in point.run.evaluations or (checkpoint and checkpoint.last_metrics_step < point.step):
         return
     recorded = read_records(point.run, point.folder, step=point.step)[-1]["train_loss"]
     same = not math.isfinite(loss) if recorded is None else abs(loss - recorded) <= 1e-3 * abs(recorded) + 1e-6
