@@ -211,7 +211,7 @@ def test_a_loader_that_cannot_tell():
     [
         (lambda losses, _: losses.mean(), 'reduction="none"'),
         (lambda losses, _: losses.repeat(2), "returned 8 losses for a micro-batch of 4 examples"),
-        (lambda losses, _: {"loss": losses, "sample_weight": torch.ones(4)}, "give total="),
+        (lambda losses, _: {"loss": losses, "sample_weight": torch.ones(4)}, "pass total="),
     ],
 )
 def test_bad_output_names_the_remedy(output, message):
