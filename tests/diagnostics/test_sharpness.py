@@ -351,7 +351,7 @@ SMALL = GradientMatrix(nn.Linear(2, 1), squared, torch.ones(4, 2), torch.ones(4)
         (lambda: loss_change(SMALL, 0.1, draws=1), ValueError, "at least 2 samples, not 1"),
         (lambda: loss_change(SMALL, 0.1, draws=2, level=0), ValueError, "level must lie between 0 and 1"),
         (lambda: loss_change(SMALL, 1e30, draws=2), ValueError, "the loss is not finite within size = 1e[+]30"),
-        (lambda: SMALL.mean_loss(torch.ones(3, 2)), ValueError, "one vector and not 2"),
+        (lambda: SMALL.mean_loss(torch.ones(3, 2)), ValueError, "one vector of shape"),
         (lambda: SMALL.mean_loss(torch.ones(4)), ValueError, r"shift must have shape \(d,\)"),
     ],
 )

@@ -55,7 +55,7 @@ def test_data_that_change_are_refused(index, after, found):
     """In the first batch at the start, in the others at the first pass that meets them; and not forgiven later."""
     net = NETWORKS["mlp"]
     data = DataLoader(Changing(net.x, net.y, index, after), batch_size=8)
-    message = rf"not those of the first pass \(batch {found} is another\).*shuffle=False"
+    message = rf"not those of the first pass \(batch {found} differs\).*shuffle=False"
     if index < 8:
         with pytest.raises(ValueError, match=message):
             GradientMatrix(net.model, net.loss, data)

@@ -211,7 +211,7 @@ C = Covariance(GradientMatrix(nn.Linear(2, 1), lambda out, y: (out[:, 0] - y) **
         (lambda: trace_estimate(C.matrix, draws=2, level=1), ValueError, "level must lie between 0 and 1"),
         (lambda: trace_estimate(C.matrix, draws=2, law=FullBatch()), ValueError, "has no noise at n = 4"),
         (lambda: C @ torch.ones(4), ValueError, r"u must have shape \(d,\)"),
-        (lambda: subspace_cosines(torch.ones(3), torch.ones(3, 1)), ValueError, r"give \(d, k\)"),
+        (lambda: subspace_cosines(torch.ones(3), torch.ones(3, 1)), ValueError, r"of \(d, k\)"),
         (lambda: subspace_cosines(torch.ones(3, 2), torch.ones(3, 1)), ValueError, "linearly dependent"),
         (lambda: subspace_cosines(torch.zeros(3, 1), torch.ones(3, 1)), ValueError, "linearly dependent"),
     ],

@@ -373,7 +373,7 @@ G = GradientMatrix(MODEL, squared, X, Y)
         (lambda: GradientMatrix(MODEL, squared, [(X, Y)], chunk=0), ValueError, "chunk must be at least 1, not 0"),
         (lambda: GradientMatrix(MODEL, squared, X, Y, chunk=1.5), TypeError, "chunk must be a whole number"),
         (lambda: GradientMatrix(MODEL, squared, X, Y[:3]), ValueError, "4 inputs for 3 targets"),
-        (lambda: GradientMatrix(MODEL, squared, X), TypeError, "inputs is a tensor: give its targets"),
+        (lambda: GradientMatrix(MODEL, squared, X), TypeError, "inputs is a tensor: pass targets"),
         (lambda: GradientMatrix(MODEL, squared, [1.0], Y), TypeError, "inputs and targets must be tensors"),
         (lambda: GradientMatrix(nn.ReLU(), squared, X, Y), ValueError, "no parameters to train"),
         (lambda: GradientMatrix(nn.Linear(2, 1).half(), squared, X, Y), ValueError, "torch.float16.*model.float"),

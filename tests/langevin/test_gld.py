@@ -252,7 +252,7 @@ def test_parameters_that_no_loss_depends_on_or_that_are_frozen():
     state = noise.measure(model, linear, x, y)
     assert state["diagonal"][-4:].tolist() == [0] * 4
     assert not flat(noise.sample(state, trained(model), seed=0, step=0))[-4:].any()
-    with pytest.raises(ValueError, match="of 8 parameters, and these are 12: give those with requires_grad"):
+    with pytest.raises(ValueError, match="has 8 parameters, not 12: pass those with requires_grad"):
         noise.sample(state, model.parameters(), seed=0, step=0)
 
 

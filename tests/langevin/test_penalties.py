@@ -107,7 +107,7 @@ def test_batchnorm_sees_the_batches_of_the_penalty():
         (lambda: MiniBatchPenalty("1", b=2), TypeError, "strength must be a number, not '1'"),
         (lambda: MiniBatchPenalty(1, b=2.5), TypeError, "b must be a whole number, not 2.5"),
         (lambda: FullBatchPenalty(math.inf), ValueError, "strength must be positive and finite"),
-        (lambda: gradient_of_four(MiniBatchPenalty(1, b=5)), ValueError, "4 examples have no batch of b = 5"),
+        (lambda: gradient_of_four(MiniBatchPenalty(1, b=5)), ValueError, "a batch of b = 5 needs more than 4 examples"),
         (lambda: gradient_of_four(FullBatchPenalty(1), chunk=0), ValueError, "chunk must be at least 1"),
         (lambda: gradient_of_four(MiniBatchPenalty(1, b=2), step=-1), ValueError, "step must lie in"),
     ],

@@ -1,11 +1,11 @@
-"""What can be measured of the noise of a gradient: its covariance, its scale and its tails; and sharpness.
+"""Measurements of the gradient noise (covariance, scale, tails) and of the sharpness of the loss.
 
-`Covariance` is C, the empirical Fisher matrix or the noise of a law, as an operator with trace, eigenpairs and
-alignment with the Hessian; `simple_noise_scale` is tr C/‖ḡ‖², and `NoiseScaleMeter` measures it inside a training loop;
-`suggest_batch_size` turns it into the b of a law.
-`noise_along` draws the noise of a law along directions; `gaussianity`, `excess_kurtosis`, `hill` and `block_index` say
-what class of noise it is. `hessian_eigenvalues`, `hessian_trace` and `loss_change` measure how sharp a minimum is.
-`Probe` looks at the noise every so many steps of any training loop.
+`Covariance` is C, the empirical Fisher matrix or the noise covariance of a law, as an operator with trace, eigenpairs
+and alignment with the Hessian. `simple_noise_scale` is tr C/‖ḡ‖², `NoiseScaleMeter` estimates it inside a training
+loop, and `suggest_batch_size` derives the b of a law from it. `noise_along` draws the noise of a law along directions;
+`gaussianity`, `excess_kurtosis`, `hill` and `block_index` characterise its distribution. `hessian_eigenvalues`,
+`hessian_trace` and `loss_change` measure the sharpness of a minimum. `Probe` measures the noise at regular steps of any
+training loop.
 """
 
 from msgd.diagnostics.batch_size import Suggestion, suggest_batch_size

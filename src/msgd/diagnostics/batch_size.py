@@ -1,4 +1,4 @@
-"""From a measured noise scale to the batch size whose noise to ask for."""
+"""Choice of the batch size b of a law from a measured noise scale."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from msgd.diagnostics.noise_scale import NoiseScale
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A batch size for `msgd.noise.Emulate`.
+    """A batch size b for `msgd.noise.Emulate`.
 
     Args:
-        b: the batch size; infinite where the gradient was not told from 0.
-        low: from the lower end of the noise scale's interval; equal to b where a number was given.
-        high: from its upper end.
-        efficiency: of a step of b examples, what was asked for.
-        missing: variance that a batch of ``batch`` lacks, in units of tr C: 1/b − 1/batch, at least 0; 1/b where no
-            batch was given.
+        b: the batch size; infinite if the gradient could not be distinguished from 0.
+        low: batch size at the lower end of the noise scale's interval; equal to b if the noise scale was a number.
+        high: batch size at the upper end of the interval.
+        efficiency: efficiency of a step with b examples, as requested.
+        missing: variance that a batch of ``batch`` examples lacks, in units of tr C: 1/b − 1/batch, at least 0; 1/b
+            without ``batch``.
     """
 
     b: float
@@ -32,25 +32,25 @@ class Suggestion:
 def suggest_batch_size(
     noise_scale: NoiseScale | float, *, efficiency: float = 0.5, batch: int | None = None
 ) -> Suggestion:
-    """The batch size at which a step makes a given share of the progress of one without noise.
+    """Return the batch size at which a step makes a given fraction of the progress of a step without noise.
 
-    With the noise scale B_noise that share is ``e = 1/(1 + B_noise/b)``, so ``b = B_noise·e/(1 − e)``. At e = 1/2 b is
-    the noise scale itself: the noise is as large as the gradient. It is a place to start a search, not a law of
-    generalization: the noise scale grows while a network learns, so measure where it trains
-    most of its time; and what helps generalization is known from trying (``msgd run … --tune``, ``[grid]``).
+    With the noise scale B_noise that fraction is ``e = 1/(1 + B_noise/b)``, so ``b = B_noise·e/(1 − e)``. At e = 1/2, b
+    is the noise scale itself: the noise is as large as the gradient. The result is a starting point for a search and
+    says nothing about generalization. The noise scale grows while a network learns, so measure it in the phase that
+    takes most of the training; find by experiments what helps generalization (``msgd run … --tune``, ``[grid]``).
 
     Args:
-        noise_scale: tr C/‖ḡ‖², in examples: what `NoiseScaleMeter` estimated, or a number from `Probe`,
+        noise_scale: tr C/‖ḡ‖², in examples: an estimate of `NoiseScaleMeter`, or a number from `Probe`,
             `simple_noise_scale` or a measurements.json.
-        efficiency: e, between 0 and 1: lower is noisier.
-        batch: B, the batch that the noise will be added to.
+        efficiency: e, between 0 and 1; a lower efficiency means more noise.
+        batch: B, the size of the batch that the noise will be added to.
 
     Returns:
-        The batch size, not below 1, with the interval that the estimate carries.
+        The batch size, at least 1, with the interval of the estimate.
 
     Raises:
-        TypeError: a number is none, or ``batch`` no integer.
-        ValueError: ``noise_scale`` is not positive, or ``efficiency`` not between 0 and 1.
+        TypeError: ``noise_scale`` or ``efficiency`` is not a number, or ``batch`` is not an integer.
+        ValueError: ``noise_scale`` is not positive, ``efficiency`` is not between 0 and 1, or ``batch`` < 1.
 
     Examples:
         >>> suggest_batch_size(120.0, batch=1000)
@@ -63,7 +63,7 @@ def suggest_batch_size(
     """
     share = positive("efficiency", efficiency)
     if share >= 1:
-        raise ValueError(f"efficiency must lie between 0 and 1, not {efficiency!r}: 1 would take an infinite batch")
+        raise ValueError(f"efficiency must lie between 0 and 1, not {efficiency!r}: 1 would need an infinite batch")
     if isinstance(noise_scale, NoiseScale):
         scales = (noise_scale.value, noise_scale.low, noise_scale.high)
     else:

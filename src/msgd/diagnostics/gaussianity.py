@@ -1,4 +1,4 @@
-"""Whether noise is normal along directions: the test of Anderson and Darling, and the joint answer of many."""
+"""Normality of the noise along directions: the Anderson-Darling test for each, and a joint p-value."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from msgd.statistics.multiple_testing import holm
 
 @dataclass(frozen=True)
 class Gaussianity:
-    """Tests of normality, one for each column of samples.
+    """Results of normality tests, one for each column of samples.
 
     Args:
         statistic: A²·(1 + 0.75/m + 2.25/m²) of each column.
-        p: its p-value.
-        adjusted: the p-values, adjusted by Holm for their number.
+        p: p-value of each column.
+        adjusted: p-values with Holm's adjustment for the number of columns.
     """
 
     statistic: tuple[float, ...]
@@ -29,24 +29,25 @@ class Gaussianity:
 
     @property
     def joint(self) -> float:
-        """The p-value of "all columns are normal": the smallest adjusted one, valid however they depend."""
+        """The p-value of "all columns are normal": the smallest adjusted one, valid for any dependence of columns."""
         return min(self.adjusted)
 
 
 def gaussianity(samples: ArrayLike | Tensor) -> Gaussianity:
-    """The test of Anderson and Darling, of a normal law with any mean and variance, for each column.
+    """Test each column for normality with any mean and variance, by the Anderson-Darling test.
 
     ``A² = −m − (1/m)·Σ_i (2i − 1)·(log Φ(y_(i)) + log Φ(−y_(m+1−i)))`` with the sorted ``y = (x − x̄)/s``, which
-    gives weight to the tails. The p-value is the formula of D'Agostino and Stephens for estimated mean and variance:
-    below 1/2 it is right to 0.005 from m = 100 on (0.01 from m = 20), and to about a tenth of itself down to 0.001,
-    with no upper limit of m; above 1/2, where nothing is decided, to 0.03. Very small ones are extrapolated, and end at
-    4e−24. A law that is only nearly normal is rejected in the end as m grows; `excess_kurtosis` says how far it is.
+    emphasises the tails. The p-value is computed by the formula of D'Agostino and Stephens for estimated mean and
+    variance. p-values below 1/2 are accurate to 0.005 for m ≥ 100 (0.01 for m ≥ 20), and to a relative error of about a
+    tenth down to 0.001, without an upper limit on m; p-values above 1/2, which decide nothing, are accurate to 0.03.
+    Very small p-values are extrapolated, with a minimum of 4e−24. A law that is only nearly normal is eventually
+    rejected as m grows; `excess_kurtosis` measures how far from normal it is.
 
     Args:
-        samples: independent within a column, shape (m,) or (m, k), m ≥ 8; see `noise_along`.
+        samples: samples that are independent within a column, shape (m,) or (m, k), m ≥ 8; see `noise_along`.
 
     Returns:
-        Statistic and p-value of each column, and the joint answer.
+        Statistic and p-value of each column, and the joint p-value.
 
     Raises:
         ValueError: the shape is wrong, there are too few samples, one is not finite, or a column is constant.
@@ -65,11 +66,11 @@ def gaussianity(samples: ArrayLike | Tensor) -> Gaussianity:
     """
     ndim = samples.ndim if isinstance(samples, Tensor) else np.ndim(samples)
     if ndim not in (1, 2):
-        raise ValueError(f"samples must have shape (m,) or (m, k), and have {ndim} dimensions")
+        raise ValueError(f"samples have {ndim} dimensions: use shape (m,) or (m, k)")
     array = samples.detach().double().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
     columns = [independent(column, least=8) for column in array.reshape(len(array), -1).T]
     if not columns:
-        raise ValueError("there are no columns: give at least one")
+        raise ValueError("there are no columns: pass at least one")
     statistic = [_statistic(column) for column in columns]
     p = [_p_value(each) for each in statistic]
     return Gaussianity(tuple(statistic), tuple(p), tuple(holm(p)))
@@ -78,10 +79,10 @@ def gaussianity(samples: ArrayLike | Tensor) -> Gaussianity:
 def _statistic(x: NDArray[np.float64]) -> float:
     m, spread = len(x), float(x.std(ddof=1))
     if spread <= 1e-12 * float(np.abs(x).max()):
-        raise ValueError("all samples of a column are equal: is there noise at all?")
+        raise ValueError("all samples of a column are equal: check that the law has noise")
     y = np.sort((x - x.mean()) / spread)
     odd = 2 * np.arange(1, m + 1) - 1
-    # log_ndtr, and no 1 − Φ: Φ(9) is 1 in floating point
+    # log_ndtr(−y) and not log(1 − Φ(y)), because Φ(9) is 1 in floating point
     square = -m - float((odd * (special.log_ndtr(y) + special.log_ndtr(-y[::-1]))).mean())
     return square * (1 + 0.75 / m + 2.25 / m**2)
 
@@ -93,5 +94,5 @@ def _p_value(a: float) -> float:
         return float(-np.expm1(-8.318 + 42.796 * a - 59.938 * a**2))
     if a < 0.6:
         return float(np.exp(0.9177 - 4.279 * a - 1.38 * a**2))
-    a = min(a, 10.0)  # beyond, the last parabola would turn and rise
+    a = min(a, 10.0)  # beyond 10 the parabola of the last case would rise again
     return float(np.exp(1.2937 - 5.709 * a + 0.0186 * a**2))

@@ -1,4 +1,4 @@
-"""The gradient noise scale tr C/‖ḡ‖²: exactly, or from two batch sizes inside a training loop."""
+"""The gradient noise scale tr C/‖ḡ‖²: its exact value, or an estimate from two batch sizes in a training loop."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from msgd.statistics.intervals import Estimate, mean_of, quantile
 
 
 def simple_noise_scale(matrix: GradientMatrix) -> float:
-    """``B_simple = tr C/‖ḡ‖²``, exact: in examples, the batch size at which the noise is as large as the gradient.
+    """Return the exact ``B_simple = tr C/‖ḡ‖²``, the batch size at which the noise is as large as the gradient.
 
     Args:
         matrix: G, of all training examples.
 
     Returns:
-        The noise scale, which predicts the critical batch size; infinite where ḡ is 0.
+        The noise scale, in examples, which predicts the critical batch size; infinite if ḡ is 0.
 
     Raises:
         ValueError: all gradients are 0.
@@ -45,9 +45,9 @@ def simple_noise_scale(matrix: GradientMatrix) -> float:
 
 
 def curved_noise_scale(matrix: GradientMatrix) -> float:
-    """``B_noise = Tr(H·C)/(ḡᵀ·H·ḡ)``, exact: the noise scale of a quadratic model of the loss.
+    """Return the exact ``B_noise = Tr(H·C)/(ḡᵀ·H·ḡ)``, the noise scale of a quadratic model of the loss.
 
-    H is the Hessian of the mean loss; where it is a multiple of the identity this is `simple_noise_scale`. It costs n
+    H is the Hessian of the mean loss. If H is a multiple of the identity, this equals `simple_noise_scale`. It costs n
     Hessian-vector products of all n examples.
 
     Args:
@@ -57,7 +57,7 @@ def curved_noise_scale(matrix: GradientMatrix) -> float:
         The noise scale, in examples.
 
     Raises:
-        ValueError: ``ḡᵀHḡ`` or ``Tr(H·C)`` is not positive: the quadratic model has no best step.
+        ValueError: ``ḡᵀHḡ`` or ``Tr(H·C)`` is not positive, so that the quadratic model has no optimal step.
 
     Examples:
         >>> from torch import nn
@@ -83,16 +83,16 @@ def curved_noise_scale(matrix: GradientMatrix) -> float:
 
 @dataclass(frozen=True)
 class NoiseScale:
-    """The noise scale of a stretch of training, estimated from two batch sizes.
+    """The noise scale of a phase of training, estimated from two batch sizes.
 
     Args:
         value: tr C/‖ḡ‖², in examples: the ratio of the two averages. It predicts the critical batch size, at which a
-            step makes half the progress of one without noise; infinite where the average of ‖ḡ‖² is not positive.
-        low: lower end of its interval, ≥ 0.
-        high: upper end; infinite where the interval of ‖ḡ‖² contains 0.
-        level: of the intervals.
-        variance: tr C, the total variance of one example's gradient.
-        mean_square: ‖ḡ‖².
+            step makes half the progress of a step without noise; infinite if the average of ‖ḡ‖² is not positive.
+        low: lower end of the interval of ``value``, ≥ 0.
+        high: upper end of the interval; infinite if the interval of ‖ḡ‖² contains 0.
+        level: confidence level of the intervals.
+        variance: estimate of tr C, the total variance of one example's gradient.
+        mean_square: estimate of ‖ḡ‖².
         steps: number of logical batches.
     """
 
@@ -105,39 +105,41 @@ class NoiseScale:
     steps: int
 
     def efficiency(self, b: float) -> float:
-        """Progress of the best step at batch size b, as a share of one without noise: ``1/(1 + value/b)``.
+        """Return the progress of the best step at batch size b relative to a step without noise, ``1/(1 + value/b)``.
 
         Args:
             b: batch size, > 0.
 
         Returns:
-            From 0 to 1; 1/2 at the critical batch size.
+            A number from 0 to 1, which is 1/2 at the critical batch size.
         """
         return 1 / (1 + self.value / b)
 
 
 class NoiseScaleMeter:
-    """The noise scale from the micro-batches of gradient accumulation, at the cost of one copy of the gradient.
+    """Estimates the noise scale from the micro-batches of gradient accumulation; memory holds one gradient copy.
 
-    A logical batch is k ≥ 2 micro-batches of b examples, with mean gradients m_j and mean M = Σ m_j/k. For independent
-    examples ``E‖m_j‖² = ‖ḡ‖² + tr C/b`` and ``E‖M‖² = ‖ḡ‖² + tr C/(kb)``, so that each step has the unbiased estimates
+    A logical batch consists of k ≥ 2 micro-batches of b examples, with mean gradients m_j and mean M = Σ m_j/k. For
+    independent examples ``E‖m_j‖² = ‖ḡ‖² + tr C/b`` and ``E‖M‖² = ‖ḡ‖² + tr C/(kb)``, so that each step gives the
+    unbiased estimates
 
         S = (mean_j‖m_j‖² − ‖M‖²)/(1/b − 1/(kb))  of tr C,    Q = (k·‖M‖² − mean_j‖m_j‖²)/(k − 1)  of ‖ḡ‖².
 
-    The ratio of their averages over steps is reported, since the average of ratios is biased, with Fieller's interval,
-    which takes steps as independent and averages as normal. For ``n`` examples drawn without replacement S has
-    expectation tr C·n/(n − 1) and Q has ‖ḡ‖² − tr C/(n − 1): with ``population=n`` both are put right.
+    The reported noise scale is the ratio of their averages over steps, since the average of ratios is biased. Its
+    interval is Fieller's, which assumes independent steps and normal averages. If the examples are drawn without
+    replacement from n, S has the expectation tr C·n/(n − 1) and Q the expectation ‖ḡ‖² − tr C/(n − 1);
+    ``population=n`` corrects both.
 
-    Each call of `after_backward` reads ``.grad`` as it grows; gradients start at zero at each logical batch. Losses are
-    taken as divided by k, as frameworks do; where they are not, S and Q come out k² as large, and the ratio is the
-    same. Losses under random weights (`msgd.Reweighter`) show the noise of the weights as well.
+    Each call of `after_backward` reads the accumulated ``.grad``; gradients must be zero at the start of each logical
+    batch. Losses are assumed to be divided by k, as in frameworks; otherwise S and Q are larger by a factor of k², and
+    the ratio is unchanged. With random weights (`msgd.Reweighter`) the estimate includes the noise of the weights.
 
     Args:
         b: number of examples in each micro-batch.
-        population: n, where examples are drawn without replacement from so many.
+        population: n, if the examples are drawn without replacement from n examples; else None.
 
     Raises:
-        TypeError: a number is no integer.
+        TypeError: a number is not an integer.
         ValueError: a number is below 1.
 
     Examples:
@@ -148,7 +150,7 @@ class NoiseScaleMeter:
         ...     for micro in x:
         ...         (model(micro).mean() / 4).backward()  # the gradient is x: tr C = 1, ‖ḡ‖² = 4
         ...         meter.after_backward(model.parameters())
-        ...     meter.end_step()  # and here optimizer.step()
+        ...     meter.end_step()  # followed by optimizer.step()
         >>> found = meter.estimate()
         >>> found.low < 0.25 < found.high
         True
@@ -162,20 +164,20 @@ class NoiseScaleMeter:
         self.b = positive_integer("b", b)
         self.population = None if population is None else positive_integer("population", population)
         self._pairs: list[tuple[float, float]] = []
-        self._squares: list[float] = []  #: of the growth of the gradient at each micro-batch
+        self._squares: list[float] = []  #: squared norm of the gradient of each micro-batch
         self._before: list[Tensor | None] = []
 
     @property
     def steps(self) -> int:
-        """Number of logical batches measured."""
+        """Number of measured logical batches."""
         return len(self._pairs)
 
     @torch.no_grad()
     def after_backward(self, parameters: Iterable[Tensor]) -> None:
-        """Take in a micro-batch, right after its backward pass and before any clipping.
+        """Record a micro-batch; call this right after its backward pass and before any gradient clipping.
 
         Args:
-            parameters: of the model, the same each time.
+            parameters: the parameters of the model, the same in every call.
         """
         current = [parameter.grad for parameter in parameters]
         before = self._before or [None] * len(current)
@@ -189,41 +191,44 @@ class NoiseScaleMeter:
         """End a logical batch.
 
         Raises:
-            ValueError: it had fewer than two micro-batches; it is left out.
+            ValueError: the logical batch had fewer than two micro-batches; it is not counted.
         """
-        squares, whole_gradient = self._squares, [grad for grad in self._before if grad is not None]
+        squares, gradient = self._squares, [grad for grad in self._before if grad is not None]
         self.discard()
         if len(squares) < 2:
             raise ValueError(
-                f"{len(squares)} micro-batches in this step, and two batch sizes take at least 2: accumulate gradients "
-                "over micro-batches, or use diagnostics.simple_noise_scale"
+                f"{len(squares)} micro-batches in this step, but at least 2 are needed: accumulate gradients over "
+                "micro-batches, or use diagnostics.simple_noise_scale"
             )
         k = len(squares)
-        self.add(k * sum(squares), _square(whole_gradient), micro_batches=k)
+        self.add(k * sum(squares), _square(gradient), micro_batches=k)
 
     def discard(self) -> None:
-        """Leave out a logical batch that was cut short, or whose micro-batches were not all of b examples."""
+        """Drop the current logical batch, e.g. if it is incomplete or not all its micro-batches have b examples."""
         self._squares, self._before = [], []
 
     def add(self, micro_square: float, mean_square: float, *, micro_batches: int) -> None:
-        """Take in a logical batch whose norms are known, such as those of the ranks of a data-parallel job.
+        """Record a logical batch whose norms are known, e.g. from the ranks of a data-parallel job.
 
         Args:
             micro_square: mean of ‖m_j‖² over the micro-batches.
             mean_square: ‖M‖².
-            micro_batches: k ≥ 2, their number.
+            micro_batches: k ≥ 2, the number of micro-batches.
 
         Raises:
-            TypeError: ``micro_batches`` is no integer.
-            ValueError: there are fewer than two, or more examples than the population has; or a norm is not finite.
+            TypeError: ``micro_batches`` is not an integer.
+            ValueError: there are fewer than two micro-batches, or more examples than the population has; or a norm is
+                not finite.
         """
         k = positive_integer("micro_batches", micro_batches)
         if k < 2:
-            raise ValueError("1 micro-batch is one batch size, and two are needed: use at least 2 micro-batches")
+            raise ValueError("1 micro-batch gives only one batch size: use at least 2 micro-batches")
         if self.population is not None and k * self.b > self.population:
-            raise ValueError(f"{k} micro-batches of {self.b} do not fit in a population of {self.population}")
+            raise ValueError(
+                f"{k} micro-batches of {self.b} do not fit in a population of {self.population}: check b and population"
+            )
         if not (math.isfinite(micro_square) and math.isfinite(mean_square)):
-            raise ValueError("the gradient is not finite: leave this step out with discard()")
+            raise ValueError("the gradient is not finite: drop this step with discard()")
         variance = (micro_square - mean_square) / (1 / self.b - 1 / (k * self.b))
         square = (k * mean_square - micro_square) / (k - 1)
         if self.population is not None:
@@ -232,23 +237,23 @@ class NoiseScaleMeter:
         self._pairs.append((variance, square))
 
     def reset(self) -> None:
-        """Forget all steps, so that the next estimate is of a new stretch of training."""
+        """Discard all steps, so that the next estimate covers a new phase of training."""
         self._pairs.clear()
         self.discard()
 
     def estimate(self, *, level: float = 0.95) -> NoiseScale:
-        """The noise scale of the steps since the start, or since `reset`.
+        """Return the noise scale of the steps since the start, or since the last `reset`.
 
         Args:
-            level: of the intervals.
+            level: confidence level of the intervals.
 
         Returns:
             Averages over the steps, their ratio, and intervals.
 
         Raises:
-            ValueError: there are fewer than two steps, or ``level`` is no probability.
+            ValueError: there are fewer than two steps, or ``level`` is not a probability.
         """
-        quantile(self.steps, level)  # refuses what has no interval
+        quantile(self.steps, level)  # raises if there is no interval
         pairs = np.array(self._pairs)
         variance, square = mean_of(pairs[:, 0], level), mean_of(pairs[:, 1], level)
         low, high = _fieller(pairs, level)
@@ -257,8 +262,8 @@ class NoiseScaleMeter:
 
 
 def _fieller(pairs: NDArray[np.float64], level: float) -> tuple[float, float]:
-    # All ρ ≥ 0 for which the mean of S − ρQ does not differ from 0: aρ² − 2bρ + c ≤ 0. They lie between the roots where
-    # the mean of Q differs from 0 (a > 0), outside them where it does not.
+    # The interval contains all ρ ≥ 0 for which the mean of S − ρQ does not differ significantly from 0:
+    # aρ² − 2bρ + c ≤ 0. They lie between the roots if the mean of Q differs from 0 (a > 0), else outside the roots.
     t2 = quantile(len(pairs), level) ** 2
     (s, q), cov = pairs.mean(0), np.cov(pairs.T) / len(pairs)
     a, b, c = q * q - t2 * cov[1, 1], s * q - t2 * cov[0, 1], s * s - t2 * cov[0, 0]
@@ -274,7 +279,7 @@ def _fieller(pairs: NDArray[np.float64], level: float) -> tuple[float, float]:
 
 def _ratio(variance: float, square: float) -> float:
     if square == 0 and variance == 0:
-        raise ValueError("all gradients are 0, and have no noise scale")
+        raise ValueError("all gradients are 0 and have no noise scale: check the loss and the parameters")
     return variance / square if square > 0 else math.inf
 
 

@@ -1,4 +1,4 @@
-"""The noise of a law along fixed directions: numbers whose law can be looked at, where that of vectors cannot."""
+"""The gradient noise of a law along fixed directions: scalars, whose distribution can be examined."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from msgd.noise.streams import DIRECTIONS
 
 
 def random_directions(matrix: GradientMatrix, k: int, *, seed: int = 0) -> Tensor:
-    """Independent directions, uniform on the unit sphere: normal vectors divided by their norms.
+    """Draw independent directions, uniform on the unit sphere: normal vectors divided by their norms.
 
     Args:
-        matrix: G, for d, dtype and device.
-        k: their number.
-        seed: of the directions, which are independent of the weights of that seed.
+        matrix: G, which determines d, dtype and device.
+        k: number of directions.
+        seed: seed of the directions; they are independent of the weights with the same seed.
 
     Returns:
-        Unit columns, shape (d, k).
+        Directions as unit columns, shape (d, k).
 
     Raises:
-        TypeError: ``k`` is no integer.
+        TypeError: ``k`` is not an integer.
         ValueError: ``k`` < 1.
 
     Examples:
@@ -40,18 +40,20 @@ def random_directions(matrix: GradientMatrix, k: int, *, seed: int = 0) -> Tenso
 
 
 def gradients_along(matrix: GradientMatrix, directions: Tensor) -> Tensor:
-    """``u·(g_i − ḡ)``: what each example adds to the gradient along a direction, in one forward-mode pass for each.
+    """Return ``u·(g_i − ḡ)``, the centred gradient of each example along a direction u.
+
+    This takes one forward-mode pass per direction.
 
     Args:
         matrix: G.
-        directions: u as columns, shape (d, k), or one of shape (d,).
+        directions: directions u as columns, shape (d, k), or one direction of shape (d,).
 
     Returns:
-        Shape (n, k) or (n,), float64, on the CPU; every column has mean 0.
+        The values, shape (n, k) or (n,), float64, on the CPU; every column has mean 0.
 
     Raises:
-        TypeError: ``directions`` has not the dtype or the device of the parameters.
-        ValueError: its shape is wrong.
+        TypeError: the dtype or the device of ``directions`` is not that of the parameters.
+        ValueError: the shape of ``directions`` is wrong.
 
     Examples:
         >>> from torch import nn
@@ -67,25 +69,26 @@ def gradients_along(matrix: GradientMatrix, directions: Tensor) -> Tensor:
 
 
 def noise_along(matrix: GradientMatrix, directions: Tensor, law: Law, *, draws: int, seed: int = 0) -> Tensor:
-    """Draws of ``uᵀ(G·w/n − ḡ) = Σ_i (w_i − 1)·u·g_i/n``: the noise of a law along directions.
+    """Draw ``uᵀ(G·w/n − ḡ) = Σ_i (w_i − 1)·u·g_i/n``, the gradient noise of a law along directions u.
 
-    Gᵀ·u is one forward-mode pass for each direction; after that a draw costs n·k products, whatever the network.
+    Gᵀ·u takes one forward-mode pass per direction. After that a draw costs n·k multiplications, for any network.
 
     Args:
         matrix: G.
-        directions: u as columns, shape (d, k), or one of shape (d,); see `random_directions`.
-        law: of the weights of all n examples. Its draws are those of steps 0, 1, …; where the law is correlated, they
-            are not independent, as the tests and intervals of this package take them to be.
-        draws: their number.
-        seed: of the draws.
+        directions: directions u as columns, shape (d, k), or one direction of shape (d,); see `random_directions`.
+        law: law of the weights of all n examples. Its draws are those of steps 0, 1, …. If the steps of the law are
+            correlated, the draws are not independent, although the tests and intervals of this package assume it.
+        draws: number of draws.
+        seed: seed of the draws.
 
     Returns:
-        Shape (draws, k) or (draws,), float64, on the CPU. The draws of one column are independent; its k columns, of
-        the same weights, are not.
+        The draws, shape (draws, k) or (draws,), float64, on the CPU. The draws in a column are independent; the k
+        columns are not, since they share the weights.
 
     Raises:
-        TypeError: ``draws`` is no integer, or ``directions`` has not the dtype or the device of the parameters.
-        ValueError: ``draws`` < 1, the shape of ``directions`` is wrong, or the law cannot be had at this n.
+        TypeError: ``draws`` is not an integer, or the dtype or the device of ``directions`` is not that of the
+            parameters.
+        ValueError: ``draws`` < 1, the shape of ``directions`` is wrong, or the law is not defined for this n.
 
     Examples:
         >>> from torch import nn
@@ -94,16 +97,16 @@ def noise_along(matrix: GradientMatrix, directions: Tensor, law: Law, *, draws: 
         >>> _ = nn.init.zeros_(model.weight)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
         >>> G = GradientMatrix(model, squares, torch.ones(2, 1), torch.tensor([[1.0], [3.0]]))
-        >>> noise_along(G, torch.ones(1), MiniBatch(1), draws=100).abs().unique()  # −1 or −3, less their mean
+        >>> noise_along(G, torch.ones(1), MiniBatch(1), draws=100).abs().unique()  # −1 or −3, minus their mean
         tensor([1.], dtype=torch.float64)
 
     References:
-        Wu et al. 2020, arXiv 1906.07405: the noise is G(w − 1)/n. Panigrahi et al. 2019, arXiv 1910.09626, look at it
+        Wu et al. 2020, arXiv 1906.07405: the noise is G(w − 1)/n. Panigrahi et al. 2019, arXiv 1910.09626, examine it
         along random directions.
     """
     n = matrix.shape[1]
     steps = range(positive_integer("draws", draws))
-    law.moments(n)  # refuses what cannot be had, before the pass over the examples
+    law.moments(n)  # raises if the law is not defined for this n, before the pass over the examples
     products = (matrix.T @ directions).double().cpu().numpy()
     rows = [(law.at_step(n, seed=seed, step=step).dense(n) - 1.0) @ products / n for step in steps]
     return torch.from_numpy(np.stack(rows))

@@ -1,4 +1,4 @@
-"""How sharp the loss is: the Hessian's largest eigenvalues and trace, and the loss under random perturbations."""
+"""Sharpness of the loss: the Hessian's largest eigenvalues and trace, and the loss under random perturbations."""
 
 from __future__ import annotations
 
@@ -16,58 +16,59 @@ from msgd.gradients.gradient_matrix import GradientMatrix, numpy_operator
 from msgd.noise import generator
 from msgd.statistics.intervals import Estimate, mean_of, quantile
 
-Method = Literal["auto", "dense", "lanczos"]  #: how eigenvalues are found
-_COLUMNS = 16  # of the identity, multiplied at once
+Method = Literal["auto", "dense", "lanczos"]  #: how eigenvalues are computed
+_COLUMNS = 16  # number of columns of the identity that are multiplied at once
 
 
 def hessian_eigenvalues(matrix: GradientMatrix, k: int = 1, *, method: Method = "auto") -> Tensor:
-    """The k largest eigenvalues of the Hessian H of the mean loss, as in `hessian_eigenpairs`, without the vectors.
+    """Return the k largest eigenvalues of the Hessian H of the mean loss, without the eigenvectors.
 
-    The first is the sharpness: gradient descent on a quadratic of this curvature is stable where ``η < 2/λ_max``.
+    The largest is the sharpness: gradient descent on a quadratic with this curvature is stable if ``η < 2/λ_max``.
 
     Args:
         matrix: G, whose mean loss is differentiated twice.
-        k: their number, 1 ≤ k ≤ d.
-        method: as in `hessian_eigenpairs`.
+        k: number of eigenvalues, 1 ≤ k ≤ d.
+        method: see `hessian_eigenpairs`.
 
     Returns:
-        Shape (k,), float64, on the CPU, in decreasing order.
+        Eigenvalues in decreasing order, shape (k,), float64, on the CPU.
 
     Raises:
-        TypeError: ``k`` is no integer.
-        ValueError: ``k`` or ``method`` is not possible, or the Hessian is not finite.
+        TypeError: ``k`` is not an integer.
+        ValueError: ``k`` is out of range, ``method`` is unknown or does not allow this k, or the Hessian is not finite.
         RuntimeError: Lanczos did not converge.
 
     Examples:
         >>> model = torch.nn.Linear(2, 1, bias=False)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
         >>> G = GradientMatrix(model, squares, torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.ones(2, 1))
-        >>> hessian_eigenvalues(G, 2)  # of diag(4, 16)/2
+        >>> hessian_eigenvalues(G, 2)  # the Hessian is diag(4, 16)/2
         tensor([8., 2.], dtype=torch.float64)
 
     References:
-        Cohen, Kaur, Li, Kolter, Talwalkar 2021, arXiv 2103.00065: sharpness and 2/η.
+        Cohen, Kaur, Li, Kolter, Talwalkar 2021, arXiv 2103.00065: the sharpness and 2/η.
     """
     return hessian_eigenpairs(matrix, k, method=method)[0]
 
 
 def hessian_eigenpairs(matrix: GradientMatrix, k: int, *, method: Method = "auto") -> tuple[Tensor, Tensor]:
-    """The k largest eigenvalues of the Hessian H of the mean loss, by their value and not by size, and their vectors.
+    """Return the k (algebraically) largest eigenvalues of the Hessian H of the mean loss, and their eigenvectors.
 
     Args:
         matrix: G, whose mean loss is differentiated twice.
-        k: their number, 1 ≤ k ≤ d.
-        method: "dense": from all of H, d Hessian-vector products and d² numbers. "lanczos": the implicitly restarted
-            Lanczos iteration (ARPACK), one product for each of its steps, from a start that is always the same; k < d.
-            "auto": "dense" where d is at most four times the basis that Lanczos works with, max(2k + 1, 20) vectors.
+        k: number of eigenpairs, 1 ≤ k ≤ d.
+        method: "dense": from the full matrix H, with d Hessian-vector products and d² numbers. "lanczos": the
+            implicitly restarted Lanczos iteration (ARPACK), with one product per step, from a fixed start vector;
+            k < d. "auto": "dense" if d is at most four times the size of the Lanczos basis, max(2k + 1, 20) vectors;
+            else "lanczos".
 
     Returns:
         Eigenvalues in decreasing order, shape (k,), float64, on the CPU. Unit eigenvectors as columns, shape (d, k),
-        where the parameters are and in their dtype; the entry of largest size in one is positive.
+        in the dtype and on the device of the parameters; the entry of largest size in each is positive.
 
     Raises:
-        TypeError: ``k`` is no integer.
-        ValueError: ``k`` or ``method`` is not possible, or the Hessian is not finite.
+        TypeError: ``k`` is not an integer.
+        ValueError: ``k`` is out of range, ``method`` is unknown or does not allow this k, or the Hessian is not finite.
         RuntimeError: Lanczos did not converge.
 
     Examples:
@@ -94,29 +95,31 @@ def hessian_eigenpairs(matrix: GradientMatrix, k: int, *, method: Method = "auto
 
 
 def hessian_trace(matrix: GradientMatrix, *, draws: int, seed: int = 0, level: float = 0.95) -> Estimate:
-    """Tr H from ``draws`` Hessian-vector products: ``Tr(QᵀHQ) + mean zᵀPHP·z``, P = I − QQᵀ (Hutch++).
+    """Estimate Tr H from ``draws`` Hessian-vector products: ``Tr(QᵀHQ) + mean zᵀPHP·z``, P = I − QQᵀ (Hutch++).
 
-    A third of the products, with random signs, is a sketch H·S; Q is an orthonormal basis of it, and holds the
-    directions of large curvature, the few that stand out in the spectrum of a network. A third gives the trace within
-    Q, exactly. The rest goes to Hutchinson's estimator outside of it, with random signs z independent of Q. Unbiased:
-    given Q, ``E zᵀPHP·z = Tr(PHP) = Tr H − Tr(QᵀHQ)``, since E zzᵀ = I and P² = P. Hutchinson's estimator alone has the
-    variance 2(‖H‖_F² − Σ H_jj²) a draw, which those few directions rule; this one has that of PHP.
+    A third of the products forms a sketch H·S with random signs S. Q is an orthonormal basis of the sketch; it captures
+    the few directions of large curvature that dominate the spectrum of a network. A third of the products gives the
+    exact trace within Q. The remaining products are used for Hutchinson's estimator on the complement of Q, with random
+    signs z independent of Q. The estimate is unbiased: given Q, ``E zᵀPHP·z = Tr(PHP) = Tr H − Tr(QᵀHQ)``, since
+    E zzᵀ = I and P² = P. Hutchinson's estimator alone has the variance 2(‖H‖_F² − Σ H_jj²) per draw, which those few
+    directions dominate; here the variance is that of PHP.
 
-    Given Q the draws are independent, and the interval is Student's, which is too short for a few with a long tail.
+    Given Q the draws are independent, and the interval is a Student interval. It is too short for a few draws from a
+    long-tailed distribution.
 
     Args:
         matrix: G, whose mean loss is differentiated twice.
-        draws: number of products, ≥ 2; below 5 none goes to the sketch; from 3d + 2 on the trace is exact. A third of
-            them vectors of length d are held at once.
-        seed: of the random signs.
-        level: of the interval.
+        draws: number of products, ≥ 2. Below 5 there is no sketch; from 3d + 2 on the trace is exact. draws/3 vectors
+            of length d are held at once.
+        seed: seed of the random signs.
+        level: confidence level of the interval.
 
     Returns:
         The estimate with its interval.
 
     Raises:
-        TypeError: ``draws`` is no integer.
-        ValueError: ``draws`` < 2, ``level`` is no probability, or the Hessian is not finite.
+        TypeError: ``draws`` is not an integer.
+        ValueError: ``draws`` < 2, ``level`` is not a probability, or the Hessian is not finite.
 
     Examples:
         >>> model = torch.nn.Linear(2, 1, bias=False)
@@ -130,46 +133,48 @@ def hessian_trace(matrix: GradientMatrix, *, draws: int, seed: int = 0, level: f
         the trace of the influence matrix".
     """
     sketched = min(max(0, (positive_integer("draws", draws) - 2) // 3), matrix.shape[0])
-    quantile(draws - 2 * sketched, level)  # refuses what has no interval
+    quantile(draws - 2 * sketched, level)  # raises if there is no interval
     basis, within = None, 0.0
     if sketched:
         signs = torch.stack([_signs(matrix, seed, step) for step in range(sketched)], dim=1)
-        basis = torch.linalg.qr(_curved(matrix, signs))[0]
-        within = float((basis * _curved(matrix, basis)).double().sum())
+        basis = torch.linalg.qr(_hessian_product(matrix, signs))[0]
+        within = float((basis * _hessian_product(matrix, basis)).double().sum())
     samples = []
     for step in range(sketched, draws - sketched):
         z = _signs(matrix, seed, step)
         if basis is not None:
             z -= basis @ (basis.t() @ z)
-        samples.append(within + float((z * _curved(matrix, z)).double().sum()))
+        samples.append(within + float((z * _hessian_product(matrix, z)).double().sum()))
     return mean_of(samples, level)
 
 
 def loss_change(matrix: GradientMatrix, size: float, *, draws: int, seed: int = 0, level: float = 0.95) -> Estimate:
-    """``E[L(θ + δ) − L(θ)]`` under ``δ ~ N(0, size²·I)``: how much the mean loss rises around θ.
+    """Estimate ``E[L(θ + δ) − L(θ)]`` for ``δ ~ N(0, size²·I)``: the mean increase of the loss around θ.
 
-    The mean over draws of ``(L(θ + δ) + L(θ − δ))/2 − L(θ)``, two forward passes each. Unbiased, since −δ has the law
-    of δ; the pair has no odd terms of L, such as ḡ·δ, and so less variance. For a small size it is ``size²·Tr(H)/2``,
-    up to terms of order size⁴; small is what flips no ReLU, since H knows nothing of kinks. The parameters are not
-    touched: the model is called with others in their place.
+    The estimate is the mean over draws of ``(L(θ + δ) + L(θ − δ))/2 − L(θ)``, with two forward passes per draw. It is
+    unbiased, since −δ and δ have the same distribution. Odd terms of L, such as ḡ·δ, cancel within a pair, which
+    reduces the variance. For small sizes the expectation is ``size²·Tr(H)/2`` up to terms of order size⁴; a size is
+    small if no ReLU changes its sign, since H does not include kinks. The parameters are not modified: the model is
+    evaluated at perturbed copies.
 
-    It is not invariant: where layers can be rescaled without changing the function, so can the loss change for a given
-    size (Dinh et al. 2017, arXiv 1703.04933); compare it within one parametrisation. The expected ‖δ‖² is size²·d. In
-    float32 the losses have a rounding error of about 1e−7 of themselves: use float64 where the change is as small.
+    The value is not invariant: if layers can be rescaled without changing the function, rescaling changes the value for
+    a given size (Dinh et al. 2017, arXiv 1703.04933). Compare values only within one parametrisation. The expected
+    ‖δ‖² is size²·d. In float32 the losses have a relative rounding error of about 1e−7: use float64 if the change is
+    that small.
 
     Args:
         matrix: G, whose mean loss is L.
         size: standard deviation of each parameter's perturbation, > 0.
         draws: number of pairs, ≥ 2.
-        seed: of the perturbations.
-        level: of the interval.
+        seed: seed of the perturbations.
+        level: confidence level of the interval.
 
     Returns:
-        The estimate with Student's interval.
+        The estimate with a Student interval.
 
     Raises:
-        TypeError: ``draws`` is no integer, or ``size`` no number.
-        ValueError: ``draws`` < 2, ``size`` is not positive, ``level`` is no probability, or a loss is not finite.
+        TypeError: ``draws`` is not an integer, or ``size`` is not a number.
+        ValueError: ``draws`` < 2, ``size`` is not positive, ``level`` is not a probability, or a loss is not finite.
 
     Examples:
         >>> model = torch.nn.Linear(2, 1, bias=False)
@@ -184,7 +189,7 @@ def loss_change(matrix: GradientMatrix, size: float, *, draws: int, seed: int = 
         Neyshabur, Bhojanapalli, McAllester, Srebro 2017, arXiv 1706.08947, section 2.2: expected sharpness.
     """
     size = positive("size", size)
-    quantile(positive_integer("draws", draws), level)  # refuses what has no interval
+    quantile(positive_integer("draws", draws), level)  # raises if there is no interval
     here = matrix.mean_loss()
     samples = []
     for step in range(draws):
@@ -192,14 +197,14 @@ def loss_change(matrix: GradientMatrix, size: float, *, draws: int, seed: int = 
         shift = (size * normal).to(matrix.device, matrix.dtype)
         samples.append((matrix.mean_loss(shift) + matrix.mean_loss(-shift)) / 2 - here)
         if not math.isfinite(samples[-1]):
-            raise ValueError(f"the loss is not finite within size = {size:.6g} of the parameters: use a smaller one")
+            raise ValueError(f"the loss is not finite within size = {size:.6g} of the parameters: use a smaller size")
     return mean_of(samples, level)
 
 
-def _curved(matrix: GradientMatrix, v: Tensor) -> Tensor:
+def _hessian_product(matrix: GradientMatrix, v: Tensor) -> Tensor:
     product = matrix.hessian_product(v)
     if not bool(product.isfinite().all()):
-        raise ValueError("the Hessian is not finite: has training diverged?")
+        raise ValueError("the Hessian is not finite: check whether training has diverged")
     return product
 
 
@@ -214,7 +219,7 @@ def _dense(matrix: GradientMatrix) -> tuple[NDArray[np.float64], NDArray[np.floa
     for start in range(0, d, _COLUMNS):
         columns = torch.zeros(d, min(_COLUMNS, d - start), dtype=matrix.dtype, device=matrix.device)
         columns[start : start + columns.shape[1]].fill_diagonal_(1.0)
-        blocks.append(_curved(matrix, columns).double().cpu())
+        blocks.append(_hessian_product(matrix, columns).double().cpu())
     hessian = torch.cat(blocks, dim=1)
     values, vectors = torch.linalg.eigh((hessian + hessian.t()) / 2)
     return values.numpy(), vectors.numpy()
@@ -223,10 +228,10 @@ def _dense(matrix: GradientMatrix) -> tuple[NDArray[np.float64], NDArray[np.floa
 def _lanczos(matrix: GradientMatrix, k: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     d = matrix.shape[0]
     start = torch.from_numpy(start_vector(d)).to(matrix.device, matrix.dtype)
-    if not _curved(matrix, start).any():  # a Hessian of zeros, which ARPACK does not take
+    if not _hessian_product(matrix, start).any():  # ARPACK fails on a zero Hessian
         return np.zeros(k), np.eye(d, k)
 
     def product(v: Tensor) -> Tensor:
-        return _curved(matrix, v)
+        return _hessian_product(matrix, v)
 
     return largest_eigenpairs(numpy_operator((d, d), matrix, product, product), k)

@@ -1,4 +1,4 @@
-"""How much two subspaces have in common."""
+"""Principal angles between two subspaces."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor
 
 
 def subspace_cosines(first: Tensor, second: Tensor) -> Tensor:
-    """Cosines of the principal angles between two subspaces: the singular values of ``Q₁ᵀ·Q₂``.
+    """Return the cosines of the principal angles between two subspaces: the singular values of ``Q₁ᵀ·Q₂``.
 
     Args:
-        first: columns that span one, shape (d, k), such as eigenvectors.
-        second: likewise, shape (d, m).
+        first: columns that span the first subspace, shape (d, k), such as eigenvectors.
+        second: columns that span the second subspace, shape (d, m).
 
     Returns:
-        In decreasing order, shape (min(k, m),), from 0 (orthogonal) to 1 (shared).
+        Cosines in decreasing order, shape (min(k, m),), from 0 (orthogonal) to 1 (shared direction).
 
     Raises:
-        ValueError: the shapes do not fit, or the columns are linearly dependent.
+        ValueError: the shapes do not match, or the columns are linearly dependent.
 
     Examples:
         >>> subspace_cosines(torch.eye(3)[:, :2], torch.tensor([[0.0], [3.0], [4.0]]))
@@ -30,7 +30,7 @@ def subspace_cosines(first: Tensor, second: Tensor) -> Tensor:
     """
     if first.ndim != 2 or second.ndim != 2 or len(first) != len(second):
         raise ValueError(
-            f"shapes {tuple(first.shape)} and {tuple(second.shape)}: give (d, k) and (d, m), columns that span"
+            f"shapes {tuple(first.shape)} and {tuple(second.shape)}: pass columns that span, of (d, k) and (d, m)"
         )
     arrays = []
     for columns in (first, second):

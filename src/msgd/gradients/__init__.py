@@ -1,7 +1,7 @@
-"""The gradient matrix G, one column for each example, and what is computed from it.
+"""The gradient matrix G, whose columns are the per-example gradients, and the covariance of the gradient noise.
 
 `GradientMatrix` is G as a linear operator: G·w is one backward pass, Gᵀ·u one forward-mode pass. `Covariance` is C, the
-empirical Fisher matrix F, or the covariance of a law's noise.
+empirical Fisher matrix F, or the covariance of the gradient noise of a law.
 """
 
 from msgd.gradients.covariance import Covariance, mean_square, trace_estimate

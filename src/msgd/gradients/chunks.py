@@ -1,4 +1,4 @@
-"""n examples in chunks, in an order that never changes: tensors in memory, or the batches of a loader."""
+"""n examples in chunks, in a fixed order: tensors in memory, or the batches of a loader."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class InMemory:
     """Examples held as two tensors.
 
     Args:
-        inputs: of all n examples, along the first dimension.
-        targets: likewise.
-        chunk: number of examples in a chunk; the last may be shorter.
+        inputs: inputs of all n examples, along the first dimension.
+        targets: targets of all n examples, along the first dimension.
+        chunk: number of examples in a chunk; the last chunk may be shorter.
 
     Raises:
-        TypeError: ``chunk`` is no integer.
+        TypeError: ``chunk`` is not an integer.
         ValueError: there are no examples, inputs and targets differ in number, or ``chunk`` < 1.
     """
 
@@ -37,19 +37,19 @@ class InMemory:
         return self.inputs[part], self.targets[part]
 
     def at_most(self, chunk: int) -> InMemory:
-        """The same examples in chunks of this size."""
+        """Return the same examples in chunks of this size."""
         return InMemory(self.inputs, self.targets, chunk)
 
 
 class Batches:
-    """Examples that come from a loader; no chunk reaches over two batches.
+    """Examples from a loader; each chunk lies within one batch.
 
     Args:
-        loader: of the batches.
-        chunk: largest number of examples in a chunk; None: the batches as they are.
+        loader: the loader of the batches.
+        chunk: largest number of examples in a chunk; None: one chunk per batch.
 
     Raises:
-        TypeError: ``chunk`` is no integer.
+        TypeError: ``chunk`` is not an integer.
         ValueError: ``chunk`` < 1.
     """
 
@@ -66,29 +66,29 @@ class Batches:
         return x[inside], y[inside]
 
     def at_most(self, chunk: int) -> Batches:
-        """The same examples in chunks of at most this size."""
+        """Return the same examples in chunks of at most this size."""
         return Batches(self._loader, chunk)
 
 
 class SteadyLoader:
-    """Batches that have to be the same in every pass, of which one is held.
+    """Batches that are checked to be the same in every pass; one batch is held at a time.
 
-    What is checked: they are passed over once here, and their number and a CRC-32 of each one's shapes, types and bytes
-    are kept; the first batch is fetched a second time and compared at once; and in every later pass each batch on the
-    way is compared with what is kept, and their number where the pass reaches the last.
+    The constructor iterates over the batches once, and records their number and a CRC-32 of the shapes, dtypes and
+    bytes of each. It then fetches the first batch again and compares it. Every later pass compares each batch that it
+    fetches, and the number of batches when it reaches the last one.
 
     Args:
-        batches: pairs (inputs, targets) of tensors, iterated over once for each pass: a DataLoader without shuffling
-            and random augmentation, a list.
+        batches: pairs (inputs, targets) of tensors, iterated over once per pass, such as a DataLoader without shuffling
+            and random augmentation, or a list.
 
     Raises:
-        TypeError: ``batches`` is an iterator, which ends after one pass; or a batch is no pair of tensors.
+        TypeError: ``batches`` is an iterator, which ends after one pass; or a batch is not a pair of tensors.
         ValueError: there are no batches, one is empty, inputs and targets differ in number, or the first batch changes.
     """
 
     def __init__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         if isinstance(batches, Iterator):
-            raise TypeError("an iterator ends after one pass: give the DataLoader itself, or a list of batches")
+            raise TypeError("an iterator ends after one pass: pass the DataLoader itself, or a list of batches")
         self._batches = batches
         self._marks: list[int] = []
         self.sizes: list[int] = []
@@ -97,39 +97,39 @@ class SteadyLoader:
             self._marks.append(_mark(x, y))
             self.sizes.append(len(y))
         if not self.sizes:
-            raise ValueError("there are no batches: give at least one")
+            raise ValueError("there are no batches: pass at least one")
         self._iterator = iter(batches)
         self._at = -1
         self._held = self.fetch(0)
 
     def fetch(self, number: int) -> tuple[Tensor, Tensor]:
-        """A batch: the one held, or those that follow up to it, or again from the first.
+        """Return a batch: the current one, or a later one of this pass, or one of a new pass.
 
         Args:
-            number: of the batch.
+            number: index of the batch.
 
         Returns:
             Inputs and targets.
 
         Raises:
-            ValueError: a batch on the way is not what it was in the first pass.
+            ValueError: a batch up to this one differs from that of the first pass.
         """
         if number < self._at:
             self._iterator, self._at = iter(self._batches), -1
         while self._at < number:
             batch = next(self._iterator, None)
             if batch is None or _mark(*_pair(batch)) != self._marks[self._at + 1]:
-                raise self._changed(f"batch {self._at + 1} is {'missing' if batch is None else 'another'}")
+                raise self._changed(f"batch {self._at + 1} {'is missing' if batch is None else 'differs'}")
             self._held = batch
             self._at += 1
             if self._at == len(self._marks) - 1 and next(self._iterator, None) is not None:
-                raise self._changed("there are more of them")
+                raise self._changed("there are more batches")
         return self._held
 
-    def _changed(self, what: str) -> ValueError:
+    def _changed(self, difference: str) -> ValueError:
         self._iterator, self._at = iter(self._batches), -1
         return ValueError(
-            f"the batches are not those of the first pass ({what}): "
+            f"the batches are not those of the first pass ({difference}): "
             "use a DataLoader with shuffle=False and without random augmentation"
         )
 
@@ -152,7 +152,9 @@ def _pair(batch: object) -> tuple[Tensor, Tensor]:
 
 def _check_pair(inputs: Tensor, targets: Tensor) -> None:
     if len(inputs) != len(targets) or len(targets) == 0:
-        raise ValueError(f"{len(inputs)} inputs for {len(targets)} targets: give one target for each, at least one")
+        raise ValueError(
+            f"{len(inputs)} inputs for {len(targets)} targets: pass one target per input, and at least one"
+        )
 
 
 def _mark(x: Tensor, y: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""The covariance C of the per-example gradients, the Fisher matrix F and the noise of any law, as operators."""
+"""The covariance C of the per-example gradients, the Fisher matrix F and a law's noise covariance, as operators."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from torch import Tensor
 from msgd._checks import positive_integer
 from msgd.gradients.eigenpairs import largest_eigenpairs
 from msgd.gradients.gradient_matrix import GradientMatrix, numpy_operator
-from msgd.gradients.gram import leading_shares, recentred, scaled_shares
+from msgd.gradients.gram import leading_coefficients, recentre, scale_coefficients
 from msgd.gradients.per_example import CHUNK
 from msgd.noise import Injected, Law, Rademacher, generator
 from msgd.statistics.intervals import Estimate, mean_of
 
-Method = Literal["auto", "gram", "lanczos"]  #: how eigenvalues are found
+Method = Literal["auto", "gram", "lanczos"]  #: how eigenvalues are computed
 
 
 class Covariance:
     """``scale·C + mean_scale·ḡḡᵀ ∈ R^{d×d}``, with ``C = (1/n)·Σ g_i g_iᵀ − ḡḡᵀ``, as an operator.
 
-    ``Covariance(G)`` is C, `fisher` is F = C + ḡḡᵀ, `of_law` is the covariance of the gradient noise of a law of the
-    weights. All three are A·Aᵀ with ``A = G·S``, ``S = (√scale·P + √mean_scale·Q)/√n``, Q = 11ᵀ/n and P = I − Q: a
-    product is one with Gᵀ and one with G, and the eigenvalues are those of the n×n matrix AᵀA.
+    ``Covariance(G)`` is C, `fisher` is F = C + ḡḡᵀ, and `of_law` is the covariance of the gradient noise of a law of
+    the weights. All three equal A·Aᵀ with ``A = G·S``, ``S = (√scale·P + √mean_scale·Q)/√n``, Q = 11ᵀ/n and P = I − Q.
+    A product takes one product with Gᵀ and one with G, and the nonzero eigenvalues are those of the n×n matrix AᵀA.
 
     Args:
         matrix: G.
@@ -44,7 +44,7 @@ class Covariance:
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
         >>> G = GradientMatrix(model, squares, torch.eye(2), torch.tensor([[2.0], [4.0]]))
         >>> C = Covariance(G)
-        >>> C @ torch.tensor([1.0, 0.0])  # of (−2, 0) and (0, −4)
+        >>> C @ torch.tensor([1.0, 0.0])  # C is the covariance of (−2, 0) and (0, −4)
         tensor([ 1., -2.])
         >>> round(C.trace(), 5), round(Covariance.fisher(G).trace(), 5)
         (5.0, 10.0)
@@ -63,7 +63,7 @@ class Covariance:
 
     @classmethod
     def fisher(cls, matrix: GradientMatrix) -> Covariance:
-        """The empirical Fisher matrix ``F = C + ḡḡᵀ = G·Gᵀ/n``.
+        """Return the empirical Fisher matrix ``F = C + ḡḡᵀ = G·Gᵀ/n``.
 
         Args:
             matrix: G.
@@ -75,17 +75,17 @@ class Covariance:
 
     @classmethod
     def of_law(cls, matrix: GradientMatrix, law: Law) -> Covariance:
-        """The covariance ``(α/n)·C + (α/n + β)·ḡḡᵀ`` of the gradient G·w/n, for w of a law with these moments.
+        """Return the covariance ``(α/n)·C + (α/n + β)·ḡḡᵀ`` of the gradient G·w/n, with w drawn from a law.
 
         Args:
             matrix: G.
-            law: of the weights of all n examples.
+            law: law of the weights of all n examples, with the moments α and β.
 
         Returns:
-            It as an operator.
+            The covariance as an operator.
 
         Raises:
-            ValueError: the law has no variance, or cannot be had at this n.
+            ValueError: the law has no finite variance, or is not defined for this n.
         """
         scale, mean_scale = _scales(law, matrix.shape[1])
         return cls(matrix, scale=scale, mean_scale=mean_scale)
@@ -100,21 +100,24 @@ class Covariance:
 
     @property
     def T(self) -> Covariance:  # noqa: N802
-        """Itself."""
+        """The covariance itself, which is symmetric."""
         return self
 
     def __matmul__(self, u: Tensor) -> Tensor:
-        """The product with u of shape (d,) or (d, k), of its shape: one forward-mode and one backward pass a column."""
+        """Return the product with u of shape (d,) or (d, k); one forward-mode and one backward pass per column."""
         products = self.matrix.T @ u
         mean = products.mean(0, keepdim=True)
         return self.matrix @ ((self.scale * (products - mean) + self.mean_scale * mean) / self.matrix.shape[1])
 
     def as_linear_operator(self) -> LinearOperator[Any]:
-        """The covariance for `scipy.sparse.linalg`, with NumPy vectors in the dtype of the parameters."""
+        """Return the covariance as an operator for `scipy.sparse.linalg`, on NumPy vectors in the parameters' dtype."""
         return numpy_operator(self.shape, self.matrix, self.__matmul__, self.__matmul__)
 
     def trace(self) -> float:
-        """Its trace ``scale·tr C + mean_scale·‖ḡ‖²``, exact, in a pass over the per-example gradients and one for ḡ."""
+        """Return the exact trace ``scale·tr C + mean_scale·‖ḡ‖²``.
+
+        This takes one pass over the per-example gradients, and one for ḡ.
+        """
         trace = 0.0
         if self.scale:
             trace += self.scale * float(self.matrix.column_norms(centred=True).double().square().mean())
@@ -123,52 +126,54 @@ class Covariance:
         return trace
 
     def eigenvalues(self, k: int, *, method: Method = "auto") -> Tensor:
-        """The k largest eigenvalues, as in `eigenpairs`, without the vectors.
+        """Return the k largest eigenvalues, computed as in `eigenpairs`, without the eigenvectors.
 
         Args:
-            k: their number, 1 ≤ k ≤ min(n, d).
-            method: as in `eigenpairs`.
+            k: number of eigenvalues, 1 ≤ k ≤ min(n, d).
+            method: see `eigenpairs`.
 
         Returns:
-            Shape (k,), float64, on the CPU, in decreasing order, those beyond the numerical rank 0.
+            Eigenvalues in decreasing order, shape (k,), float64, on the CPU; 0 beyond the numerical rank.
 
         Raises:
-            TypeError: ``k`` is no integer.
-            ValueError: ``k`` or ``method`` is not possible.
+            TypeError: ``k`` is not an integer.
+            ValueError: ``k`` is out of range, or ``method`` is unknown or does not allow this k.
         """
         return torch.from_numpy(self._leading(k, method)[0])
 
     def eigenpairs(self, k: int, *, method: Method = "auto", vectors: int | None = None) -> tuple[Tensor, Tensor]:
-        """The k largest eigenvalues and their eigenvectors.
+        """Return the k largest eigenvalues and their eigenvectors.
 
-        Both methods work on the n×n matrix AᵀA, so that until the vectors are formed memory grows with n, not with d.
+        Both methods work with the n×n matrix AᵀA, so memory grows with n and not with d until the vectors are formed.
 
         Args:
-            k: their number, 1 ≤ k ≤ min(n, d).
-            method: "gram": from all n² products of the gradients, which takes memory for n² numbers. "lanczos": the
-                implicitly restarted Lanczos iteration (ARPACK), with a product with G and one with Gᵀ for each of its
-                steps; k < n. "auto": "gram" where n ≤ 500 or k = n.
-            vectors: number of eigenvectors that are formed, those of the largest eigenvalues; None: all k.
+            k: number of eigenpairs, 1 ≤ k ≤ min(n, d).
+            method: "gram": from all n² products of gradients, which takes memory for n² numbers. "lanczos": the
+                implicitly restarted Lanczos iteration (ARPACK), where each step takes a product with G and one with Gᵀ;
+                k < n. "auto": "gram" if n ≤ 500 or k = n, else "lanczos".
+            vectors: number of eigenvectors to form, those of the largest eigenvalues; None: all k.
 
         Returns:
-            Eigenvalues in decreasing order, shape (k,), float64, on the CPU, those beyond the numerical rank 0. Unit
-            eigenvectors as columns, shape (d, vectors), where the parameters are and in their dtype, 0 where the
-            eigenvalue is; the example with the largest share in one has a positive share.
+            Eigenvalues in decreasing order, shape (k,), float64, on the CPU; 0 beyond the numerical rank. Unit
+            eigenvectors as columns, shape (d, vectors), in the dtype and on the device of the parameters; 0 if the
+            eigenvalue is 0. Of the coefficients of the examples' gradients, the one of largest size is positive.
 
         Raises:
-            TypeError: a number is no integer.
-            ValueError: ``k``, ``vectors`` or ``method`` is not possible.
+            TypeError: a number is not an integer.
+            ValueError: ``k`` or ``vectors`` is out of range, or ``method`` is unknown or does not allow this k.
         """
         if vectors is not None and positive_integer("vectors", vectors) > k:
             raise ValueError(f"{k} eigenpairs have no {vectors} vectors: use a larger k")
-        values, shares = self._leading(k, method)
-        return torch.from_numpy(values), self.matrix @ self._spread(self._tensor(shares[:, :vectors]))
+        values, coefficients = self._leading(k, method)
+        return torch.from_numpy(values), self.matrix @ self._spread(self._tensor(coefficients[:, :vectors]))
 
     def stable_rank(self, *, method: Method = "auto") -> float:
-        """Trace over largest eigenvalue: 1 for rank one, d for the identity; that of A is ‖A‖²_F/‖A‖²₂.
+        """Return the trace divided by the largest eigenvalue: 1 for rank one, d for the identity.
+
+        It is the stable rank ‖A‖²_F/‖A‖²₂ of A.
 
         Args:
-            method: as in `eigenpairs`.
+            method: see `eigenpairs`.
 
         Returns:
             A number from 1 to min(n, d).
@@ -178,31 +183,31 @@ class Covariance:
         """
         largest = float(self.eigenvalues(1, method=method)[0])
         if largest == 0:
-            raise ValueError("the covariance is 0, and has no stable rank")
+            raise ValueError("the covariance is 0 and has no stable rank: check that the gradients are not all equal")
         return self.trace() / largest
 
     def hessian_alignment(self, *, draws: int | None = None, seed: int = 0, level: float = 0.95) -> Estimate:
-        """``Tr(H·Cov)``, with H the Hessian of the mean loss: how much of the noise lies where the loss is curved.
+        """Return ``Tr(H·Cov)`` with the Hessian H of the mean loss: the alignment of the noise with the curvature.
 
-        Exact: ``Σ_j a_jᵀ·H·a_j`` over the n columns of A, n Hessian-vector products of all n examples. Estimated: the
-        mean of ``(A·z)ᵀ·H·(A·z)`` over random signs z, one product each; unbiased, since E zzᵀ = I and so
-        ``E zᵀAᵀHA·z = Tr(AᵀHA) = Tr(H·AAᵀ)``.
+        The exact value is ``Σ_j a_jᵀ·H·a_j`` over the n columns of A, which takes n Hessian-vector products of all n
+        examples. The estimate is the mean of ``(A·z)ᵀ·H·(A·z)`` over random sign vectors z, with one such product each.
+        It is unbiased, since E zzᵀ = I and so ``E zᵀAᵀHA·z = Tr(AᵀHA) = Tr(H·AAᵀ)``.
 
         Args:
-            draws: number of random vectors, ≥ 2; None: exact.
-            seed: of the random vectors.
-            level: of the interval.
+            draws: number of random vectors, ≥ 2; None: compute the exact value.
+            seed: seed of the random vectors.
+            level: confidence level of the interval.
 
         Returns:
-            The number; its interval has length 0 where it is exact, and is Student's where not.
+            The value with its interval: a Student interval for the estimate, and length 0 for the exact value.
 
         Raises:
-            TypeError: ``draws`` is no integer.
-            ValueError: ``draws`` < 2.
+            TypeError: ``draws`` is not an integer.
+            ValueError: ``draws`` < 2, or ``level`` is not between 0 and 1.
 
         References:
-            Zhu, Wu, Yu, Wu, Ma 2019, arXiv 1803.00195: Tr(H·Cov) measures how well noise escapes; isotropic noise of
-            the same trace has Tr(H)·Tr(Cov)/d.
+            Zhu, Wu, Yu, Wu, Ma 2019, arXiv 1803.00195: Tr(H·Cov) measures how well noise escapes from minima;
+            isotropic noise of the same trace has Tr(H)·Tr(Cov)/d.
         """
         n = self.matrix.shape[1]
         if draws is None:
@@ -229,24 +234,24 @@ class Covariance:
         if method not in ("auto", "gram", "lanczos"):
             raise ValueError(f'method must be "auto", "gram" or "lanczos", not {method!r}')
         if method == "gram" or (method == "auto" and (n <= 2 * CHUNK or k == n)):
-            return leading_shares(self._gram().numpy(), k, dtype)
+            return leading_coefficients(self._gram().numpy(), k, dtype)
         if k == n:
             raise ValueError(f'Lanczos finds fewer than n eigenpairs, and k = n = {n}: use method="gram"')
         operator = numpy_operator((n, n), self.matrix, self._inner, self._inner)
-        return scaled_shares(*largest_eigenpairs(operator, k), dtype)
+        return scale_coefficients(*largest_eigenpairs(operator, k), dtype)
 
     def _gram(self) -> Tensor:
-        """AᵀA."""
+        """Return AᵀA."""
         if self.mean_scale == 0:
-            return recentred(self.matrix.gram(centred=True)) * (self.scale / self.matrix.shape[1])
+            return recentre(self.matrix.gram(centred=True)) * (self.scale / self.matrix.shape[1])
         return self._spread(self._spread(self.matrix.gram()).t())
 
     def _inner(self, z: Tensor) -> Tensor:
-        """AᵀA·z, by two products."""
+        """Return AᵀA·z, by two products."""
         return self._spread(self.matrix.T @ (self.matrix @ self._spread(z)))
 
     def _spread(self, z: Tensor) -> Tensor:
-        """S·z."""
+        """Return S·z."""
         mean = z.mean(0, keepdim=True)
         return (math.sqrt(self.scale) * (z - mean) + math.sqrt(self.mean_scale) * mean) / math.sqrt(len(z))
 
@@ -255,7 +260,7 @@ class Covariance:
 
 
 def mean_square(matrix: GradientMatrix) -> float:
-    """``‖ḡ‖²``, in one pass.
+    """Return ``‖ḡ‖²``, in one pass over the examples.
 
     Args:
         matrix: G.
@@ -269,24 +274,26 @@ def mean_square(matrix: GradientMatrix) -> float:
 def trace_estimate(
     matrix: GradientMatrix, *, draws: int, law: Law | None = None, seed: int = 0, level: float = 0.95
 ) -> Estimate:
-    """Tr C from random weights: the mean of ``(‖G·(w − 1)/n‖² − (α/n + β)·‖ḡ‖²)/(α/n)``, one product a draw.
+    """Estimate tr C from random weights: the mean of ``(‖G·(w − 1)/n‖² − (α/n + β)·‖ḡ‖²)/(α/n)`` over draws of w.
 
-    Unbiased, since ``E‖G(w − 1)/n‖² = Tr Cov(G·w/n) = (α/n)·tr C + (α/n + β)·‖ḡ‖²`` for every law; ‖ḡ‖² is exact. With
-    the law given here the standard deviation of a draw is at most about √2·‖C‖_F.
+    Each draw takes one product with G. The estimate is unbiased, since
+    ``E‖G(w − 1)/n‖² = Tr Cov(G·w/n) = (α/n)·tr C + (α/n + β)·‖ḡ‖²`` for every law, and ‖ḡ‖² is exact. With the default
+    law the standard deviation of a draw is at most about √2·‖C‖_F.
 
     Args:
         matrix: G.
-        draws: their number, ≥ 2.
-        law: of the weights, of finite variance; None: centred random signs, for which α/n = 1 and the second term is 0.
-        seed: of the draws, which are those of steps 0, 1, … of the law.
-        level: of the interval.
+        draws: number of draws, ≥ 2.
+        law: law of the weights, with finite variance; None: centred random signs, for which α/n = 1 and the second term
+            is 0.
+        seed: seed of the draws, which are those of steps 0, 1, … of the law.
+        level: confidence level of the interval.
 
     Returns:
-        The estimate with Student's interval.
+        The estimate with a Student interval.
 
     Raises:
-        TypeError: ``draws`` is no integer.
-        ValueError: ``draws`` < 2, or the law has no noise or no variance.
+        TypeError: ``draws`` is not an integer.
+        ValueError: ``draws`` < 2, ``level`` is not between 0 and 1, or the law has no noise or no finite variance.
 
     Examples:
         >>> from torch import nn
@@ -304,7 +311,7 @@ def trace_estimate(
     law = Injected(Rademacher(), 1, centred=True) if law is None else law
     scale, mean_scale = _scales(law, n)
     if scale == 0:
-        raise ValueError(f"{law!r} has no noise at n = {n}: use one that has, such as noise.Cov(1)")
+        raise ValueError(f"{law!r} has no noise at n = {n}: use a law with noise, such as noise.Cov(1)")
     along_mean = mean_scale * mean_square(matrix) if mean_scale else 0.0
     samples = []
     for step in range(_draws(draws)):
@@ -315,7 +322,7 @@ def trace_estimate(
 
 
 def _scales(law: Law, n: int) -> tuple[float, float]:
-    """α/n and α/n + β, which is 0 or positive, and 0 where only rounding keeps it from being so."""
+    """Return α/n and α/n + β; the second is set to 0 if it differs from 0 only by rounding."""
     moments = law.moments(n)
     along_mean = moments.mean_gradient_coefficient(n)
     return moments.alpha / n, along_mean if along_mean > 1e-12 * moments.alpha / n else 0.0
@@ -323,5 +330,5 @@ def _scales(law: Law, n: int) -> tuple[float, float]:
 
 def _draws(draws: int) -> int:
     if positive_integer("draws", draws) < 2:
-        raise ValueError("draws must be at least 2: an interval takes two samples")
+        raise ValueError("draws must be at least 2: an interval needs two samples")
     return draws

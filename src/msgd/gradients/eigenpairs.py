@@ -10,7 +10,7 @@ from msgd.noise import generator
 
 
 def start_vector(size: int) -> NDArray[np.float64]:
-    """The vector that Lanczos starts from: always the same normals, so that a result can be had again."""
+    """Return the start vector of the Lanczos iteration: always the same normals, so that results are reproducible."""
     return generator(0, 0).standard_normal(size)
 
 
@@ -18,7 +18,7 @@ def largest_eigenpairs(operator: LinearOperator, k: int) -> tuple[NDArray[np.flo
     """Compute the k largest eigenvalues of a symmetric operator, and their eigenvectors.
 
     Args:
-        operator: symmetric, shape (n, n).
+        operator: a symmetric operator, shape (n, n).
         k: number of eigenvalues, below n.
 
     Returns:

@@ -1,8 +1,9 @@
-"""Noise in parameter space, and none at all: the baselines that noise in the weights is compared with.
+"""Baselines for random weights: noise in parameter space, and penalties on gradient norms.
 
-Noise added to the full gradient (`GLDConst`, `GLDDynamic`, `GLDDiag`, `GLDLeading`), each of the total variance
-``tr C / b`` of SGD's noise at batch size b, or to the mini-batch gradient (`SGLD`); and penalties in the noise's place
-(`MiniBatchPenalty`, `FullBatchPenalty`). ``C = (1/n)·Σ g_i g_iᵀ − ḡḡᵀ`` is the covariance of the per-example gradients.
+`GLDConst`, `GLDDynamic`, `GLDDiag` and `GLDLeading` add noise to the full gradient, with the total variance
+``tr C / b`` of SGD's noise at batch size b. `SGLD` adds noise to the mini-batch gradient. `MiniBatchPenalty` and
+`FullBatchPenalty` replace the noise by a penalty. ``C = (1/n)·Σ g_i g_iᵀ − ḡḡᵀ`` is the covariance of the per-example
+gradients.
 """
 
 from msgd.gradients.per_example import CHUNK, LossFunction
@@ -17,12 +18,12 @@ LANGEVIN: dict[str, type[ParameterNoise]] = {
     "gld-diag": GLDDiag,
     "gld-leading": GLDLeading,
     "sgld": SGLD,
-}  #: by the names that recipes use
+}  #: the kinds of noise, by the names that recipes use
 
 PENALTIES: dict[str, type[Penalty]] = {
     "mini-batch-penalty": MiniBatchPenalty,
     "full-batch-penalty": FullBatchPenalty,
-}  #: likewise
+}  #: the penalties, by the names that recipes use
 
 __all__ = [
     "CHUNK",

@@ -1,4 +1,4 @@
-"""Gaussian noise added to the gradient in parameter space: the four kinds of GLD, and SGLD."""
+"""Gradient Langevin dynamics (GLD): four kinds of Gaussian noise added to the full gradient in parameter space."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from msgd._checks import positive_integer
-from msgd.gradients.gram import diagonal, leading
+from msgd.gradients.gram import covariance_diagonal, leading_eigenpairs
 from msgd.gradients.per_example import Examples
 from msgd.langevin.parameter_noise import ParameterNoise, State, standard_normal
 from msgd.noise.law import batch_size
@@ -19,8 +19,8 @@ from msgd.noise.law import batch_size
 class GLDConst(ParameterNoise):
     """GLD const: isotropic noise ``N(0, (tr C₀/(b·d))·I)``, with C₀ the covariance at the start.
 
-    The total variance is that of SGD's noise at the first step, and stays so. State: ``trace``, a float64 scalar. Every
-    parameter moves, also one that no loss depends on.
+    The total variance is that of SGD's noise at the first step, and remains constant. The noise moves every parameter,
+    including those that no loss depends on. State: ``trace``, a float64 scalar.
 
     Args:
         b: batch size whose noise is matched, ≥ 1, a real number.
@@ -43,7 +43,7 @@ class GLDConst(ParameterNoise):
         (tensor([[...]]),)
 
     References:
-        Zhu, Wu, Yu, Wu, Ma 2019, arXiv 1803.00195 (in their code the standard deviation is an argument).
+        Zhu, Wu, Yu, Wu, Ma 2019, arXiv 1803.00195 (their code takes the standard deviation as an argument).
     """
 
     b: float
@@ -52,19 +52,19 @@ class GLDConst(ParameterNoise):
         object.__setattr__(self, "b", batch_size(self.b))
 
     def refresh_due(self, step: int) -> bool:
-        """At the start only (see `ParameterNoise.refresh_due`)."""
+        """True at the first step only (see `ParameterNoise.refresh_due`)."""
         return step == 0
 
-    def _measured(self, examples: Examples) -> State:
+    def _measure(self, examples: Examples) -> State:
         return _trace(examples)
 
-    def _sampled(self, state: State, d: int, rng: Generator) -> Tensor:
+    def _sample(self, state: State, d: int, rng: Generator) -> Tensor:
         return _isotropic(state, self.b, d, rng)
 
 
 @dataclass(frozen=True)
-class _Refreshed(ParameterNoise):
-    """Measured again every ``refresh`` steps."""
+class _PeriodicNoise(ParameterNoise):
+    """Noise whose covariance is measured every ``refresh`` steps."""
 
     b: float
     refresh: int = field(default=1, kw_only=True)
@@ -74,13 +74,13 @@ class _Refreshed(ParameterNoise):
         object.__setattr__(self, "refresh", positive_integer("refresh", self.refresh))
 
     def refresh_due(self, step: int) -> bool:
-        """Every ``refresh`` steps from the first (see `ParameterNoise.refresh_due`)."""
+        """True at every ``refresh``-th step from step 0 on (see `ParameterNoise.refresh_due`)."""
         return step % self.refresh == 0
 
 
 @dataclass(frozen=True)
-class GLDDynamic(_Refreshed):
-    """GLD dynamic: isotropic noise ``N(0, (tr C/(b·d))·I)``, with C measured again every ``refresh`` steps.
+class GLDDynamic(_PeriodicNoise):
+    """GLD dynamic: isotropic noise ``N(0, (tr C/(b·d))·I)``, with C measured every ``refresh`` steps.
 
     The total variance follows that of SGD's noise. State: ``trace``, a float64 scalar.
 
@@ -101,15 +101,15 @@ class GLDDynamic(_Refreshed):
         Zhu, Wu, Yu, Wu, Ma 2019, arXiv 1803.00195.
     """
 
-    def _measured(self, examples: Examples) -> State:
+    def _measure(self, examples: Examples) -> State:
         return _trace(examples)
 
-    def _sampled(self, state: State, d: int, rng: Generator) -> Tensor:
+    def _sample(self, state: State, d: int, rng: Generator) -> Tensor:
         return _isotropic(state, self.b, d, rng)
 
 
 def _trace(examples: Examples) -> State:
-    return {"trace": diagonal(examples).sum()}
+    return {"trace": covariance_diagonal(examples).sum()}
 
 
 def _isotropic(state: State, b: float, d: int, rng: Generator) -> Tensor:
@@ -117,10 +117,10 @@ def _isotropic(state: State, b: float, d: int, rng: Generator) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GLDDiag(_Refreshed):
-    """GLD diag: independent noise ``N(0, diag(C)/b)``, with C measured again every ``refresh`` steps.
+class GLDDiag(_PeriodicNoise):
+    """GLD diag: independent noise ``N(0, diag(C)/b)``, with C measured every ``refresh`` steps.
 
-    Each parameter has the variance that SGD gives it. State: ``diagonal``, float64, shape (d,).
+    The noise of each parameter has the variance of SGD's noise. State: ``diagonal``, float64, shape (d,).
 
     Args:
         b: batch size whose noise is matched, ≥ 1, a real number.
@@ -143,22 +143,22 @@ class GLDDiag(_Refreshed):
         Zhu, Wu, Yu, Wu, Ma 2019, arXiv 1803.00195.
     """
 
-    def _measured(self, examples: Examples) -> State:
-        return {"diagonal": diagonal(examples)}
+    def _measure(self, examples: Examples) -> State:
+        return {"diagonal": covariance_diagonal(examples)}
 
-    def _sampled(self, state: State, d: int, rng: Generator) -> Tensor:  # noqa: ARG002
+    def _sample(self, state: State, d: int, rng: Generator) -> Tensor:  # noqa: ARG002
         variance = state["diagonal"].cpu() / self.b
         return variance.sqrt_() * standard_normal(len(variance), rng)
 
 
 @dataclass(frozen=True)
-class GLDLeading(_Refreshed):
+class GLDLeading(_PeriodicNoise):
     """GLD leading: noise ``N(0, (s/b)·Σ_j λ_j v_j v_jᵀ)`` along the k leading eigenvectors v_j of C.
 
-    The factor ``s = tr C / Σ_j λ_j`` gives it the whole trace tr(C)/b of SGD's noise. State: ``trace``, a float64
-    scalar; ``eigenvalues`` of C, float64, shape (k,); ``eigenvectors``, shape (k, d), in the dtype of the parameters
-    and where they are, 0 beyond the rank of C. A measurement costs n²·d products; with ``chunk`` ≥ n in `measure` each
-    gradient is computed once.
+    The factor ``s = tr C / Σ_j λ_j`` makes the total variance equal to tr(C)/b, that of SGD's noise. State: ``trace``,
+    a float64 scalar; ``eigenvalues`` of C, float64, shape (k,); ``eigenvectors``, shape (k, d), in the dtype and on the
+    device of the parameters, 0 beyond the rank of C. A measurement costs n²·d multiplications; with ``chunk`` ≥ n in
+    `measure` each gradient is computed once.
 
     Args:
         b: batch size whose noise is matched, ≥ 1, a real number.
@@ -167,7 +167,7 @@ class GLDLeading(_Refreshed):
 
     Raises:
         TypeError: an argument is not a number.
-        ValueError: an argument is below 1; or, from ``measure``, k > n.
+        ValueError: an argument is below 1; ``measure`` also raises it if k > n.
 
     Examples:
         >>> import torch
@@ -180,8 +180,9 @@ class GLDLeading(_Refreshed):
         {'trace': [5.0], 'eigenvalues': [5.0], 'eigenvectors': [0.447, 0.894]}
 
     References:
-        Zhu, Wu, Yu, Wu, Ma 2019, arXiv 1803.00195. Their code has k = 20, measures every 10 steps and adds noise at
-        those steps only, not rescaled; here it comes at every step, with the total variance of the other kinds.
+        Zhu, Wu, Yu, Wu, Ma 2019, arXiv 1803.00195. Their code uses k = 20, measures every 10 steps and adds noise only
+        at those steps, without rescaling. Here noise is added at every step, with the total variance of the other
+        kinds.
     """
 
     k: int = field(default=20, kw_only=True)
@@ -191,13 +192,13 @@ class GLDLeading(_Refreshed):
         super().__post_init__()
         object.__setattr__(self, "k", positive_integer("k", self.k))
 
-    def _measured(self, examples: Examples) -> State:
+    def _measure(self, examples: Examples) -> State:
         if self.k > examples.n:
-            raise ValueError(f"C of {examples.n} examples has no {self.k} eigenvectors: use k ≤ {examples.n}")
-        trace, values, vectors = leading(examples, self.k)
+            raise ValueError(f"{examples.n} examples give at most as many eigenvectors of C: use k ≤ {examples.n}")
+        trace, values, vectors = leading_eigenpairs(examples, self.k)
         return {"trace": trace, "eigenvalues": values, "eigenvectors": vectors}
 
-    def _sampled(self, state: State, d: int, rng: Generator) -> Tensor:  # noqa: ARG002
+    def _sample(self, state: State, d: int, rng: Generator) -> Tensor:  # noqa: ARG002
         values, vectors = state["eigenvalues"].cpu(), state["eigenvectors"]
         total = float(values.sum())
         scale = float(state["trace"]) / (self.b * total) if total > 0 else 0.0

@@ -16,13 +16,13 @@ from msgd.gradients.per_example import CHUNK, Examples, LossFunction
 from msgd.noise import NOISE, generator
 from msgd.noise.streams import PARAMETER_NOISE
 
-State = dict[str, Tensor]  #: what was measured of C, to be saved with a checkpoint
+State = dict[str, Tensor]  #: the quantities measured of C, to be saved in checkpoints
 
 
 class ParameterNoise(ABC):
-    """Gaussian noise in parameter space: the step is taken along gradient + noise.
+    """Gaussian noise in parameter space, which is added to the gradient.
 
-    A noise is a frozen dataclass, driven by three methods::
+    Each kind of noise is a frozen dataclass, used through three methods::
 
         if noise.refresh_due(step):
             state = noise.measure(model, loss_fn, inputs, targets)
@@ -30,18 +30,18 @@ class ParameterNoise(ABC):
         for parameter, values in zip(parameters, added):  # after loss.backward()
             parameter.grad += values
 
-    ``parameters`` are those that require a gradient: ``[p for p in model.parameters() if p.requires_grad]``.
+    ``parameters`` are the trained ones: ``[p for p in model.parameters() if p.requires_grad]``.
     """
 
     @abstractmethod
     def refresh_due(self, step: int) -> bool:
-        """Whether to measure before this step.
+        """Return whether C has to be measured before this step.
 
         Args:
-            step: the step of training, from 0.
+            step: the training step, from 0.
 
         Returns:
-            True where ``measure`` is to be called.
+            True if ``measure`` has to be called.
         """
 
     def measure(
@@ -50,23 +50,23 @@ class ParameterNoise(ABC):
         """Measure the covariance C of the per-example gradients at the model's parameters.
 
         Args:
-            model: without BatchNorm in train mode or active dropout.
-            loss_fn: from outputs and targets to one loss for each example, shape (batch,).
-            inputs: of all n training examples, along the first dimension.
-            targets: likewise.
-            chunk: number of examples whose gradients are held at once: memory grows with chunk·d. The result depends on
-                it by rounding only.
+            model: a model without BatchNorm in train mode or active dropout.
+            loss_fn: maps outputs and targets to one loss per example, shape (batch,).
+            inputs: inputs of all n training examples, along the first dimension.
+            targets: targets of all n training examples, along the first dimension.
+            chunk: number of examples whose gradients are held at once; memory grows with chunk·d. The result depends on
+                it only by rounding.
 
         Returns:
-            Tensors by name; see the class. They are of C, not yet of C/b.
+            Tensors by name, described in each class. They refer to C, not to C/b.
 
         Raises:
-            TypeError: ``chunk`` is no integer, or the losses are no floating-point tensor.
-            ValueError: the examples are coupled or the gradients random; the losses are not one for each example;
-                inputs and targets differ in number; ``chunk`` < 1.
+            TypeError: ``chunk`` is not an integer, or the losses are not a floating-point tensor.
+            ValueError: the examples are coupled or the gradients random; the loss function does not return one loss per
+                example; inputs and targets differ in number; or ``chunk`` < 1.
         """
         check_uncoupled(model)
-        return self._measured(Examples(model, loss_fn, InMemory(inputs, targets, chunk)))
+        return self._measure(Examples(model, loss_fn, InMemory(inputs, targets, chunk)))
 
     def sample(
         self, state: State, parameters: Iterable[Tensor], *, seed: int, step: int, stream: int = NOISE
@@ -74,34 +74,35 @@ class ParameterNoise(ABC):
         """Draw the noise of one step: the same on every call, in every process, and (to rounding) on every device.
 
         Args:
-            state: from `measure`, or from a checkpoint.
-            parameters: the trained ones, in the model's order.
-            seed: names the stream of noise, 0 ≤ seed < 2⁶⁴.
-            step: the step of training, ≥ 0.
-            stream: keeps several noises of one seed apart; it is independent of a law's draw with the same stream.
+            state: the result of `measure`, possibly loaded from a checkpoint.
+            parameters: the trained parameters, in the model's order.
+            seed: seed of the noise, 0 ≤ seed < 2⁶⁴.
+            step: the training step, ≥ 0.
+            stream: number of an independent random stream; different streams give independent noise for one seed. The
+                noise is independent of a law's draw with the same stream.
 
         Returns:
             For each parameter a tensor of its shape and dtype on its device, to be added to its gradient.
 
         Raises:
-            TypeError: a number is no integer.
-            ValueError: ``state`` was not measured by this kind of noise, or on other parameters.
+            TypeError: a number is not an integer.
+            ValueError: ``state`` was measured by another kind of noise or for other parameters, or there are no
+                parameters.
         """
         like = list(parameters)
         if not like:
-            raise ValueError("no parameters: give those of the model, and an iterator only once")
+            raise ValueError("no parameters: pass those of the model, as a list if they are used more than once")
         sizes = [parameter.numel() for parameter in like]
         rng = generator(seed, step, operator.index(stream) ^ PARAMETER_NOISE)
         try:
-            flat = self._sampled(state, sum(sizes), rng)
+            flat = self._sample(state, sum(sizes), rng)
         except KeyError as missing:
             raise ValueError(
                 f"the state has no {missing}: call {type(self).__name__}.measure at the first step, or load its state"
             ) from None
         if len(flat) != sum(sizes):
             raise ValueError(
-                f"the state is of {len(flat)} parameters, and these are {sum(sizes)}: "
-                "give those with requires_grad, or measure again"
+                f"the state has {len(flat)} parameters, not {sum(sizes)}: pass those with requires_grad or measure anew"
             )
         flat = flat.to(like[0].device, like[0].dtype)
         return tuple(
@@ -109,11 +110,11 @@ class ParameterNoise(ABC):
         )
 
     @abstractmethod
-    def _measured(self, examples: Examples) -> State: ...
+    def _measure(self, examples: Examples) -> State: ...
 
     @abstractmethod
-    def _sampled(self, state: State, d: int, rng: Generator) -> Tensor:
-        """The noise, shape (d,)."""
+    def _sample(self, state: State, d: int, rng: Generator) -> Tensor:
+        """Draw the noise, shape (d,)."""
 
 
 def standard_normal(number: int, rng: Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""No noise at all: penalties on gradient norms, the explanation of SGD by its modified loss."""
+"""Penalties on gradient norms, which replace the noise of SGD by its modified loss."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ class Penalty(ABC):
         stream: int = NOISE,
         chunk: int = CHUNK,
     ) -> tuple[Tensor, ...]:
-        """The gradient of the penalised objective, by double backward.
+        """Return the gradient of the penalised objective, computed by double backward.
 
         Args:
-            model: at whose parameters it is taken.
-            loss_fn: from outputs and targets to one loss for each example, shape (batch,).
-            inputs: of all n training examples, along the first dimension.
-            targets: likewise.
-            seed: names the partition into batches, 0 ≤ seed < 2⁶⁴; where there is none it is not used.
-            step: the step of training, ≥ 0: each has a partition of its own.
-            stream: keeps several partitions of one seed apart.
-            chunk: number of examples computed at once where no batch says it; it changes rounding only.
+            model: the model, whose current parameters are used.
+            loss_fn: maps outputs and targets to one loss per example, shape (batch,).
+            inputs: inputs of all n training examples, along the first dimension.
+            targets: targets of all n training examples, along the first dimension.
+            seed: seed of the partition into batches, 0 ≤ seed < 2⁶⁴; unused without a partition.
+            step: the training step, ≥ 0; each step has its own partition.
+            stream: number of an independent random stream; different streams give independent partitions for one seed.
+            chunk: number of examples processed at once if there are no batches; it affects only rounding.
 
         Returns:
-            For each parameter with ``requires_grad`` a tensor of its shape, to step along in the gradient's place.
+            For each parameter with ``requires_grad`` a tensor of its shape, to be used in place of the gradient.
 
         Raises:
-            TypeError: a number is no integer, or the losses are no floating-point tensor.
-            ValueError: the losses are not one for each example, inputs and targets differ in number, or a number is out
-                of range; and as the class says.
+            TypeError: a number is not an integer, or the losses are not a floating-point tensor.
+            ValueError: the loss function does not return one loss per example, inputs and targets differ in number, a
+                number is out of range, or a condition of the class is violated.
         """
 
 
@@ -56,12 +56,13 @@ class Penalty(ABC):
 class MiniBatchPenalty(Penalty):
     """Penalty on the gradients of mini-batches: the objective is ``L + (λ/4)·Σ_k (|B_k|/n)·‖∇L_{B_k}‖²``.
 
-    The B_k are a uniformly random partition of the n examples into batches of b, a new one at every step. Where b does
-    not divide n the last batch is short; each batch counts by its size, so that every example counts alike and a batch
-    of one example, whose gradient is long, does not count like the others. For b | n this is the plain mean, and its
-    expectation over partitions is ``‖ḡ‖² + (n − b)/(b(n − 1))·tr C``. At λ = η the objective is SGD's modified loss.
+    The B_k form a uniformly random partition of the n examples into batches of size b, drawn anew at every step. If b
+    does not divide n, the last batch is short. Batches are weighted by their sizes, so that all examples have the same
+    weight, and a very short batch, whose gradient is large, does not have the weight of a full one. For b | n the sum
+    is the plain mean over batches, with expectation ``‖ḡ‖² + (n − b)/(b(n − 1))·tr C`` over partitions. At λ = η the
+    objective is SGD's modified loss.
 
-    One batch is held at a time, so BatchNorm and dropout see batches of b, as in SGD.
+    One batch is processed at a time, so BatchNorm and dropout see batches of size b, as in SGD.
 
     Args:
         strength: λ > 0, in units of the learning rate.
@@ -69,7 +70,7 @@ class MiniBatchPenalty(Penalty):
 
     Raises:
         TypeError: an argument is not a number.
-        ValueError: ``strength`` is not positive, ``b`` < 1; or, from ``gradient``, b > n.
+        ValueError: ``strength`` is not positive or ``b`` < 1; ``gradient`` also raises it if b > n.
 
     Examples:
         >>> model = nn.Linear(1, 1, bias=False)
@@ -80,8 +81,8 @@ class MiniBatchPenalty(Penalty):
         (tensor([[-2.4000]]),)
 
     References:
-        Smith, Dherin, Barrett, De 2021, arXiv 2101.12176. In SGD's place, on fixed batches and by finite differences:
-        Geiping, Goldblum, Pope, Moeller, Goldstein 2021, arXiv 2109.14119.
+        Smith, Dherin, Barrett, De 2021, arXiv 2101.12176. As a replacement of SGD, on fixed batches and with finite
+        differences: Geiping, Goldblum, Pope, Moeller, Goldstein 2021, arXiv 2109.14119.
     """
 
     strength: float
@@ -103,15 +104,15 @@ class MiniBatchPenalty(Penalty):
         stream: int = NOISE,
         chunk: int = CHUNK,
     ) -> tuple[Tensor, ...]:
-        """The gradient of the penalised objective; ``chunk`` plays no part (see `Penalty.gradient`)."""
+        """Return the gradient of the penalised objective; ``chunk`` has no effect (see `Penalty.gradient`)."""
         examples = Examples(model, loss_fn, InMemory(inputs, targets, chunk))
         if self.b > examples.n:
-            raise ValueError(f"{examples.n} examples have no batch of b = {self.b}: use b ≤ {examples.n}")
+            raise ValueError(f"a batch of b = {self.b} needs more than {examples.n} examples: use b ≤ {examples.n}")
         order = torch.from_numpy(generator(seed, step, stream).permutation(examples.n)).to(targets.device)
         total = examples.zeros()
         for batch in torch.split(order, self.b):
             share = len(batch) / examples.n
-            gradient, curved = examples.curved(inputs[batch], targets[batch], len(batch))
+            gradient, curved = examples.gradient_and_hvp(inputs[batch], targets[batch], len(batch))
             torch._foreach_add_(total, gradient, alpha=share)
             torch._foreach_add_(total, curved, alpha=share * self.strength / 2)
         return total
@@ -121,16 +122,16 @@ class MiniBatchPenalty(Penalty):
 class FullBatchPenalty(Penalty):
     """Penalty on the full gradient: the objective is ``L + (λ/4)·‖∇L‖²``.
 
-    At λ = η it is the modified loss of gradient descent without noise. SGD's, which is `MiniBatchPenalty`, has tr C in
-    addition.
+    At λ = η it is the modified loss of gradient descent without noise. The modified loss of SGD, `MiniBatchPenalty`,
+    has an additional term in tr C.
 
     Args:
         strength: λ > 0, in units of the learning rate.
 
     Raises:
         TypeError: ``strength`` is not a number.
-        ValueError: it is not positive; or, from ``gradient``, BatchNorm in train mode or active dropout, with which
-            chunks of examples do not add up to L.
+        ValueError: ``strength`` is not positive. ``gradient`` also raises it for BatchNorm in train mode or active
+            dropout, since the losses of chunks would not add up to L.
 
     Examples:
         >>> model = nn.Linear(1, 1, bias=False)
@@ -141,8 +142,8 @@ class FullBatchPenalty(Penalty):
         (tensor([[-2.4000]]),)
 
     References:
-        Barrett, Dherin 2020, arXiv 2009.11162. An option in the code of Geiping et al. 2021, arXiv 2109.14119, whose
-        recipes penalise batches.
+        Barrett, Dherin 2020, arXiv 2009.11162. The code of Geiping et al. 2021, arXiv 2109.14119, has it as an option;
+        their recipes penalise batches.
     """
 
     strength: float
@@ -162,12 +163,12 @@ class FullBatchPenalty(Penalty):
         stream: int = NOISE,  # noqa: ARG002
         chunk: int = CHUNK,
     ) -> tuple[Tensor, ...]:
-        """The gradient of the penalised objective, with nothing drawn (see `Penalty.gradient`)."""
+        """Return the gradient of the penalised objective, which is not random (see `Penalty.gradient`)."""
         check_uncoupled(model)
         examples = Examples(model, loss_fn, InMemory(inputs, targets, chunk))
         mean = examples.mean_gradient()
         total = tuple(part.clone() for part in mean)
         for index in range(len(examples.data.parts)):
-            _, curved = examples.curved(*examples.chunk(index), examples.n, along=mean)
+            _, curved = examples.gradient_and_hvp(*examples.chunk(index), examples.n, along=mean)
             torch._foreach_add_(total, curved, alpha=self.strength / 2)
         return total

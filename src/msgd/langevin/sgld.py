@@ -17,9 +17,9 @@ from msgd.langevin.parameter_noise import ParameterNoise, State, standard_normal
 class SGLD(ParameterNoise):
     """SGLD: isotropic noise ``N(0, (2T/η)·I)`` on the mini-batch gradient g̃, so that ``θ ← θ − η·g̃ + √(2ηT)·ξ``.
 
-    For small η and full batches θ settles to the density ∝ exp(−L(θ)/T); with L the mean negative log-likelihood of n
-    examples, T = 1/n is the posterior under a flat prior. It holds without momentum. Nothing is measured; the state is
-    empty.
+    For small η and full batches, and without momentum, the stationary density of θ is ∝ exp(−L(θ)/T). If L is the mean
+    negative log-likelihood of n examples, T = 1/n gives the posterior under a flat prior. Nothing is measured, so the
+    state is empty.
 
     Args:
         temperature: T > 0, in units of the loss.
@@ -31,13 +31,13 @@ class SGLD(ParameterNoise):
 
     Examples:
         >>> import torch
-        >>> noise = SGLD(temperature=0.005, lr=0.1)  # standard deviation √(2·0.005/0.1) = 0.32 in the gradient
+        >>> noise = SGLD(temperature=0.005, lr=0.1)  # the noise has standard deviation √(2·0.005/0.1) = 0.32
         >>> (added,) = noise.sample({}, [torch.zeros(10_000)], seed=0, step=0)
         >>> round(float(added.std()), 2)
         0.32
 
     References:
-        Welling, Teh 2011, "Bayesian learning via stochastic gradient Langevin dynamics", ICML (a decreasing η there).
+        Welling, Teh 2011, "Bayesian learning via stochastic gradient Langevin dynamics", ICML (with a decreasing η).
     """
 
     temperature: float
@@ -48,11 +48,11 @@ class SGLD(ParameterNoise):
         object.__setattr__(self, "lr", positive("lr", self.lr))
 
     def refresh_due(self, step: int) -> bool:
-        """At the start, so that a loop has the empty state (see `ParameterNoise.refresh_due`)."""
+        """True at the first step only, so that a loop gets the empty state (see `ParameterNoise.refresh_due`)."""
         return step == 0
 
-    def _measured(self, examples: Examples) -> State:  # noqa: ARG002
+    def _measure(self, examples: Examples) -> State:  # noqa: ARG002
         return {}
 
-    def _sampled(self, state: State, d: int, rng: Generator) -> Tensor:  # noqa: ARG002
+    def _sample(self, state: State, d: int, rng: Generator) -> Tensor:  # noqa: ARG002
         return standard_normal(d, rng) * math.sqrt(2 * self.temperature / self.lr)
