@@ -80,7 +80,7 @@ def ended(ranks):
 def test_the_results_are_those_of_one_process(together, recipe, fashion_mnist, tmp_path):
     out, done = together
     assert "2 methods × 1 seed, 200 steps each" in done.stdout
-    for once in ("Small", "Each step is shared out over 2 processes.", "[1/2] ", "Report: "):
+    for once in ("Small", "The 2 processes share the examples of every step.", "[1/2] ", "Report: "):
         assert done.stdout.count(once) == 1
     with pytest.raises(SystemExit) as end:
         app(["run", str(recipe), *METHODS, "--out", str(tmp_path), "--data-dir", str(fashion_mnist), "--jobs", "1"])
@@ -166,9 +166,9 @@ def test_refusals(monkeypatch):
     plain = parse_recipe(RECIPE, source="small")
     check_data_parallel(plain, None, "loky", "cpu")
     check_data_parallel(plain, 1, "loky", "cpu")
-    with pytest.raises(UserError, match="--jobs 2: under torchrun all processes share one run after another"):
+    with pytest.raises(UserError, match="--jobs 2: under torchrun every run already uses all processes"):
         check_data_parallel(plain, 2, "loky", "cpu")
-    with pytest.raises(UserError, match="--backend dask: under torchrun its processes do the work"):
+    with pytest.raises(UserError, match="--backend dask: under torchrun every run already uses its processes"):
         check_data_parallel(plain, None, "dask", "cpu")
     with pytest.raises(UserError, match="2 processes and 1 CUDA devices"):
         check_data_parallel(plain, None, "loky", "cuda")

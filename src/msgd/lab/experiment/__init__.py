@@ -1,1 +1,1 @@
-"""An experiment from its recipe to its finished runs: data, tuning, jobs, workers."""
+"""Runs an experiment, from its recipe to its finished runs: data, tuning, jobs, workers."""

@@ -1,4 +1,4 @@
-"""Runs the runs of an experiment: in parallel, with progress, skipping what is done and resuming what is not."""
+"""Trains the runs of an experiment in parallel, with progress; skips finished runs and resumes the others."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from msgd.lab.plan.cost import computed_per_step
 from msgd.lab.plan.run import Run
 from msgd.lab.text import plural
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.5  #: time between two updates of the progress
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is still to be trained, and how far it is."""
+    """A run that is not finished, its folder, and the number of steps already taken."""
 
     run: Run
     folder: Path
-    done: int
+    steps_taken: int
 
 
 def unfinished_jobs(planned: list[tuple[Run, Path]]) -> list[Job]:
     """Check every run's folder, and list the runs that are not finished.
 
-    Everything is checked before anything is trained, so that a damaged folder costs no work.
+    All folders are checked before anything is trained, so that a damaged folder costs no training time.
 
     Args:
-        planned: all runs and their folders.
+        planned: all planned runs and their folders.
 
     Returns:
-        The jobs, the most expensive first, so that the workers end together.
+        The jobs, the most expensive first, so that the workers finish at about the same time.
 
     Raises:
         UserError: a folder holds another run or is damaged.
@@ -57,12 +57,12 @@ def unfinished_jobs(planned: list[tuple[Run, Path]]) -> list[Job]:
     jobs = []
     for run, folder in planned:
         checkpoint, _ = read_run_state(run, folder)
-        done = checkpoint.step if checkpoint else 0
+        steps_taken = checkpoint.step if checkpoint else 0
         if not (checkpoint and checkpoint.ends(run)):
-            jobs.append(Job(run, folder, done))
+            jobs.append(Job(run, folder, steps_taken))
     one_of_each = {job.run.method: job.run for job in jobs}
     cost = {method: computed_per_step(run) for method, run in one_of_each.items()}
-    return sorted(jobs, key=lambda job: cost[job.run.method] * (job.run.steps - job.done), reverse=True)
+    return sorted(jobs, key=lambda job: cost[job.run.method] * (job.run.steps - job.steps_taken), reverse=True)
 
 
 def run_jobs(
@@ -74,37 +74,38 @@ def run_jobs(
     device: str,
     environment: dict[str, Any],
     console: Console,
-    measured: str = "test",
+    split: str = "test",
     events: bool = False,
 ) -> None:
     """Train all jobs.
 
     Args:
-        jobs: from `unfinished_jobs`.
-        data: the data set, by the runs' data seed.
-        out: the experiment's folder, locked.
-        workers: who trains.
+        jobs: the jobs, from `unfinished_jobs`.
+        data: data seed → the data set.
+        out: the experiment's folder, locked by this process.
+        workers: the workers that train.
         device: "cpu" or "cuda".
-        environment: recorded beside each run.
-        console: where progress is shown.
-        measured: what the runs' accuracy is measured on, for the progress: "test" or "held-out" examples.
-        events: write TensorBoard's event files as well.
+        environment: the environment, which is written to each run's folder.
+        console: the console that shows the progress.
+        split: name of the examples that the accuracies in the progress refer to: "test" or "held-out".
+        events: also write TensorBoard's event files.
 
     Raises:
-        KeyboardInterrupt: at Ctrl-C, once the workers are gone; what they checkpointed stays. At SIGTERM, once they
-            have checkpointed; on a cluster without waiting for it.
-        UserError: from a worker.
+        KeyboardInterrupt: the user pressed Ctrl-C; it is raised after the workers have ended, and their last
+            checkpoints stay. At SIGTERM, it is raised after the workers have written checkpoints; on a cluster it does
+            not wait for them.
+        UserError: a worker raised it.
     """
     options = {"device": device, "environment": environment, "parent": workers.parent, "events": events}
-    saved = sigterm_saves() if workers.client is None else nullcontext()
-    with share_data(data, workers, out) as given, _progress(jobs, console, measured) as job_ended, saved:
+    sigterm = sigterm_saves() if workers.client is None else nullcontext()
+    with share_data(data, workers, out) as shared, _progress(jobs, console, split) as job_ended, sigterm:
         calls = [
-            joblib.delayed(train_job)(number, job.run, given[job.run.data_seed], job.folder, **options)
+            joblib.delayed(train_job)(number, job.run, shared[job.run.data_seed], job.folder, **options)
             for number, job in enumerate(jobs)
         ]
 
         def ended(number: int | None) -> None:
-            if number is None:  # a worker was asked to end, be it alone: the command ends with it
+            if number is None:  # a worker received a request to stop: the whole command stops
                 request_stop()
             else:
                 job_ended(jobs[number])
@@ -113,25 +114,25 @@ def run_jobs(
 
 
 @contextmanager
-def _progress(jobs: list[Job], console: Console, measured: str) -> Iterator[Callable[[Job], None]]:
-    """Show how far the jobs are, read from their folders.
+def _progress(jobs: list[Job], console: Console, split: str) -> Iterator[Callable[[Job], None]]:
+    """Show the progress of the jobs, which is read from their folders.
 
     Yields:
         A function to call with each job that has ended.
     """
-    total = sum(job.run.steps - job.done for job in jobs)
+    total = sum(job.run.steps - job.steps_taken for job in jobs)
     open_jobs, closing = list(jobs), threading.Event()
     progress = JobProgress(console, len(jobs), "run", total=total, unit="steps")
 
     def refresh() -> None:
         while not closing.wait(POLL_SECONDS):
             pending = list(open_jobs)
-            behind = sum(job.run.steps - max(job.done, last_record(job.folder)["step"]) for job in pending)
+            behind = sum(job.run.steps - max(job.steps_taken, last_record(job.folder)["step"]) for job in pending)
             progress.move_to(total - behind)
 
     def job_ended(job: Job) -> None:
         open_jobs.remove(job)
-        progress.job_ended(_outcome(job, measured))
+        progress.job_ended(_outcome(job, split))
 
     thread = threading.Thread(target=refresh, daemon=True)
     with progress:
@@ -143,17 +144,17 @@ def _progress(jobs: list[Job], console: Console, measured: str) -> Iterator[Call
             thread.join()
 
 
-def _outcome(job: Job, measured: str) -> str:
+def _outcome(job: Job, split: str) -> str:
     checkpoint = read_checkpoint(job.folder, tensors=False)
     if checkpoint and checkpoint.diverged is not None:
         outcome = f"diverged after {plural(checkpoint.diverged, 'step')}"
     else:
-        outcome = f"{measured} accuracy {100 * last_record(job.folder)['test_accuracy']:.1f}%"
+        outcome = f"{split} accuracy {100 * last_record(job.folder)['test_accuracy']:.1f}%"
     return f"{job.run.method}, seed {job.run.seed}, lr {job.run.lr:g}: {outcome}"
 
 
 def last_record(folder: Path) -> Record:
-    """Read the last evaluation in a run's folder; step 0 where there is none yet."""
+    """Read the last evaluation in a run's folder; step 0 if there is none yet."""
     try:
         with (folder / "metrics.jsonl").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 400))

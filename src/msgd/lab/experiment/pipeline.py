@@ -1,4 +1,4 @@
-"""An experiment from its recipe to its finished runs: data, tuning if there is any, then the runs themselves."""
+"""Runs an experiment: loads the data, tunes the learning rates if the recipe asks for it, and trains the runs."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from msgd.lab.training.data_parallel import process_count
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A recipe, and where and how it is run.
+    """A recipe with the settings for running it.
 
     Args:
-        name: of the recipe.
-        recipe: with the methods that are to be run.
+        name: name of the recipe.
+        recipe: the recipe, with the methods to run.
         out: folder for the results.
-        data_dir: folder with the data set's files; None for the usual places.
-        workers: who trains.
+        data_dir: folder with the data set's files; None: the default folders.
+        workers: the workers that train.
         device: "cpu" or "cuda".
-        console: where progress is shown.
-        events: write TensorBoard's event files as well, of runs that are finished already too.
+        console: the console that shows the progress.
+        events: also write TensorBoard's event files, including those of runs that are already finished.
     """
 
     name: str
@@ -59,44 +59,44 @@ class Pipeline:
         """Train everything that is not finished.
 
         Raises:
-            UserError: something is wrong with the recipe, the data or the folder.
-            KeyboardInterrupt: at Ctrl-C; what was saved stays.
+            UserError: there is a fault in the recipe, the data or the folder.
+            KeyboardInterrupt: the user pressed Ctrl-C; everything that was saved stays.
         """
         check_kind(self.out, "training")
         if process_count() > 1:
-            self.console.print(f"Each step is shared out over {process_count()} processes.")
+            self.console.print(f"The {process_count()} processes share the examples of every step.")
         about = describe_environment(self.device) | {"processes_per_run": process_count()}
         loaded = self._load(range(self.recipe.seeds))
         n, digests = next(iter(loaded.values())).n, [part.digest() for part in loaded.values()]
-        planned_runs(self.recipe, n=n, digests=digests)  # its faults show before anything is written
+        planned_runs(self.recipe, n=n, digests=digests)  # raises any fault before anything is written
         with lock_folder(self.out):
-            recipe = self._tuned(loaded, about) if self.recipe.tune else self.recipe
+            recipe = self._tune(loaded, about) if self.recipe.tune else self.recipe
             planned = [(run, run_folder(run, self.out)) for run in planned_runs(recipe, n=n, digests=digests)]
             jobs = unfinished_jobs(planned)
-            described = {"n": n, "digests": digests}
-            describe_experiment(self.out, self.name, recipe, described, about, keep_environment=not jobs)
+            facts = {"n": n, "digests": digests}
+            describe_experiment(self.out, self.name, recipe, facts, about, keep_environment=not jobs)
             self._train(planned, jobs, loaded, about, "test")
 
-    def _tuned(self, loaded: dict[int, Data], about: dict[str, Any]) -> Recipe:
+    def _tune(self, loaded: dict[int, Data], about: dict[str, Any]) -> Recipe:
         assert self.recipe.tune is not None
         seeds = range(FIRST_SEED, FIRST_SEED + self.recipe.tune.seeds)
-        whole = self._load(seeds) if "data" in self.recipe.vary else loaded
-        split = {seed: hold_out(part, self.recipe.tune.held_out) for seed, part in whole.items()}
-        trials = tuning_runs(self.recipe, split, self.out)
-        self._train(trials, unfinished_jobs(trials), split, about, "held-out")
-        held_out = next(iter(whole.values())).n - next(iter(split.values())).n
-        found = pick_rates(self.recipe, trials, held_out)
-        write_tuning(found, self.out)
-        return with_tuned_rates(self.recipe, found)
+        full = self._load(seeds) if "data" in self.recipe.vary else loaded
+        reduced = {seed: hold_out(part, self.recipe.tune.held_out) for seed, part in full.items()}
+        trials = tuning_runs(self.recipe, reduced, self.out)
+        self._train(trials, unfinished_jobs(trials), reduced, about, "held-out")
+        held_out = next(iter(full.values())).n - next(iter(reduced.values())).n
+        tuning = pick_rates(self.recipe, trials, held_out)
+        write_tuning(tuning, self.out)
+        return with_tuned_rates(self.recipe, tuning)
 
     def _load(self, seeds: Iterable[int]) -> dict[int, Data]:
-        """The data of each seed; seed 0's alone, where all seeds share it."""
-        wanted = list(seeds) if "data" in self.recipe.vary else [0]
+        """Load the data of each seed; if all seeds share the data, load those of seed 0 only."""
+        needed = list(seeds) if "data" in self.recipe.vary else [0]
         load = joblib.delayed(load_data)
-        made = joblib.Parallel(n_jobs=min(self.workers.jobs, os.cpu_count() or 1, len(wanted)))(
-            load(self.recipe.data, n=self.recipe.n, data_dir=self.data_dir, seed=seed) for seed in wanted
+        parts = joblib.Parallel(n_jobs=min(self.workers.jobs, os.cpu_count() or 1, len(needed)))(
+            load(self.recipe.data, n=self.recipe.n, data_dir=self.data_dir, seed=seed) for seed in needed
         )
-        return dict(zip(wanted, made, strict=True))
+        return dict(zip(needed, parts, strict=True))
 
     def _train(
         self,
@@ -104,11 +104,11 @@ class Pipeline:
         jobs: list[Job],
         loaded: dict[int, Data],
         about: dict[str, Any],
-        measured: str,
+        split: str,
     ) -> None:
         for _, folder in planned:
             check_inside(folder, self.out)
-        self.console.print(_plan_text(planned, len(planned) - len(jobs), measured, self.out))
+        self.console.print(_plan_text(planned, len(planned) - len(jobs), split, self.out))
         if self.events:
             open_folders = {job.folder for job in jobs}
             for run, folder in planned:
@@ -123,20 +123,20 @@ class Pipeline:
                 device=self.device,
                 environment=about,
                 console=self.console,
-                measured=measured,
+                split=split,
                 events=self.events,
             )
 
 
-def _plan_text(planned: list[tuple[Run, Path]], done: int, measured: str, out: Path) -> str:
+def _plan_text(planned: list[tuple[Run, Path]], done: int, split: str, out: Path) -> str:
     lengths = {run.steps for run, _ in planned}
     parts = [plural(len({run.method for run, _ in planned}), "method")]
-    if measured == "held-out":
+    if split == "held-out":
         parts.append(plural(len({run.lr for run, _ in planned}), "learning rate"))
     parts.append(plural(len({run.seed for run, _ in planned}), "seed"))
     steps = plural(min(lengths), "step") if len(lengths) == 1 else f"{min(lengths)} to {max(lengths)} steps"
     return (
-        ("Tuning on held-out examples: " if measured == "held-out" else "")
+        ("Tuning on held-out examples: " if split == "held-out" else "")
         + f"{' × '.join(parts)}, {steps} each, in {out}"
         + (f"; {done} of {len(planned)} runs are finished already" if done else "")
     )

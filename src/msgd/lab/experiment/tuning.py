@@ -1,4 +1,4 @@
-"""Each method's learning rate, picked on examples held out of the training set, never on the test set."""
+"""Picks each method's learning rate on examples held out of the training set, never on the test set."""
 
 from __future__ import annotations
 
@@ -18,39 +18,41 @@ from msgd.lab.plan.resolve import resolve
 from msgd.lab.plan.run import Run
 from msgd.lab.recipes.schema import Recipe
 
-FIRST_SEED = 1000  #: so that no run of the experiment itself shares its initial parameters or noise with a tuning run
+FIRST_SEED = (
+    1000  #: first seed of tuning: no run of the experiment shares initial parameters or noise with a tuning run
+)
 
 
 def hold_out(data: Data, fraction: float) -> Data:
-    """Split the training set: its last examples take the place of the test set.
+    """Split the training set, so that its last examples replace the test set.
 
     Args:
-        data: the data set; its test examples are left out of the result.
-        fraction: of the training examples, in (0, 1).
+        data: the data set; the result does not contain its test examples.
+        fraction: the fraction of the training examples to hold out, in (0, 1).
 
     Returns:
-        The data to tune on.
+        The data for tuning.
 
     Raises:
         UserError: one of the two parts would be empty.
     """
-    kept = data.n - round(fraction * data.n)
-    if not 0 < kept < data.n:
-        raise UserError(f"tune: held_out = {fraction} of {data.n} examples leaves one part empty")
+    n = data.n - round(fraction * data.n)
+    if not 0 < n < data.n:
+        raise UserError(f"tune: held_out = {fraction} of {data.n} examples leaves one part empty: set another fraction")
     inputs, targets = data.train_inputs, data.train_targets
-    return Data(inputs[:kept], targets[:kept], inputs[kept:], targets[kept:], data.classes)
+    return Data(inputs[:n], targets[:n], inputs[n:], targets[n:], data.classes)
 
 
 def tuning_runs(recipe: Recipe, data: Mapping[int, Data], out: Path) -> list[tuple[Run, Path]]:
-    """Plan the tuning of every method that does not take its rate from another.
+    """Plan the tuning runs of every method that does not copy its learning rate from another method.
 
     Args:
-        recipe: with a table ``[tune]``.
-        data: from `hold_out`, by seed.
+        recipe: a recipe with a table ``[tune]``.
+        data: seed → the data from `hold_out`.
         out: the experiment's folder.
 
     Returns:
-        Runs and their folders, learning rates outermost.
+        The runs and their folders, ordered by learning rate first.
     """
     assert recipe.tune is not None
     tuned = {name: method for name, method in recipe.methods.items() if method.lr_of is None}
@@ -68,8 +70,8 @@ def pick_rates(recipe: Recipe, planned: list[tuple[Run, Path]], held_out: int) -
     """Pick each method's learning rate from the finished tuning runs.
 
     Args:
-        recipe: with a table ``[tune]``.
-        planned: from `tuning_runs`, all finished.
+        recipe: a recipe with a table ``[tune]``.
+        planned: the runs from `tuning_runs`, all finished.
         held_out: number of held-out examples.
 
     Returns:
@@ -83,13 +85,13 @@ def pick_rates(recipe: Recipe, planned: list[tuple[Run, Path]], held_out: int) -
         accuracy = -math.inf if diverged else endpoint_of(records)["test_accuracy"]
         scores.setdefault(run.method, {}).setdefault(f"{run.lr:g}", []).append(accuracy)
     means = {method: {lr: max(0.0, float(np.mean(v))) for lr, v in by_lr.items()} for method, by_lr in scores.items()}
-    # max takes the first of equals, and the rates come in increasing order
+    # max returns the first of equal values, and the rates are in increasing order: the smallest of equal ones wins
     chosen = {method: float(max(by_lr, key=lambda lr: by_lr[lr])) for method, by_lr in means.items()}
     return Tuning(held_out, recipe.tune.seeds, means, chosen)
 
 
 def with_tuned_rates(recipe: Recipe, tuning: Tuning) -> Recipe:
-    """Give each method the learning rate that was picked for it."""
+    """Set each method's learning rate to the one that was picked for it."""
     methods = {
         name: method.model_copy(update={"lr": tuning.chosen[name]}) if name in tuning.chosen else method
         for name, method in recipe.methods.items()

@@ -1,4 +1,4 @@
-"""One run, trained in a worker process."""
+"""Trains one run in a worker process."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from msgd.lab.training.loop import ORPHAN_SECONDS, train
 
 
 def train_job(number: int, run: Run, data: Data | Path, folder: Path, **options: Any) -> int | None:
-    """Train a run; its number, or None where the worker was asked to end before."""
+    """Train a run; return its number, or None if the worker received a request to stop before the run's end."""
     if not stop_requested():
         with saves_itself():
             train_in_worker(run, fetch_data(data), folder, **options)
     return None if stop_requested() else number
 
 
-LOST_SECONDS = 600  #: the same of a worker that a cluster has lost, and of a file server with the locks of a dead host
+#: maximum time until a worker that its cluster has lost stops, and until a file server releases a dead host's locks
+LOST_SECONDS = 600
 
 
 def train_in_worker(
@@ -39,21 +40,22 @@ def train_in_worker(
     parent: int | None,
     events: bool,
 ) -> None:
-    """Train one run as a job of the runner: on one thread, and no longer than the process that asked for it.
+    """Train one run on one thread, and stop if the process that started the job no longer runs.
 
-    The processes of torchrun keep the threads that it gave them (one, unless OMP_NUM_THREADS says otherwise).
+    Under torchrun, a process keeps the threads that torchrun gave it (one, unless OMP_NUM_THREADS is set).
 
     Args:
-        run: as in `train`.
-        data: as in `train`.
-        folder: as in `train`.
-        device: as in `train`.
-        environment: as in `train`; a cluster's worker records its own.
-        parent: for whom, see `backends.wanted`; a job that nobody wants any more ends within `STRETCH` steps.
-        events: as in `train`.
+        run: the run to train.
+        data: the data set.
+        folder: the run's folder.
+        device: "cpu" or "cuda".
+        environment: the environment, which is written to the run's folder; a cluster's worker records its own.
+        parent: the process that needs the job, see `is_needed`; a job that is no longer needed ends within `STRETCH`
+            steps.
+        events: also write TensorBoard's event file.
 
     Raises:
-        UserError: as `train`; or this worker has no such device.
+        UserError: the folder holds another run or is damaged, or this worker lacks the device.
     """
     if process_count() == 1:
         torch.set_num_threads(1)

@@ -1,1 +1,1 @@
-"""Training of one run: the step, the loop, and several processes that share it."""
+"""Training of one run: the step, the loop, and data-parallel training with torchrun."""

@@ -1,7 +1,8 @@
-"""The processes of torchrun that share out the examples of every step; without torchrun, this one alone.
+"""Data-parallel training with torchrun: the processes share the examples of every step.
 
-Each computes the gradient of its part of a draw, and moves along the sum of them all, so that their parameters stay the
-same. Rank 0 conducts, evaluates and writes; it tells the others which run is next.
+Each process computes the gradient of its part of a draw and moves along the sum over all processes, so that all
+parameters stay equal. Rank 0 leads: it evaluates, writes files, and tells the other processes which run is next.
+Without torchrun, this process works alone.
 """
 
 from __future__ import annotations
@@ -24,38 +25,46 @@ from msgd.lab.recipes.schema import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A run that rank 0 trains from step ``done`` on, and the state (see `Trainer.state`) that all start from."""
+    """A run that rank 0 starts to train, and the state from which all processes start.
+
+    Args:
+        run: the run.
+        data: the data set.
+        device: "cpu" or "cuda".
+        first_step: number of steps that the run has already taken.
+        state: the state of training, see `Trainer.state`.
+    """
 
     run: Run
     data: Data
     device: str
-    done: int
+    first_step: int
     state: dict[str, Tensor]
 
 
 def process_count() -> int:
-    """Number of processes."""
+    """The number of torchrun's processes; 1 without torchrun."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """The rank of this process, from 0."""
     return dist.get_rank() if process_count() > 1 else 0
 
 
 def own_part(number: int) -> slice:
-    """This process's part of so many examples: a block, as long as the other processes' or one longer."""
+    """This process's block of ``number`` examples; the blocks of two processes differ in length by at most one."""
     return slice(rank() * number // process_count(), (rank() + 1) * number // process_count())
 
 
 def own_device(device: str) -> torch.device:
-    """The device of this process.
+    """The device of this process, which also becomes its current CUDA device.
 
     Args:
-        device: "cpu" or "cuda"; of several CUDA devices each process on a host takes its own.
+        device: "cpu" or "cuda"; with several processes on a host, each takes its own CUDA device.
 
     Returns:
-        The device, the current one from now on.
+        The device.
     """
     if device != "cuda" or process_count() == 1:
         return torch.device(device)
@@ -68,57 +77,58 @@ def sum_over_processes(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Add up the gradients of all processes, in one collective operation.
 
     Args:
-        gradients: this process's, a tensor for each parameter; they are overwritten.
+        gradients: this process's gradient, a tensor for each parameter; it is overwritten.
 
     Returns:
-        Their sums, the same bits in every process.
+        The sums, with the same bits in every process.
 
     Raises:
-        UserError: another process is gone.
+        UserError: another process has ended.
     """
     if process_count() == 1:
         return gradients
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    with _names_lost_process():
+    with _report_lost_process():
         dist.all_reduce(flat)
     sums = torch.split(flat, [gradient.numel() for gradient in gradients])
     torch._foreach_copy_(gradients, [each.view(of.shape) for each, of in zip(sums, gradients, strict=True)])
     return gradients
 
 
-def broadcast_task(what: Task | range | None) -> None:
+def broadcast_task(task: Task | range | None) -> None:
     """Tell the other processes, if there are any, what rank 0 trains next.
 
     Args:
-        what: a run; then the steps of it that come next, time and again; None: no more steps of it, or no more runs.
+        task: a `Task` starts a run, and each range after it names the next steps of that run; None ends the run or, if
+            none has started, the command.
 
     Raises:
-        UserError: another process is gone.
+        UserError: another process has ended.
     """
     if process_count() == 1:
         return
-    if isinstance(what, Task):
-        what = replace(what, state={name: tensor.cpu() for name, tensor in what.state.items()})
-    _broadcast(what)
+    if isinstance(task, Task):
+        task = replace(task, state={name: tensor.cpu() for name, tensor in task.state.items()})
+    _broadcast(task)
 
 
 def receive_task() -> Any:
-    """Wait for what rank 0 tells (see `tell`)."""
+    """Wait for the next task from rank 0, see `broadcast_task`."""
     return _broadcast(None)
 
 
-def _broadcast(what: Task | range | None) -> Any:
-    box = [what]
-    with _names_lost_process():
+def _broadcast(task: Task | range | None) -> Any:
+    box = [task]
+    with _report_lost_process():
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
 
 
 @contextmanager
-def _names_lost_process() -> Iterator[None]:
+def _report_lost_process() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # gloo's and NCCL's: the other end of a connection is closed
+    except RuntimeError as error:  # from gloo or NCCL: the other end of a connection is closed
         raise UserError(
             f"another process of torchrun is gone ({str(error).partition(chr(10))[0]}): "
             "the same command continues where the runs were saved"
@@ -126,29 +136,31 @@ def _names_lost_process() -> Iterator[None]:
 
 
 def check_data_parallel(recipe: Recipe, jobs: int | None, backend: str, device: str) -> None:
-    """Refuse what several processes cannot do, before anything is trained.
+    """Check, before anything is trained, that several processes can train the recipe.
 
     Args:
-        recipe: that is to be run.
-        jobs: runs at a time that were asked for; None: none were.
-        backend: who was asked to do the runs.
+        recipe: the recipe to run.
+        jobs: the option ``--jobs``; None if it was not given.
+        backend: the option ``--backend``.
         device: "cpu" or "cuda".
 
     Raises:
-        UserError: each run takes all processes, and there are to be several at a time, or others are to train it; batch
-            norm, whose groups would be torn apart; fewer CUDA devices than processes.
+        UserError: ``--jobs`` or ``--backend`` is combined with torchrun, although every run already uses all processes;
+            the network has batch norm, whose batches would be split; there are fewer CUDA devices than processes.
     """
     if jobs is not None and jobs > 1:
-        raise UserError(f"--jobs {jobs}: under torchrun all processes share one run after another; leave --jobs out")
+        raise UserError(f"--jobs {jobs}: under torchrun every run already uses all processes; leave --jobs out")
     if backend != "loky":
-        raise UserError(f"--backend {backend}: under torchrun its processes do the work; leave one of the two out")
+        raise UserError(
+            f"--backend {backend}: under torchrun every run already uses its processes; leave out one of the two"
+        )
     if recipe.batch_norm:
         raise UserError(
-            f"norm: the processes of torchrun would normalise {recipe.model}'s batches each in its part; "
-            'set norm = "group" or "none", or run it without torchrun'
+            f"norm: each process of torchrun would normalise only its part of {recipe.model}'s batches; "
+            'set norm = "group" or "none", or run without torchrun'
         )
     if device == "cuda" and int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
         raise UserError(
             f"{os.environ['LOCAL_WORLD_SIZE']} processes and {torch.cuda.device_count()} CUDA devices: "
-            "give torchrun a --nproc-per-node of at most that, or use --device cpu"
+            "give torchrun a --nproc-per-node of at most the number of devices, or use --device cpu"
         )

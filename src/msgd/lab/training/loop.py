@@ -1,4 +1,4 @@
-"""The one training loop: any law of w, checkpoints that resume bitwise, an end where the loss is not finite."""
+"""The training loop: trains a run under any law of w, resumes it bitwise, and ends it when a loss is not finite."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from msgd.lab.training.prepare import prepare
 from msgd.lab.training.sgd import Examples, Trainer, evaluate
 from msgd.lab.training.step import advance
 
-STRETCH = 50  #: steps at most between two looks at whether to go on
-STRETCH_SECONDS = 1.0  #: and, of slow steps, about so long: schedulers do not wait for many
-ORPHAN_SECONDS = 60  #: a worker whose runner was killed needs at most this to notice
+STRETCH = 50  #: maximum number of steps between two calls of `go_on`
+STRETCH_SECONDS = 1.0  #: target time between two calls if steps are slow, because schedulers do not wait long
+ORPHAN_SECONDS = 60  #: maximum time that a worker needs to notice that its runner was killed
 
 
 def train(
@@ -44,19 +44,19 @@ def train(
     patience: float = ORPHAN_SECONDS,
     events: bool = False,
 ) -> None:
-    """Train one run to its end, or on from its checkpoint, writing to its folder.
+    """Train one run to its end, from the start or from its checkpoint, and write its folder.
 
-    Where a loss is not finite the run ends, and its checkpoint says after which step.
+    The run ends when a loss is not finite; its checkpoint then records after which step.
 
     Args:
-        run: what to train.
+        run: the run to train.
         data: the data set.
-        folder: of the run.
+        folder: the run's folder.
         device: "cpu" or "cuda".
-        environment: is recorded beside the run.
-        go_on: asked every `STRETCH` steps or sooner; False saves the run where it is, to be continued later.
-        patience: seconds to wait for another process that has the folder.
-        events: write TensorBoard's event file as well.
+        environment: the environment, which is written to the run's folder.
+        go_on: called every `STRETCH` steps or sooner; if it returns False, the run is saved and can be continued later.
+        patience: seconds to wait for another process that holds the folder.
+        events: also write TensorBoard's event file.
 
     Raises:
         UserError: the folder holds another run or is damaged.
@@ -79,17 +79,17 @@ def train(
             trainer.load(checkpoint.tensors)
             done, seconds = checkpoint.step, checkpoint.seconds
 
-        def evaluated(step: int) -> bool:
+        def evaluate_at(step: int) -> bool:
             record = _record(step, trainer.model, train_set, test_set)
             append_record(folder, record)
             if log:
                 log(record)
             return all(map(math.isfinite, (record["train_loss"], record["test_loss"])))
 
-        diverged = None if checkpoint or evaluated(0) else 0
+        diverged = None if checkpoint or evaluate_at(0) else 0
         broadcast_task(Task(run, data, device, done, trainer.state()))
         if diverged is None:
-            done, seconds, diverged = _take_steps(run, folder, trainer, train_set, evaluated, done, seconds, go_on)
+            done, seconds, diverged = _take_steps(run, folder, trainer, train_set, evaluate_at, done, seconds, go_on)
         broadcast_task(None)
         write_checkpoint(folder, Checkpoint(done, seconds, trainer.state(), diverged))
 
@@ -99,15 +99,16 @@ def _take_steps(
     folder: Path,
     trainer: Trainer,
     train_set: Examples,
-    evaluated: Callable[[int], bool],
+    evaluate_at: Callable[[int], bool],
     done: int,
     seconds: float,
     go_on: Callable[[], bool],
 ) -> tuple[int, float, int | None]:
-    """Take steps to the end of a run, saving and evaluating where that is due.
+    """Take the steps of a run to its end, with the evaluations, snapshots and checkpoints that are due.
 
     Returns:
-        The number of steps taken, the seconds they took, and after which of them the run diverged, None if it did not.
+        The number of steps taken, their training time in seconds, and the step after which the run diverged (None if it
+        did not).
     """
     stretch = 1
     while done < run.steps and go_on():
@@ -119,11 +120,11 @@ def _take_steps(
         stretch = max(1, min(2 * stretch, STRETCH, int(STRETCH_SECONDS / took * (stop - done))))
         seconds += took
         done = stop
-        if diverged is None and (done % run.eval_every == 0 or done == run.steps) and not evaluated(done):
+        if diverged is None and (done % run.eval_every == 0 or done == run.steps) and not evaluate_at(done):
             diverged = done
         if diverged is not None:
             return done, seconds, diverged
-        if done == run.steps:  # the last checkpoint follows
+        if done == run.steps:  # the caller writes the last checkpoint
             break
         if done in run.snapshots:
             write_snapshot(run, folder, done, trainer.state())
@@ -133,7 +134,7 @@ def _take_steps(
 
 
 def _next_stop(run: Run, done: int) -> int:
-    """The next step after which the run is evaluated, saved, kept, or ended."""
+    """The next step after which an evaluation, a checkpoint, a snapshot or the end is due."""
     after = [(done // every + 1) * every for every in (run.eval_every, run.checkpoint_every)]
     return min([*after, *(step for step in run.snapshots if step > done), run.steps])
 

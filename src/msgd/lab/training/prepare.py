@@ -1,4 +1,4 @@
-"""A run's network and data, put where they are trained."""
+"""Puts a run's network and data on the device where they are trained."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from msgd.lab.training.sgd import Examples, Trainer
 
 
 def initial_network(run: Run, data: Data) -> nn.Module:
-    """Build a run's network with the parameters it starts from.
+    """Build a run's network with its initial parameters.
 
     Args:
-        run: its network and seed.
+        run: the run, for its network and its seed.
         data: the data set, for the shapes of inputs and outputs.
 
     Returns:
@@ -40,10 +40,10 @@ def initial_network(run: Run, data: Data) -> nn.Module:
 
 
 def prepare(run: Run, data: Data, place: torch.device) -> tuple[Trainer, Examples, Examples]:
-    """Put a run's network and its data where it is trained.
+    """Put a run's network and data on a device.
 
     Args:
-        run: what is trained.
+        run: the run.
         data: the data set.
         place: the device.
 

@@ -1,4 +1,4 @@
-"""A step of training under any law of w, and the one evaluation for all methods."""
+"""A training step under any law of w, and the evaluation that all methods share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msgd.langevin import State
 from msgd.noise import Weights
 from msgd.reweighting.weighted_mean import weighted_mean
 
-EVALUATION_CHUNK = 2000
+EVALUATION_CHUNK = 2000  #: examples that are evaluated at a time
 
 
 def losses_of(logits: Tensor, targets: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ Examples = tuple[Tensor, Tensor]  #: inputs and targets
 
 
 def select_examples(inputs: Tensor, index: Tensor) -> Tensor:
-    """The examples at the given positions, images in channels-last layout as they were."""
+    """The examples at the given positions; images keep their channels-last layout."""
     if inputs.ndim != 4:
         return inputs.index_select(0, index)
     # Four times faster than indexing, which does not copy whole images; index_select alone would lose the layout.
@@ -39,14 +39,15 @@ def select_examples(inputs: Tensor, index: Tensor) -> Tensor:
 class Trainer:
     """A network and its SGD with momentum, driven by weights.
 
-    The update is `torch.optim.SGD`'s, without the code around it, which costs a tenth of a step on 20 examples.
+    The update is that of `torch.optim.SGD`, without its overhead, which is a tenth of a step on 20 examples.
 
     Args:
         model: the network.
         lr: learning rate η.
-        momentum: coefficient of the last step's velocity.
-        weight_decay: coefficient of the parameters that is added to the gradient.
-        micro_batch: examples in memory at a time; the gradients of the parts add up to that of the whole.
+        momentum: coefficient of the previous step's velocity.
+        weight_decay: coefficient of the parameters in the term that is added to the gradient.
+        micro_batch: number of examples in memory at a time; the gradients of the parts add up to the gradient of the
+            batch.
     """
 
     model: nn.Module
@@ -57,8 +58,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.parameters: list[Tensor] = list(self.model.parameters())
-        self.noise: State = {}  # what the noise in parameter space was measured to be
-        self.momenta: list[Tensor] = []  # one for each parameter from the first step with momentum on
+        self.noise: State = {}  # the measured state of the noise in parameter space
+        self.momenta: list[Tensor] = []  # one for each parameter, after the first step with momentum
 
     def step(self, inputs: Tensor, targets: Tensor, weights: Weights, augment: Augment | None = None) -> None:
         """Take one step along −G·w/n (see `gradient`)."""
@@ -67,13 +68,13 @@ class Trainer:
     def gradient(
         self, inputs: Tensor, targets: Tensor, weights: Weights, augment: Augment | None = None
     ) -> tuple[Tensor, ...]:
-        """Compute G·w/n, a micro-batch at a time; examples of weight zero are never computed.
+        """Compute G·w/n, one micro-batch at a time, without the examples whose weight is zero.
 
         Args:
-            inputs: of all n training examples.
-            targets: of all n training examples.
-            weights: this step's draw; an empty one is a zero gradient.
-            augment: what is done to the inputs that are computed.
+            inputs: the inputs of all n training examples.
+            targets: the targets of all n training examples.
+            weights: this step's draw; an empty draw has a zero gradient.
+            augment: a function that augments the selected inputs; None: no augmentation.
 
         Returns:
             A tensor for each parameter.
@@ -104,7 +105,7 @@ class Trainer:
         """Move along a gradient: v ← momentum·v + g + weight_decay·θ, θ ← θ − η·v.
 
         Args:
-            gradients: one for each parameter.
+            gradients: a tensor for each parameter.
         """
         moves = gradients
         if self.weight_decay:
@@ -119,7 +120,7 @@ class Trainer:
         torch._foreach_add_(self.parameters, moves, alpha=-self.lr)
 
     def state(self) -> dict[str, Tensor]:
-        """All tensors that change while training, by name."""
+        """All tensors that training changes, by name."""
         tensors = {f"model.{name}": value.contiguous() for name, value in self.model.state_dict().items()}
         names = [name for name, _ in self.model.named_parameters()]
         tensors |= {f"noise.{name}": value.contiguous() for name, value in self.noise.items()}
@@ -127,7 +128,7 @@ class Trainer:
         return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Continue from a `state`."""
+        """Load a state that `state` returned."""
         self.model.load_state_dict(
             {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
         )
@@ -141,15 +142,15 @@ class Trainer:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Accuracy and mean loss over all the given examples, in eval mode.
+    """Compute the accuracy and the mean loss over all given examples, in eval mode.
 
     Args:
-        model: the network; its mode is restored.
-        inputs: examples.
+        model: the network; its mode is restored afterwards.
+        inputs: the inputs of the examples.
         targets: their classes.
 
     Returns:
-        Accuracy in [0, 1] and mean cross-entropy.
+        The accuracy in [0, 1] and the mean cross-entropy.
     """
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""Steps of training: draw the weights, compute the gradient, move."""
+"""Training steps: draw the weights, compute the gradient, update the parameters."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from msgd.noise import Weights, generator
 
 
 def advance(trainer: Trainer, run: Run, steps: range, train_set: Examples) -> int | None:
-    """Take some steps; in several processes of torchrun, each with its part of the examples of every draw.
+    """Take some steps; under torchrun, each process computes its part of the examples of every draw.
 
     Args:
-        trainer: takes them.
-        run: whose steps they are.
-        steps: their numbers.
+        trainer: the trainer that takes the steps.
+        run: the run.
+        steps: the numbers of the steps.
         train_set: inputs and targets of all n training examples.
 
     Returns:
-        The first step whose gradient was not finite, which is the number of steps after which the loss was not; None:
-        all were.
+        The first step whose gradient was not finite, which is the number of steps after which the loss was not finite;
+        None: all gradients were finite.
 
     Raises:
-        UserError: the method's noise or penalty cannot be had of this network, or a process was lost.
+        UserError: this network does not allow the method's noise or penalty, or another process has ended.
     """
-    # Drawn for a stretch at once: between two steps the code of a draw is cold, and 4 times slower.
+    # Draw the weights of all steps at once: between two steps a draw is 4 times slower, because its code is cold.
     draws = [run.law.draw(run.n, seed=run.noise_seed, step=step, stream=run.stream) for step in steps]
     last = []
     for step, weights in zip(steps, draws, strict=True):
         trainer.lr = run.lr_at(step)
         gradients = sum_over_processes(_gradient(trainer, run, step, weights, train_set))
-        # A loss that is not finite makes every gradient so; that of the output's biases is small, and comes last.
+        # A loss that is not finite makes every gradient not finite; the last one, of the output biases, is small.
         last.append(gradients[-1])
         trainer.update(gradients)
     finite = torch.stack(last).isfinite().flatten(1).all(1)
@@ -51,7 +51,7 @@ def advance(trainer: Trainer, run: Run, steps: range, train_set: Examples) -> in
 
 
 def _gradient(trainer: Trainer, run: Run, step: int, weights: Weights, train_set: Examples) -> tuple[Tensor, ...]:
-    """This process's part of a step's gradient: that of its examples; rank 0's has the noise or penalty in it."""
+    """This process's part of a step's gradient, from its examples; rank 0 adds the noise or computes the penalty."""
     try:
         if run.penalty:
             if rank() > 0:
@@ -60,7 +60,7 @@ def _gradient(trainer: Trainer, run: Run, step: int, weights: Weights, train_set
                 trainer.model, losses_of, *train_set, seed=run.noise_seed, step=step, stream=run.stream
             )
         added = _noise(trainer, run, step, train_set) if run.noise and rank() == 0 else None
-    except ValueError as error:  # what only the network and the data can show
+    except ValueError as error:  # a fault that shows only with the network and the data
         raise UserError(f"methods.{run.method}: {error}") from error
     together, part = len(weights.value), slice(None)
     if process_count() > 1:
@@ -75,7 +75,7 @@ def _gradient(trainer: Trainer, run: Run, step: int, weights: Weights, train_set
 
 
 def _noise(trainer: Trainer, run: Run, step: int, train_set: Examples) -> tuple[Tensor, ...]:
-    """The noise in parameter space of a step, measured anew where that is due."""
+    """Sample a step's noise in parameter space, and first measure its state where a refresh is due."""
     assert run.noise is not None
     noise = replace(run.noise, lr=trainer.lr) if isinstance(run.noise, SGLD) else run.noise
     if noise.refresh_due(step):
