@@ -1,7 +1,7 @@
-"""Writes the tables of scaling.md: what clipping, Adam and float16 do to a step after the noise. `make docs`.
+"""Write the tables of scaling.md: how clipping, Adam and float16 transform the noise. `make docs`.
 
-MNIST-1D, a perceptron of 40-100-100-10 after 300 steps of gradient descent at lr 0.1; all of the n = 1000 examples are
-the batch, and Cov(b) is its noise. Draws are made at these parameters, which stay.
+The network is a perceptron of 40-100-100-10 on MNIST-1D, after 300 steps of gradient descent at lr 0.1. All n = 1000
+examples form the batch, and Cov(b) draws its noise. The parameters stay fixed during the draws.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SIZES = (None, 200, 50, 20, 5)  #: b; None: no noise
 
 
 def losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    """One loss for each example."""
+    """Return one loss per example."""
     return F.cross_entropy(outputs, targets, reduction="none")
 
 
 def trained() -> tuple[nn.Module, Tensor, Tensor]:
-    """The network after 300 steps, the inputs and the classes."""
+    """Return the network after 300 steps, the inputs and the classes."""
     made = make_dataset()
     x, y = torch.tensor(made["x"][:N]).float(), torch.tensor(made["y"][:N])
     torch.manual_seed(0)
@@ -43,7 +43,7 @@ def trained() -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def drawn(G: Tensor, b: int | None, draws: int) -> Tensor:
-    """Noisy gradients of some draws, shape (d, draws); the mean gradient where there is no noise."""
+    """Return the noisy gradients of some draws, shape (d, draws), or the mean gradient if there is no noise."""
     if b is None:
         return G.mean(1, keepdim=True)
     w = torch.stack([noise.Cov(b).draw(N, seed=0, step=step).dense() for step in range(draws)], dim=1)
@@ -51,7 +51,7 @@ def drawn(G: Tensor, b: int | None, draws: int) -> Tensor:
 
 
 def clipping(G: Tensor, draws: int = 1000) -> list[list[str]]:
-    """Length and direction of steps clipped to twice the length of the mean gradient."""
+    """Measure length and direction of steps that are clipped at twice the length of the mean gradient."""
     mean = G.mean(1)
     length, rows = float(mean.norm()), []
     for b in SIZES:
@@ -74,7 +74,7 @@ def clipping(G: Tensor, draws: int = 1000) -> list[list[str]]:
 
 
 def adam(G: Tensor, draws: int = 2000) -> list[list[str]]:
-    """Mean and spread of Adam's update, in units of the learning rate, once its averages have settled."""
+    """Measure mean and spread of Adam's update in units of the learning rate, once its averages have settled."""
     rows = []
     for b in SIZES:
         noisy = drawn(G, b, draws)
@@ -87,7 +87,7 @@ def adam(G: Tensor, draws: int = 2000) -> list[list[str]]:
             if step > draws // 2:
                 update = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
                 total, squares, counted = total + update, squares + update**2, counted + 1
-        live = second > 0  # weights behind units that no example switches on have no gradient
+        live = second > 0  # a weight behind a unit that no example activates has no gradient
         mean = (total / counted)[live]
         spread = ((squares / counted)[live] - mean**2).clamp(min=0).mean().sqrt()
         rows.append(
@@ -97,12 +97,12 @@ def adam(G: Tensor, draws: int = 2000) -> list[list[str]]:
 
 
 def variance(vectors: Tensor) -> float:
-    """Trace of the covariance of columns."""
+    """Return the trace of the covariance of the columns."""
     return float(vectors.var(1).sum())
 
 
 def float16(model: nn.Module, x: Tensor, y: Tensor, draws: int = 5) -> list[list[str]]:
-    """The largest weight, and the highest loss scale at which no gradient of float16 overflows."""
+    """Find the largest weight, and the highest loss scale at which no float16 gradient overflows."""
     rows = []
     for b in SIZES:
         weights = [(noise.Cov(b) if b else noise.FullBatch()).draw(N, seed=0, step=step) for step in range(draws)]
@@ -123,7 +123,7 @@ def float16(model: nn.Module, x: Tensor, y: Tensor, draws: int = 5) -> list[list
 
 
 def highest_scale(model: nn.Module, x: Tensor, y: Tensor, w: Tensor, start: int) -> int:
-    """Base-2 logarithm of the largest loss scale, from a start down, with finite gradients: as GradScaler halves it."""
+    """Halve the loss scale from 2^start, as GradScaler does, until all gradients are finite; return its logarithm."""
     with torch.autocast("cpu", torch.float16):
         loss = (w * losses(model(x), y)).mean()
     for exponent in range(start, 0, -1):
@@ -134,26 +134,26 @@ def highest_scale(model: nn.Module, x: Tensor, y: Tensor, w: Tensor, start: int)
 
 
 HEADS = {
-    "clipping": ["b", "‖g̃‖ / ‖ḡ‖", "clipped", "step along ḡ", "noise that is left"],
+    "clipping": ["b", "‖g̃‖ / ‖ḡ‖", "clipped", "step along ḡ", "remaining noise"],
     "adam": ["b", "mean update / η", "spread / η"],
-    "float16": ["b", "standard deviation of w", "negative", "largest size of a w", "highest loss scale"],
+    "float16": ["b", "standard deviation of w", "negative", "largest absolute w", "highest loss scale"],
 }
 
 
 def tables() -> dict[str, list[list[str]]]:
-    """All three."""
+    """Compute the three tables."""
     model, x, y = trained()
     G = GradientMatrix(model, losses, x, y).to_dense().detach()
     return {"clipping": clipping(G), "adam": adam(G), "float16": float16(model, x, y)}
 
 
 def markdown(heads: list[str], body: list[list[str]]) -> str:
-    """A table of numbers."""
+    """Write a table of numbers."""
     return "".join(f"| {' | '.join(line)} |\n" for line in [heads, ["--:"] * len(heads), *body])
 
 
 def main() -> None:
-    """Fill the page."""
+    """Write the tables into the page."""
     found = tables()
     text = PAGE.read_text()
     PAGE.write_text(PLACE.sub(lambda m: f"{m[1]}{markdown(HEADS[m[2]], found[m[2]])}{m[3]}", text))

@@ -1,4 +1,4 @@
-"""Writes benchmarks.md and its pictures from what `make bench` measured (benchmarks/results.json): `make docs`."""
+"""Write benchmarks.md and its pictures from what `make bench` measured (benchmarks/results.json): `make docs`."""
 
 from __future__ import annotations
 
@@ -22,46 +22,51 @@ TITLES = {
     "lockstep": "Seeds in lockstep",
     "gpu": "On a GPU",
 }
-#: what is to be said of a group's numbers: the reason where a row is not met
+#: what the numbers of a group mean, and why a row is not met
 NOTES: dict[str, str] = {
-    "reweighter": "What the noise itself takes is measured as well: the draw and the weighing of losses that are "
-    "there, with their backward pass, over those of the mean. It is 0.1 to 0.3 ms: 0.2% of a step of conv-small, "
-    "0.01% of one of VGG-11, 0.05% of one of the transformer. Where a time is not met it is for the width of the "
-    "interval: on this machine, which it shares with others, the same step's time wanders by 7% from one to the next.",
-    "peers": "Every route takes the same step, to rounding, which is checked before it is timed. Ours takes nothing "
-    "on top of the plain step that could be measured; it is counted as 1 MiB. Opacus runs in PyTorch's usual layout "
-    "of images: in channels-last, in which the others run, its gradients of convolutions came out wrong (version "
-    "1.6.0).",
-    "sparse": "An ideal step on 20 of 1000 examples would be 50 times cheaper. A loop written by hand for 20 random "
-    "images, whose time stands behind the numbers, is 23.3 times cheaper than the full step; the lab takes 9% longer "
-    "than it, for the draw, the choice of images, and the weighted loss with its backward pass. So 25 is out of reach "
-    "of these kernels: on 20 images the convolutions and their backward pass come to half the rate that they have on "
-    "1000 (the table above, and that of the full step), and each of some sixty calls takes its few microseconds. "
-    "In other spells of this machine MiniBatch came to 21.6, 23.6 and 24.1, and the loop written by hand to 22.8 to "
-    "25.8.",
-    "main-job": "What is not in the raw steps: starting Python and torch three times, data, evaluation every 100 "
-    "steps of 5000 examples, checkpoints, the statistics and the report.",
-    "draws": "The weights are drawn from a counter-based generator made anew for every step. n is named by the law "
-    "alone: time and memory of the sparse draws do not grow with it. Their bound is in microseconds, and this machine "
-    "has spells, minutes long, in which all that Python does takes 1.6 times as long: the draws of the other n behind "
-    "the numbers fell into one. In a whole run that began in such a spell the four rows came to 72 to 80 µs, and were "
-    "not met.",
-    "lockstep": "Nothing in msgd trains in lockstep; this is the measurement that would have to speak for it.",
+    "reweighter": "The cost of the noise alone was measured as well: drawing the weights and weighting given losses, "
+    "with the backward pass, compared with the mean of the losses. It is 0.1 to 0.3 ms, which is 0.2% of "
+    "a step of conv-small, 0.01% of one of VGG-11 and 0.05% of one of the transformer. A time is not met "
+    "here because its interval is wide: this machine is shared with others, and the time of the same step "
+    "varies by 7% from one repetition to the next.",
+    "peers": "Every route takes the same step, except for rounding; this is checked before it is timed. msgd needs "
+    "no measurable memory on top of the plain step; this counts as 1 MiB. Opacus runs in PyTorch's usual "
+    "layout of images. The others run in channels-last, in which the gradients of convolutions came out "
+    "wrong in Opacus (version 1.6.0).",
+    "sparse": "An ideal step on 20 of 1000 examples would be 50 times cheaper. A hand-written loop over 20 random "
+    "images (its time is in the details) is 23.3 times cheaper than the full step. The lab takes 9% "
+    "longer than that loop, for the draw, the choice of images, and the weighted loss with its backward "
+    "pass. So these kernels cannot reach 25: on 20 images the convolutions and their backward pass run at "
+    "half the rate that they reach on 1000 (see the table above and that of the full step), and each of "
+    "about sixty calls costs a few microseconds. At other times on this machine MiniBatch reached 21.6, "
+    "23.6 and 24.1, and the hand-written loop 22.8 to 25.8.",
+    "main-job": "The raw steps leave out the start of Python and torch (three times), the data, the evaluation of "
+    "5000 examples every 100 steps, the checkpoints, the statistics and the report.",
+    "draws": "Every step makes a new counter-based generator for its weights. No data set of n examples exists "
+    "here, n is only an argument of the law; the time and memory of the sparse draws do not grow with it. "
+    "Their limit is in microseconds. For minutes at a time this machine runs everything in Python 1.6 "
+    "times as slowly; the draws with the other n in the details fell into such a period. In a whole run "
+    "that began in one, the four rows took 72 to 80 µs and were not met.",
+    "lockstep": "msgd trains nothing in lockstep. This measurement would have to justify it.",
 }
 
 HEAD = """# Benchmarks
 
-What msgd costs, measured side by side with what one would do instead, by `make bench`. This page is made by `make docs`
+This page shows what msgd costs, measured side by side with the alternatives by `make bench`. `make docs` writes it
 from `benchmarks/results.json`.
 
 {machine}
 
-A ratio is the median over repetitions taken in turn, so that drift of the machine cancels; behind it stand its 95%
-interval, which assumes no distribution, and the quartiles of the single ratios. **A row is met where the worse end of
-the interval reaches what is to be reached.** Memory is the peak of the resident set of a process of its own. In the
-pictures the tick is what is to be reached, the bar the interval. Fewer than six repetitions have no such interval: it
-is their range then, and marked so. Medians of times behind a ratio are over all repetitions, while the ratio is of
-neighbours: where the machine had slow spells the two differ. A "+" behind a commit: with changes not yet committed.
+- **Ratios.** A ratio is the median over repetitions that alternate between both sides, so that drift of the machine
+  cancels.
+- **Intervals.** Its 95% interval assumes no distribution. With fewer than six repetitions there is no such
+  interval; the table then shows their range and says so.
+- **Met.** A row is met if even the worse end of the interval reaches the target. In the pictures the tick is the
+  target, the bar the interval.
+- **Memory** is the peak of the resident set of a separate process.
+- **Details.** They show the median times of all repetitions and the quartiles of the single ratios. A ratio
+  compares neighbouring repetitions, so the two differ where the machine was slow for a while. A "+" after a commit
+  means uncommitted changes.
 """
 
 
@@ -72,7 +77,7 @@ def number(value: float) -> str:
 
 def picture(rows: list[Row]) -> str:
     """The rows' intervals on a logarithmic axis, as an SVG."""
-    left, width, line = 12, 560, 30
+    left, width, line = 12, 600, 34
     values = [v for row in rows for v in (row["low"], row["high"], row["reach"])]
     low, high = math.log(min(values)), math.log(max(values))
     pad = max(0.02, 0.08 * (high - low))
@@ -83,11 +88,11 @@ def picture(rows: list[Row]) -> str:
     height = line * len(rows) + 8
     body = ""
     for place, row in enumerate(rows):
-        y = line * place + 24
+        y = line * place + 26
         colour = "#009E73" if row["met"] else "#D55E00"
-        said = f"{escape(row['what'])}: {number(row['ratio'])}"
         body += (
-            f'<text x="{left}" y="{y - 9}" font-size="11" fill="#333">{said}</text>'
+            f'<text x="{left}" y="{y - 9}" fill="#222">{escape(row["what"])}</text>'
+            f'<text x="{left + width}" y="{y - 9}" fill="#222" text-anchor="end">{number(row["ratio"])}</text>'
             f'<path d="M{left} {y}H{left + width}" stroke="#e4e4e4"/>'
             f'<path d="M{x(row["reach"]):.1f} {y - 6}V{y + 6}" stroke="#222" stroke-width="2"/>'
             f'<path d="M{x(row["low"]):.1f} {y}H{x(row["high"]):.1f}" stroke="{colour}" stroke-width="5"/>'
@@ -95,17 +100,18 @@ def picture(rows: list[Row]) -> str:
         )
     size = f'viewBox="0 0 {width + 2 * left} {height}" width="{width + 2 * left}"'
     background = f'<rect width="{width + 2 * left}" height="{height}" fill="#fff"/>'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">{background}{body}</svg>\n'
+    font = 'font-family="sans-serif" font-size="12"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>{background}{body}</svg>\n'
 
 
 def table(heads: list[str], body: list[list[str]]) -> str:
-    """A table in Markdown, the first column to the left."""
+    """A table in Markdown, with its first column aligned to the left."""
     lines = [heads, [":--", *["--:"] * (len(heads) - 1)], *body]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def details(row: Row) -> str:
-    """Times and memory behind a ratio."""
+    """Times and memory that a ratio comes from."""
     units = {"ms": "ms", "mib": "MiB", "s": "s", "us": "µs"}
     said = []
     for key, value in row.items():
@@ -121,14 +127,14 @@ def details(row: Row) -> str:
 
 
 def behind(row: Row) -> str:
-    """What a ratio is of."""
+    """The two sides of a ratio."""
     spread = f"; quartiles {number(row['quartile_1'])} … {number(row['quartile_3'])}" if "quartile_1" in row else ""
     said = details(row)
     return f"{row['what']}, against {row['against']}: {said}{spread}" + (f", {row['pairs']} pairs" if spread else "")
 
 
 def section(name: str, rows: list[Row], about: Row) -> str:
-    """One group of rows, and what they were measured with."""
+    """One group of rows, and the command that measured them."""
     text = f"\n## {TITLES[name]}\n\n"
     missing = [row for row in rows if "not_measured" in row]
     done = [row for row in rows if "not_measured" not in row]
@@ -137,7 +143,7 @@ def section(name: str, rows: list[Row], about: Row) -> str:
     if done:
         (HERE / "benchmarks").mkdir(exist_ok=True)
         (HERE / "benchmarks" / f"{name}.svg").write_text(picture(done))
-        text += f"![Ratios and what is to be reached](benchmarks/{name}.svg)\n\n"
+        text += f"![Ratios and targets](benchmarks/{name}.svg)\n\n"
         body = [
             [
                 row["what"],
@@ -148,8 +154,8 @@ def section(name: str, rows: list[Row], about: Row) -> str:
             ]
             for row in done
         ]
-        text += table(["what", "to reach", "measured", "95% interval", "met"], body)
-        text += '\n??? note "Behind it"\n' + "".join(f"    - {behind(row)}\n" for row in done)
+        text += table(["what", "target", "measured", "95% interval", "met"], body)
+        text += '\n??? note "Details"\n' + "".join(f"    - {behind(row)}\n" for row in done)
         text += f"    - measured by `{about['command']}` at commit {about['commit']}\n"
     text += "".join(_where(row) for row in done if "where" in row and (name == "full-batch" or not row["met"]))
     return text + (f"\n{NOTES[name]}\n" if name in NOTES else "")
@@ -178,8 +184,8 @@ def _where(row: Row) -> str:
         for part in row["where"]
     ]
     return (
-        f"\nWhere its {number(row['step_ms'])} ms go (under the profiler, which adds some). The machine's peak on one "
-        f"thread, in a product of 1536 × 1536 matrices of float32, is {peak:.0f} GFLOP/s:\n\n"
+        f"\nThis is where the {number(row['step_ms'])} ms of a step go, under the profiler, which adds some time. The "
+        f"peak of one thread, in a product of 1536 × 1536 matrices in float32, is {peak:.0f} GFLOP/s:\n\n"
         + table(["operator", "ms", "share", "GFLOP", "GFLOP/s", "of the peak"], body)
     )
 

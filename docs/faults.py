@@ -1,6 +1,6 @@
-"""Fills the tables of faults.md from faults.json: `make docs`.
+"""Fill the tables of faults.md from faults.json: `make docs`.
 
-`python docs/faults.py build` first takes over the figures that `make test-faults` has written there.
+`python docs/faults.py build` first copies the numbers that `make test-faults` wrote into that folder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PLACE = re.compile(r"(<!-- table: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(name: str, figures: dict[str, Any]) -> str:
-    """Compose a table of one kind of figures."""
+    """Write one of the two tables."""
     if name == "faults":
         heads = ["fault", "injected", "survived", "lost"]
         body = [
@@ -33,7 +33,7 @@ def table(name: str, figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Take over figures, and fill the tables."""
+    """Copy the numbers of the folders that are named, and fill the tables."""
     for folder in map(Path, sys.argv[1:]):
         faults, fuzz = (json.loads((folder / f"{name}.json").read_text()) for name in ("faults", "faults-fuzz"))
         FIGURES.write_text(json.dumps({"faults": faults, "fuzz": fuzz["targets"]}, indent=2) + "\n")

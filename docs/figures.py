@@ -43,7 +43,7 @@ def path(d: str, colour: str, width: float, extra: str = "") -> str:
 def ticks(low: float, high: float) -> list[float]:
     """Round values within a range, four to eight of them."""
     step = 10.0 ** math.floor(math.log10((high - low) / 4))
-    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 8)
+    step *= next(factor for factor in (1.0, 2.0, 5.0, 10.0) if (high - low) / (step * factor) <= 8)
     return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
@@ -62,7 +62,8 @@ def differences(table: Table) -> str:
     margin = 100 * table["config"]["margin"]
     ends = [100 * v[end] for v in near for end in ("ci_low", "ci_high")]
     ends += [value for v in near for value in paired[v["method"]]]
-    low, high = (1.08 * f([f(ends), side * 1.4 * margin]) for f, side in ((min, -1), (max, 1)))
+    low: float = 1.08 * min(*ends, -1.4 * margin)
+    high: float = 1.08 * max(*ends, 1.4 * margin)
 
     def x(value: float) -> float:
         return LEFT + (WIDTH - LEFT - 14) * (value - low) / (high - low)

@@ -189,15 +189,15 @@ A law is a distribution of the weights $w$ of the examples. All laws are exchang
 has two parameters:
 
 $$
-\operatorname{{Cov}}(w) = \alpha I + \beta\,\mathbf 1 \mathbf 1^\top, \qquad
+\operatorname{{Cov}}(w) = \alpha I + \beta\,\mathbf 1 \mathbf 1^{{\mathsf T}}, \qquad
 \operatorname{{Cov}}(\tilde g) = \frac{{\alpha}}{{n}}\,C
-+ \left(\frac{{\alpha}}{{n}} + \beta\right) \bar g \bar g^\top .
++ \left(\frac{{\alpha}}{{n}} + \beta\right) \bar g \bar g^{{\mathsf T}} .
 $$
 
-$\bar g$ is the mean of the per-example gradients $g_i$, and $C = \frac1n \sum_i g_i g_i^\top - \bar g \bar g^\top$
-is their covariance. $b_{{\text{{eff}}}} = n/\alpha$ is the batch size whose SGD noise has the same part along $C$.
-The *coefficient of* $\bar g \bar g^\top$, $\alpha/n + \beta$, is the noise that the law adds along the mean
-gradient.
+$\bar g$ is the mean of the per-example gradients $g_i$, and $C = \frac1n \sum_i g_i g_i^{{\mathsf T}} - \bar g \bar
+g^{{\mathsf T}}$ is their covariance. $b_{{\text{{eff}}}} = n/\alpha$ is the batch size whose SGD noise has the same
+part along $C$. The *coefficient of* $\bar g \bar g^{{\mathsf T}}$, $\alpha/n + \beta$, is the noise that the law
+adds along the mean gradient.
 
 A draw depends on (seed, step) alone. It is the same in every process and after every restart:
 

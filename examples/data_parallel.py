@@ -1,4 +1,4 @@
-"""Large batches over several processes, as noisy as small ones: the same lines as in one process.
+"""Large batches with the noise of small ones over several processes, with the same lines as in one process.
 
 torchrun --nproc-per-node 2 examples/data_parallel.py [EPOCHS]
 """
@@ -18,13 +18,13 @@ from msgd import Reweighter, noise
 
 
 def main(epochs: int) -> None:
-    """Train for some epochs, and print the accuracy on the test examples."""
+    """Train for some epochs and print the test accuracy."""
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     made = make_dataset()
     train = TensorDataset(torch.tensor(made["x"]).float(), torch.tensor(made["y"]))
     x_test, y_test = torch.tensor(made["x_test"]).float(), torch.tensor(made["y_test"])
     sampler = DistributedSampler(train, num_replicas=size, rank=rank, seed=0)
-    loader = DataLoader(train, batch_size=240 // size, sampler=sampler)  # 240 in all
+    loader = DataLoader(train, batch_size=240 // size, sampler=sampler)  # 240 examples over all processes
 
     torch.manual_seed(0)
     model: nn.Module = nn.Sequential(nn.Linear(40, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
@@ -32,7 +32,7 @@ def main(epochs: int) -> None:
         dist.init_process_group("gloo")
         model = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    reweight = Reweighter(noise.Emulate(b=20), seed=0)  # the same seed on every rank: they share one draw
+    reweight = Reweighter(noise.Emulate(b=20), seed=0)  # the same seed on every rank: the ranks share one draw
 
     for epoch in range(epochs):
         sampler.set_epoch(epoch)

@@ -1,4 +1,4 @@
-"""Hugging Face Trainer with accumulated batches, as noisy as small ones: a language model with a weight per sequence.
+"""Hugging Face Trainer: accumulated batches with the noise of small ones, and one weight per sequence.
 
 python examples/fine_tune.py [EPOCHS]
 """
@@ -14,11 +14,11 @@ from msgd.integrations.transformers import ReweightMixin
 
 
 class NoisyTrainer(ReweightMixin, Trainer):
-    """The Trainer that you have, with weights."""
+    """Your Trainer, with random weights."""
 
 
 def counting(n: int, length: int = 12) -> list[dict[str, torch.Tensor]]:
-    """Sequences that count up from a random digit, modulo ten, by a random stride; some are padded."""
+    """Make sequences that count up modulo ten from a random digit by a random stride; some are padded."""
     start, stride = torch.randint(10, (n, 1)), torch.randint(1, 4, (n, 1))
     tokens = (start + stride * torch.arange(length)) % 10
     labels = tokens.masked_fill(torch.arange(length) >= torch.randint(4, length + 1, (n, 1)), -100)
@@ -26,7 +26,7 @@ def counting(n: int, length: int = 12) -> list[dict[str, torch.Tensor]]:
 
 
 def main(epochs: int) -> None:
-    """Train for some epochs, and print the loss per token on other sequences."""
+    """Train for some epochs and print the loss per token on other sequences."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=10, max_position_embeddings=16, **sizes))  # or from_pretrained(…)
@@ -35,7 +35,7 @@ def main(epochs: int) -> None:
             output_dir=folder,
             num_train_epochs=epochs,
             per_device_train_batch_size=32,
-            gradient_accumulation_steps=4,  # steps on 128 sequences, and on 104 at the end of an epoch
+            gradient_accumulation_steps=4,  # 128 sequences per step, and 104 at the end of an epoch
             learning_rate=1e-2,
             save_strategy="no",
             report_to=[],

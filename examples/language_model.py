@@ -1,4 +1,4 @@
-"""A character-level language model on large batches with the noise of small ones: one weight for each sequence.
+"""A character-level language model on large batches with the noise of small ones: one weight per sequence.
 
 python examples/language_model.py [STEPS]
 """
@@ -26,20 +26,20 @@ class Model(nn.Module):
         self.head = nn.Linear(width, characters)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits of the next character at each place, shape (rows, length, characters)."""
+        """Return the logits of the next character at each position, shape (rows, length, characters)."""
         ahead = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1])
         hidden = self.characters(tokens) + self.places.weight[: tokens.shape[1]]
         return self.head(self.layers(hidden, mask=ahead, is_causal=True))
 
 
 def main(steps: int) -> None:
-    """Train for some steps, and print the loss in bits a character."""
+    """Train for some steps and print the loss in bits per character."""
     letters = sorted(set(TEXT))
     data = torch.tensor([letters.index(letter) for letter in TEXT])
     torch.manual_seed(0)
     model = Model(len(letters))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
-    reweight = Reweighter(noise.Emulate(b=32), seed=0)  # 256 sequences, as noisy as 32
+    reweight = Reweighter(noise.Emulate(b=32), seed=0)  # batches of 256 sequences, as noisy as 32
 
     for step in range(steps):
         starts = torch.randint(len(data) - LENGTH, (B,))

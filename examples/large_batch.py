@@ -1,4 +1,4 @@
-"""Train on large batches with the noise of small ones: a plain loop over a DataLoader, with evaluation and resumption.
+"""A plain loop over large batches with the noise of small ones, with evaluation and state to resume from.
 
 python examples/large_batch.py [EPOCHS]
 """
@@ -15,7 +15,7 @@ from msgd import Reweighter, noise
 
 
 def main(epochs: int) -> float:
-    """Train for some epochs; returns the accuracy on the test examples."""
+    """Train for some epochs and return the test accuracy."""
     made = make_dataset()
     train = TensorDataset(torch.tensor(made["x"]).float(), torch.tensor(made["y"]))
     x_test, y_test = torch.tensor(made["x_test"]).float(), torch.tensor(made["y_test"])
@@ -33,14 +33,14 @@ def main(epochs: int) -> float:
             optimizer.zero_grad()
             reweight(losses).backward()
             optimizer.step()
-        with torch.no_grad():  # here reweight would return the plain mean, and not advance
+        with torch.no_grad():  # here reweight returns the plain mean and draws nothing
             logits = model(x_test)
             accuracy = (logits.argmax(1) == y_test).float().mean().item()
             print(
                 f"epoch {epoch + 1}: test loss {reweight(F.cross_entropy(logits, y_test, reduction='none')):.3f}, "
                 f"accuracy {accuracy:.3f}"
             )
-    state = reweight.state_dict()  # save it beside the model's: all that resuming the noise needs
+    state = reweight.state_dict()  # save it with the model's state to resume the noise
     print(f"{state['step']} steps with {state['law']}")
     return accuracy
 

@@ -1,4 +1,4 @@
-"""The class of the noise does not matter, where it can be computed: exact expected losses of SGD on least squares.
+"""Exact expected losses of SGD on least squares, where the class of the noise does not matter.
 
 python examples/least_squares.py [RUNS]
 """
@@ -17,7 +17,7 @@ SHOWN = [0, 1, 2, 5, 10, 20, 40]
 
 
 def simulate(law: noise.Law, lr: float, seed: int) -> list[float]:
-    """Training losses of one run of SGD at the steps shown."""
+    """Run SGD once and return the training losses at the steps shown."""
     theta, losses = np.zeros(5), []
     for step in range(SHOWN[-1] + 1):
         residuals = X @ theta - Y
@@ -28,7 +28,7 @@ def simulate(law: noise.Law, lr: float, seed: int) -> list[float]:
 
 
 def main(runs: int) -> None:
-    """Print the exact expected losses under each law, and what a simulation says."""
+    """Print the exact expected losses under each law next to those of a simulation."""
     problem, sgd = LeastSquares(X, Y), noise.MiniBatch(4)
     b_eff = sgd.moments(60).effective_batch_size(60)
     lr = 0.25 * problem.stable_lr(sgd)
@@ -40,11 +40,11 @@ def main(runs: int) -> None:
         print(row(f"{type(law).__name__}, exact", exact[SHOWN], "8.4f"))
         print(row(f"  mean of {runs} runs", losses.mean(0), "8.4f"))
         print(row("  standard error", losses.std(0) / np.sqrt(runs), "8.4f"))
-    print("The first three have the same α and β, and so one curve; Fisher has another β: noise along the gradient.")
+    print("The first three laws share α and β, and so one curve. Fisher has a different β: noise along the gradient.")
 
 
 def row(name: str, values: object, form: str) -> str:
-    """Line up numbers behind a name."""
+    """Format a row of numbers after a name."""
     return f"{name:26s}" + "".join(format(value, form) for value in values)
 
 

@@ -1,4 +1,4 @@
-"""Lightning with accumulated batches, as noisy as small ones: a callback, and losses without a mean.
+"""Lightning: accumulated batches with the noise of small ones, by a callback and one loss per example.
 
 python examples/lightning_module.py [EPOCHS]
 """
@@ -24,24 +24,24 @@ class Net(pl.LightningModule):
         self.layers = nn.Sequential(nn.Linear(40, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
-        """One loss for each example, instead of their mean."""
+        """Return one loss per example instead of their mean."""
         inputs, targets = batch
         return F.cross_entropy(self.layers(inputs), targets, reduction="none")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Plain SGD."""
+        """Use plain SGD."""
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 def main(epochs: int) -> None:
-    """Train for some epochs, and print the accuracy on the test examples."""
+    """Train for some epochs and print the test accuracy."""
     pl.seed_everything(0, verbose=False)
     made = make_dataset()
     x, y, x_test, y_test = (torch.tensor(made[key]) for key in ("x", "y", "x_test", "y_test"))
     trainer = pl.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
-        accumulate_grad_batches=4,  # steps on 256 examples, and on 160 at the end of an epoch
+        accumulate_grad_batches=4,  # 256 examples per step, and 160 at the end of an epoch
         callbacks=[ReweightCallback(noise.Emulate(b=20), seed=0)],
         logger=False,
         enable_checkpointing=False,

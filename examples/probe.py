@@ -1,4 +1,4 @@
-"""The noise of the gradient on the way, in a training loop of one's own.
+"""Measure the gradient noise during training, in your own loop.
 
 python examples/probe.py [STEPS]
 """
@@ -15,12 +15,12 @@ B = 32
 
 
 def losses(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """One loss for each example."""
+    """Return one loss per example."""
     return F.cross_entropy(outputs, targets, reduction="none")
 
 
 def main(steps: int) -> None:
-    """Train on noisy classes, and print the noise scale every 50 steps."""
+    """Train on noisy classes and print the noise scale every 50 steps."""
     torch.manual_seed(0)
     inputs = torch.randn(2000, 20)
     targets = (inputs @ torch.randn(20, 5) + torch.randn(2000, 5)).argmax(1)
@@ -31,14 +31,16 @@ def main(steps: int) -> None:
 
     print(f"{'step':>6}{'loss':>10}{'tr C':>10}{'|g|^2':>10}{'scale':>10}{'top of C':>10}")
     for step in range(steps):
-        if found := probe(step):  # before the step, so that step 0 is the start
+        if found := probe(step):  # measured before the step, so step 0 is the start
             values = (found.loss, found.trace, found.mean_square, found.noise_scale, found.eigenvalue)
             print(f"{step:6d}" + "".join(f"{value:10.3g}" for value in values))
         batch = torch.randint(len(inputs), (B,))
         optimizer.zero_grad()
         losses(model(inputs[batch]), targets[batch]).mean().backward()
         optimizer.step()
-    print(f"Where the noise scale is far above b = {B}, a step is mostly noise, and a larger batch would do as well.")
+    print(
+        f"Where the noise scale is far above b = {B}, a step is mostly noise, and a larger batch gets further per step."
+    )
 
 
 if __name__ == "__main__":
