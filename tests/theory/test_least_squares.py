@@ -309,7 +309,7 @@ def test_the_iterative_methods_agree_with_the_dense_ones(monkeypatch, rank, mome
     assert problem.stable_lr(law, momentum=momentum) == pytest.approx(limit, rel=1e-10)
     np.testing.assert_allclose(problem.stationary_covariance(law, **options), stationary, rtol=1e-7, atol=1e-10)
     monkeypatch.setattr(pairs.iterative, "cg", lambda *_, **__: (np.zeros(1), 1))
-    with pytest.raises(ValueError, match=r"no convergence at lr = .* take a smaller one"):
+    with pytest.raises(ValueError, match=r"no convergence at lr = .* use a smaller lr"):
         problem.stationary_covariance(law, **options)
 
 
@@ -391,13 +391,13 @@ def test_growth_beyond_all_numbers():
 @pytest.mark.parametrize(
     ("law", "error", "message"),
     [
-        (Reshuffled(2), TypeError, r"Reshuffled\(b=2\) ties steps together.*use MiniBatch\(b\)"),
-        (Anticorrelated(Fisher(2)), TypeError, "ties steps together"),
-        (Scheduled(lambda step: Reshuffled(2) if step else Fisher(2)), TypeError, "ties steps together"),
+        (Reshuffled(2), TypeError, r"Reshuffled\(b=2\) depend on each other.*use MiniBatch\(b\)"),
+        (Anticorrelated(Fisher(2)), TypeError, "depend on each other"),
+        (Scheduled(lambda step: Reshuffled(2) if step else Fisher(2)), TypeError, "depend on each other"),
         (Scheduled(lambda step: None if step else Fisher(2)), TypeError, "law must be a law such as"),
         (Injected(StudentT(1.5, scale="iqr"), 2), ValueError, "no variance.*use a law of finite variance"),
         (Injected(StudentT(1.5, scale="iqr"), 2, centred=True), ValueError, "no variance"),
-        (Moments(1.0, -0.25), ValueError, r"no 5 weights have .*α \+ n·β ≥ 0"),
+        (Moments(1.0, -0.25), ValueError, r"no 5 weights have .*: use moments with α ≥ 0 and α \+ n·β ≥ 0"),
         (Moments(-1.0, 1.0), ValueError, "α ≥ 0"),
         (Moments(math.nan, 0.0), ValueError, "no variance"),
         (Moments(1.0, math.nan), ValueError, "no 5 weights"),
@@ -417,7 +417,7 @@ def test_refused_laws(law, error, message):
 
 def test_a_schedule_has_no_stationary_state():
     problem = LeastSquares(*data(5))
-    with pytest.raises(TypeError, match=r"changes with the step: give the law of one step"):
+    with pytest.raises(TypeError, match=r"changes with the step: pass the law of one step"):
         problem.stable_lr(Scheduled(lambda _: Fisher(2)))
     with pytest.raises(TypeError, match=r"changes with the step"):
         problem.stationary_covariance(Scheduled(lambda _: Fisher(2)), lr=0.1)

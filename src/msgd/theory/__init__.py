@@ -1,6 +1,6 @@
-"""Where the noise of SGD can be followed exactly: least squares, by the law's α and β alone.
+"""Exact theory of SGD with random weights on least squares, which depends on the law only through α and β.
 
-`LeastSquares` gives the mean and covariance of the parameters at every step, the expected loss, the stationary
+`LeastSquares` computes the mean and covariance of the parameters at every step, the expected loss, the stationary
 covariance and the largest stable step size.
 """
 

@@ -1,4 +1,4 @@
-"""What a user may give: a law whose steps are independent and have a variance, a momentum below 1."""
+"""Checks of the arguments: a law with independent steps and finite variance, and a momentum below 1."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from msgd.noise import Law, Moments, Scheduled
 
 
 def momentum_below_one(value: float) -> float:
-    """Check μ.
+    """Check the momentum μ.
 
     Args:
         value: the momentum.
 
     Returns:
-        It as a float.
+        The momentum as a float.
 
     Raises:
-        TypeError: it is not a number.
-        ValueError: it is outside [0, 1).
+        TypeError: ``value`` is not a number.
+        ValueError: ``value`` is outside [0, 1).
     """
     number = real_number("momentum", value)
     if not 0 <= number < 1:
@@ -28,36 +28,37 @@ def momentum_below_one(value: float) -> float:
 
 
 def moments_at(law: Law | Moments, n: int, step: int | None) -> Moments:
-    """Take α and β of one step.
+    """Return α and β of one step.
 
     Args:
         law: the law, or its moments.
         n: number of examples.
-        step: the step; None for a law that is the same at all.
+        step: the step; None if the law has to be the same at all steps.
 
     Returns:
         The moments.
 
     Raises:
-        TypeError: ``law`` is none, ties steps together, or changes with the step where none is given.
-        ValueError: it has no variance, or no weights have these moments.
+        TypeError: ``law`` is not a law, its steps depend on each other, or it changes with the step although ``step``
+            is None.
+        ValueError: ``law`` has no finite variance, or no weights have these moments.
     """
-    asked = law
+    original = law
     while isinstance(law, Scheduled):
         if step is None:
-            raise TypeError(f"{asked!r} changes with the step: give the law of one step, law.law_of_step(t)")
+            raise TypeError(f"{original!r} changes with the step: pass the law of one step, law.law_of_step(t)")
         law = law.law_of_step(step)
     if isinstance(law, Law):
         if law.correlated:
             raise TypeError(
-                f"{law!r} ties steps together, and least squares are exact for independent ones: use MiniBatch(b) or "
-                "another law without such ties, or pass law.moments(n) to neglect them"
+                f"the steps of {law!r} depend on each other, and the theory needs independent steps: use MiniBatch(b) "
+                "or another law with independent steps, or pass law.moments(n) to neglect the dependence"
             )
         law = law.moments(n)
     if not isinstance(law, Moments):
         raise TypeError(f"law must be a law such as Fisher(20) or its Moments, not {law!r}")
     if not math.isfinite(law.alpha):
-        raise ValueError(f"{asked!r} has no variance, and so θ no second moment: use a law of finite variance")
+        raise ValueError(f"{original!r} has no variance, so θ has no second moment: use a law of finite variance")
     if not (law.alpha >= 0 and law.alpha + n * law.beta >= -1e-9 * law.alpha):
-        raise ValueError(f"no {n} weights have {law!r}: α ≥ 0 and α + n·β ≥ 0 are needed, with this n")
+        raise ValueError(f"no {n} weights have {law!r}: use moments with α ≥ 0 and α + n·β ≥ 0 for this n")
     return law

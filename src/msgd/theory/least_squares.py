@@ -1,4 +1,4 @@
-"""Least squares, where the mean and the covariance of SGD's parameters follow exactly from the law's α and β."""
+"""Exact mean and covariance of the parameters of SGD on least squares, from the law's α and β."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class ParameterMoments:
 class LeastSquares:
     """SGD with random weights on ``L(θ) = ½·mean((Xθ − y)²)``: moments of θ_k, stationary state, stable step size.
 
-    The step is that of torch.optim.SGD, with w_k drawn independently at each step:
+    Each step is a step of torch.optim.SGD, with independent draws w_k:
 
         v_{k+1} = μ·v_k + G(θ_k)·w_k/n,    θ_{k+1} = θ_k − η·v_{k+1},    v_0 = 0
 
     With the minimum-norm solution θ*, e = θ − θ*, H = XᵀX/n and the residuals r = Xθ − y, the columns of G are
-    g_i = x_i·r_i, and ḡ = H·e. Given θ, Cov(w) = α·I + β·11ᵀ makes the covariance of the noise
+    g_i = x_i·r_i, and ḡ = H·e. Given θ and Cov(w) = α·I + β·11ᵀ, the noise has the covariance
     (1/n²)·Σ_ij Cov(w_i, w_j)·g_i g_jᵀ = (α/n)·F + β·ḡḡᵀ with F = (1/n)·Σ g_i g_iᵀ. This is quadratic in θ. Let m, Σ be
     the mean and covariance of e, and r_i(m) the residuals at the mean, so that E r_i² = x_iᵀΣx_i + r_i(m)². Then
 
@@ -53,9 +53,9 @@ class LeastSquares:
         m ← (I − ηH)·m,    Σ ← (I − ηH)·Σ·(I − ηH) + η²·Q(m, Σ)                               (μ = 0)
         E L(θ) = L(θ*) + ½·tr H(Σ + mmᵀ)
 
-    is a closed recursion, in which the law is α and β: two laws of equal α and β, Gaussian or not, have the same E L at
-    every step. With momentum it is one of the mean and covariance of (e, v). Nothing moves outside the range of Xᵀ, so
-    X may be of any rank.
+    is a closed recursion, in which the law enters only through α and β: two laws with equal α and β, Gaussian or not,
+    have the same E L at every step. With momentum it is a recursion of the mean and covariance of (e, v). θ does not
+    change outside the range of Xᵀ, so X may have any rank.
 
     Args:
         X: inputs, shape (n, d).
@@ -64,13 +64,13 @@ class LeastSquares:
     Attributes:
         n: number of examples.
         d: number of parameters.
-        rank: of X, to rounding.
+        rank: numerical rank of X.
         solution: θ*, shape (d,).
         minimum: L(θ*).
         hessian: H, shape (d, d).
 
     Raises:
-        ValueError: the shapes do not fit, a number is not finite, or X is zero.
+        ValueError: the shapes do not match, a number is not finite, or X is zero.
 
     Examples:
         >>> from msgd.noise import Cov, MiniBatch
@@ -99,8 +99,8 @@ class LeastSquares:
         left, singular, right = np.linalg.svd(inputs, full_matrices=False)
         self.rank = int((singular > singular[0] * max(inputs.shape) * np.finfo(np.float64).eps).sum())
         if not self.rank:
-            raise ValueError("X is zero, and there is nothing to learn from it: give inputs that are not")
-        # In the eigenbasis of H on its range, H is the diagonal h and an example's input is a row of _inputs.
+            raise ValueError("X is zero, and the loss does not depend on θ: pass inputs that are not all 0")
+        # In the eigenbasis of H on its range, H is diagonal with entries h, and an example's input is a row of _inputs.
         self._basis: Array = right[: self.rank].T
         self._inputs: Array = left[:, : self.rank] * singular[: self.rank]
         self._h: Array = singular[: self.rank] ** 2 / self.n
@@ -113,26 +113,26 @@ class LeastSquares:
     def moments_of_parameters(
         self, law: Law | Moments, *, lr: float, steps: int, start: ArrayLike, momentum: float = 0.0
     ) -> ParameterMoments:
-        """Mean and covariance of θ_0 … θ_steps by the class's recursion, in O(n·rank²) a step.
+        """Return the mean and covariance of θ_0 … θ_steps by the recursion of the class, in O(n·rank²) per step.
 
         Args:
-            law: of the weights, with independent steps and a variance, or its `Moments` for n examples. A `Scheduled`
-                gives each step its own.
+            law: law of the weights, with independent steps and finite variance, or its `Moments` for n examples. With a
+                `Scheduled` law each step has its own moments.
             lr: η > 0.
             steps: number of steps, ≥ 1.
             start: θ_0, shape (d,).
             momentum: 0 ≤ μ < 1.
 
         Returns:
-            The moments; not finite where they overflow.
+            The moments; not finite if they overflow.
 
         Raises:
-            TypeError: an argument is of another type, or the law ties steps together.
-            ValueError: an argument is out of range, or the law has no variance.
+            TypeError: an argument has the wrong type, or the steps of the law depend on each other.
+            ValueError: an argument is out of range, or the law has no finite variance.
 
         Examples:
             >>> from msgd.noise import MiniBatch
-            >>> problem = LeastSquares([[1.0], [1.0]], [0.0, 2.0])  # a step of 1 jumps to 0 or to 2
+            >>> problem = LeastSquares([[1.0], [1.0]], [0.0, 2.0])  # a step with lr = 1 jumps to 0 or to 2
             >>> moments = problem.moments_of_parameters(MiniBatch(1), lr=1.0, steps=1, start=[5.0])
             >>> moments.mean[1].round(12), moments.covariance[1].round(12)
             (array([1.]), array([[1.]]))
@@ -149,21 +149,21 @@ class LeastSquares:
     def expected_loss(
         self, law: Law | Moments, *, lr: float, steps: int, start: ArrayLike, momentum: float = 0.0
     ) -> Array:
-        """Exact ``E L(θ_k) = L(θ*) + ½·tr H(Σ_k + m_k m_kᵀ)``, the expected training loss.
+        """Return the exact expected training loss ``E L(θ_k) = L(θ*) + ½·tr H(Σ_k + m_k m_kᵀ)``.
 
         Args:
-            law: as in `moments_of_parameters`, and so the others.
+            law: see `moments_of_parameters`.
             lr: η > 0.
             steps: number of steps, ≥ 1.
             start: θ_0, shape (d,).
             momentum: 0 ≤ μ < 1.
 
         Returns:
-            Shape (steps + 1,), from E L(θ_0) on; infinite where it overflows.
+            The expected losses from E L(θ_0) on, shape (steps + 1,); infinite where they overflow.
 
         Raises:
-            TypeError: as `moments_of_parameters`.
-            ValueError: as `moments_of_parameters`.
+            TypeError: see `moments_of_parameters`.
+            ValueError: see `moments_of_parameters`.
 
         Examples:
             >>> from msgd.noise import Bernoulli
@@ -185,27 +185,27 @@ class LeastSquares:
         test_moment: ArrayLike,
         momentum: float = 0.0,
     ) -> Array:
-        """Exact expected excess risk ``½·E (θ_k − θ°)ᵀM(θ_k − θ°)`` over the best parameters θ° of a test distribution.
+        """Return the exact expected excess risk ``½·E (θ_k − θ°)ᵀM(θ_k − θ°)`` on a test distribution with optimum θ°.
 
         Args:
-            law: as in `moments_of_parameters`, and so the others.
+            law: see `moments_of_parameters`.
             lr: η > 0.
             steps: number of steps, ≥ 1.
             start: θ_0, shape (d,).
-            truth: θ°, shape (d,); with θ° = θ* and M = H it is the excess training loss.
+            truth: θ°, shape (d,); with θ° = θ* and M = H the result is the excess training loss.
             test_moment: M = E xxᵀ over test inputs, shape (d, d).
             momentum: 0 ≤ μ < 1.
 
         Returns:
-            Shape (steps + 1,); infinite where it overflows.
+            The excess risks, shape (steps + 1,); infinite where they overflow.
 
         Raises:
-            TypeError: as `moments_of_parameters`.
-            ValueError: as `moments_of_parameters`, or M is of another shape.
+            TypeError: see `moments_of_parameters`.
+            ValueError: see `moments_of_parameters`; or the shape of M is wrong.
 
         Examples:
             >>> from msgd.noise import FullBatch
-            >>> problem = LeastSquares([[1.0, 0.0]], [1.0])  # says nothing of the second parameter
+            >>> problem = LeastSquares([[1.0, 0.0]], [1.0])  # does not depend on the second parameter
             >>> at = {"lr": 0.5, "steps": 2, "start": [0.0, 3.0], "truth": [1.0, 1.0]}
             >>> problem.excess_risk(FullBatch(), **at, test_moment=[[1.0, 0.0], [0.0, 1.0]]).tolist()
             [2.5, 2.125, 2.03125]
@@ -225,36 +225,36 @@ class LeastSquares:
         return self._expected(risk(m, sigma) for m, sigma in self._descent(law, lr, steps, theta, momentum))
 
     def stable_lr(self, law: Law | Moments, *, momentum: float = 0.0) -> float:
-        """Largest step size of mean-square stability: below it Σ_k is bounded for every start, above it not.
+        """Return the largest mean-square stable step size: below it Σ_k is bounded for every start, above it not.
 
         Let h_i be the eigenvalues of H. The coordinates of e in its eigenbasis are AR(2) processes
-        e_{k+1} = (1 + μ − ηh)·e_k − μ·e_{k−1} − η·ξ_k, and if ξ had the constant covariance Q, Σ_ij would settle to
+        e_{k+1} = (1 + μ − ηh)·e_k − μ·e_{k−1} − η·ξ_k. If ξ had a constant covariance Q, Σ_ij would converge to
         Q_ij/γ_ij with
 
             γ_ij = (1−μ)·(h_i+h_j)/η − ((1−μ)²·h_i h_j − μ·(h_i−h_j)²)/(1−μ²),
 
-        positive where η < 2(1+μ)/max h. The part of Q that is linear in Σ is
-        N(Σ) = (α/n²)·Σ_i x_i x_iᵀ·x_iᵀΣx_i + β·HΣH. Both N and 1/γ keep matrices positive semi-definite, so the second
-        moments are stable where the spectral radius of N/γ is below 1 and (Krein, Rutman) it is an eigenvalue; both are
-        symmetric, so where γ − N is positive definite. As γ is linear in 1/η,
+        which is positive for η < 2(1+μ)/max h. The part of Q that is linear in Σ is
+        N(Σ) = (α/n²)·Σ_i x_i x_iᵀ·x_iᵀΣx_i + β·HΣH. Both N and 1/γ map positive semi-definite matrices to such, so the
+        second moments are stable if the spectral radius of N/γ is below 1, and the radius is an eigenvalue (Krein,
+        Rutman). Both maps are symmetric, so this holds exactly if γ − N is positive definite. As γ is linear in 1/η,
 
             η_max = (1−μ) / λ_max(A^−½·M·A^−½),    A = diag(h_i+h_j),
             M = N + diag(((1−μ)²·h_i h_j − μ·(h_i−h_j)²)/(1−μ²)),
 
-        with no search. It is at most the limit 2(1+μ)/max h of the mean, that of w = 1. Without momentum, in d = 1,
-        η_max = 2h / ((1+β)·h² + (α/n)·mean(x⁴)); in any d, with β ≥ −1,
+        without a search. It is at most 2(1+μ)/max h, the limit for the mean, which is also the limit for w = 1. Without
+        momentum, η_max = 2h / ((1+β)·h² + (α/n)·mean(x⁴)) for d = 1; for any d and β ≥ −1,
         η_max ≥ 2 / ((1+β)·max h + (α/n)·max‖x_i‖²), below which Σ = I contracts.
 
         Args:
-            law: with independent steps, the same at each, and a variance; or its `Moments` for n examples.
+            law: law with independent and identical steps and finite variance, or its `Moments` for n examples.
             momentum: 0 ≤ μ < 1.
 
         Returns:
             η_max > 0.
 
         Raises:
-            TypeError: an argument is of another type, or the law changes with the step or ties steps together.
-            ValueError: an argument is out of range, or the law has no variance.
+            TypeError: an argument has the wrong type, or the law has changing or dependent steps.
+            ValueError: an argument is out of range, or the law has no finite variance.
 
         Examples:
             >>> from msgd.noise import FullBatch, MiniBatch
@@ -268,48 +268,49 @@ class LeastSquares:
         return self._equation(law, momentum).largest_stable_lr()
 
     def stationary_covariance(self, law: Law | Moments, *, lr: float, momentum: float = 0.0) -> Array:
-        """Covariance of θ_k as k → ∞: the solution of ``Σ = (I − ηH)·Σ·(I − ηH) + η²·Q(0, Σ)``, or its like with μ > 0.
+        """Return the covariance of θ_k as k → ∞.
 
-        A Lyapunov equation with multiplicative noise: Q depends on Σ, so that SciPy's solve_discrete_lyapunov, which
-        takes a constant Q(0, 0), falls short of it. In the terms of `stable_lr` it is γ·Σ − N(Σ) = Q(0, 0), symmetric
-        and positive definite. In d = 1 without momentum, with the residuals r at θ*,
-        Σ = (α/n)·mean(x²r²) / (2h/η − (1+β)·h² − (α/n)·mean(x⁴)).
+        Without momentum it solves ``Σ = (I − ηH)·Σ·(I − ηH) + η²·Q(0, Σ)``; with momentum the analogous equation. This
+        is a Lyapunov equation with multiplicative noise: Q depends on Σ, whereas SciPy's solve_discrete_lyapunov needs
+        a constant Q(0, 0) and would underestimate Σ. In the notation of `stable_lr` the equation is
+        γ·Σ − N(Σ) = Q(0, 0), which is symmetric and positive definite. For d = 1 without momentum, with the residuals r
+        at θ*, Σ = (α/n)·mean(x²r²) / (2h/η − (1+β)·h² − (α/n)·mean(x⁴)).
 
         Args:
-            law: as in `stable_lr`.
+            law: see `stable_lr`.
             lr: η, below ``stable_lr``.
             momentum: 0 ≤ μ < 1.
 
         Returns:
-            Shape (d, d); 0 outside the range of Xᵀ, where θ stays at its start.
+            The covariance, shape (d, d); 0 outside the range of Xᵀ, where θ remains at its start.
 
         Raises:
-            TypeError: as `stable_lr`.
-            ValueError: as `stable_lr`, or there is no stationary state.
+            TypeError: see `stable_lr`.
+            ValueError: see `stable_lr`; or there is no stationary state.
 
         Examples:
             >>> from msgd.noise import MiniBatch
             >>> problem = LeastSquares([[1.0], [1.0]], [0.0, 2.0])
-            >>> problem.stationary_covariance(MiniBatch(1), lr=1.0).round(12)  # 0 or 2
+            >>> problem.stationary_covariance(MiniBatch(1), lr=1.0).round(12)  # θ is 0 or 2
             array([[1.]])
         """
         equation = self._equation(law, momentum)
         limit = equation.largest_stable_lr()
         if positive("lr", lr) >= limit:
             raise ValueError(
-                f"there is no stationary state at lr = {lr:g}: take one below stable_lr, which is {limit:.6g} here"
+                f"there is no stationary state at lr = {lr:g}: use an lr below stable_lr, which is {limit:.6g} here"
             )
         source = self._noise(moments_at(law, self.n, None), self._residuals**2, np.zeros_like(self._hh))
         sigma = equation.solve(lr, source)
         if sigma is None:
-            raise ValueError(f"no convergence at lr = {lr:g}, close to stable_lr = {limit:.6g}: take a smaller one")
+            raise ValueError(f"no convergence at lr = {lr:g}, close to stable_lr = {limit:.6g}: use a smaller lr")
         covariance: Array = self._basis @ sigma @ self._basis.T
         return covariance
 
     def _descent(
         self, law: Law | Moments, lr: float, steps: int, start: Array, momentum: float
     ) -> Iterator[tuple[Array, Array]]:
-        # Mean and covariance of e at each step, in the eigenbasis.
+        # Yields the mean and covariance of e at each step, in the eigenbasis.
         eta, mu, h = np.float64(positive("lr", lr)), momentum_below_one(momentum), self._h  # η² may overflow
         m, velocity = self._basis.T @ (start - self.solution), np.zeros(self.rank)
         sigma, cross, kinetic = np.zeros((3, self.rank, self.rank))  # Cov(e, e), Cov(e, v), Cov(v, v)
@@ -337,7 +338,7 @@ class LeastSquares:
     def _vector(self, name: str, value: ArrayLike) -> Array:
         vector = np.asarray(value, dtype=np.float64)
         if vector.shape != (self.d,) or not np.isfinite(vector).all():
-            raise ValueError(f"{name} must be {self.d} finite numbers, one for each parameter")
+            raise ValueError(f"{name} must be {self.d} finite numbers, one per parameter")
         return vector
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The linear equation of stationary second moments, over pairs of directions."""
+"""The linear equation for stationary second moments, solved over pairs of eigendirections."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from scipy.sparse import linalg as iterative
 from msgd.noise import Moments
 
 Array = NDArray[np.float64]
-DENSE = 1300  #: pairs (those of rank 50) up to which their matrices are formed; beyond, the methods are iterative
-_ROWS = 4096  # examples whose pairs are held at once
+DENSE = 1300  #: largest number of pairs (for rank 50) with dense matrices; above it the methods are iterative
+_ROWS = 4096  # number of examples whose pairs are held at once
 
 
 def squares(inputs: Array, sigma: Array) -> Array:
@@ -33,10 +33,10 @@ def noise_covariance(inputs: Array, h: Array, moments: Moments, residuals: Array
         second: E eeᵀ, shape (r, r).
 
     Returns:
-        Covariance of the gradient's noise, shape (r, r).
+        Covariance of the gradient noise, shape (r, r).
     """
     spread = inputs.T @ (residuals[:, None] * inputs)
-    spread = (spread + spread.T) / 2  # to the last bit: a recursion may multiply what is antisymmetric
+    spread = (spread + spread.T) / 2  # exactly symmetric: a recursion may amplify an antisymmetric part
     noise: Array = moments.alpha / len(inputs) ** 2 * spread + moments.beta * np.multiply.outer(h, h) * second
     return noise
 
@@ -44,8 +44,8 @@ def noise_covariance(inputs: Array, h: Array, moments: Moments, residuals: Array
 class StationaryEquation:
     """``γ·Σ − N(Σ) = source`` of `LeastSquares.stable_lr`, scaled: ``((1−μ)/η − A^−½·M·A^−½)·(A^½·Σ) = A^−½·source``.
 
-    A symmetric matrix is the vector of its pairs i ≤ j, with a factor √2 off the diagonal to keep the inner product;
-    all maps here are then symmetric.
+    A symmetric matrix is represented by the vector of its pairs i ≤ j, with a factor √2 off the diagonal that preserves
+    the inner product, so that all maps are symmetric.
 
     Args:
         inputs: the x_i in the eigenbasis of H, shape (n, r).
@@ -64,12 +64,12 @@ class StationaryEquation:
         self._matrix = self._dense() if len(hi) <= DENSE else None
 
     def largest_stable_lr(self) -> float:
-        """``(1−μ)/λ_max(A^−½·M·A^−½)``."""
+        """Return ``(1−μ)/λ_max(A^−½·M·A^−½)``."""
         if self._matrix is not None:
             last = len(self._matrix) - 1
             largest = linalg.eigh(self._matrix, eigvals_only=True, subset_by_index=[last, last])[0]
         else:
-            # The eigenmatrix is positive semi-definite, so no diagonal with positive entries is orthogonal to it.
+            # No diagonal matrix with positive entries is orthogonal to the eigenmatrix, which is positive semi-definite.
             start = self._vector(np.diag(self._h))
             operator = self._operator(0.0, 1.0)
             largest = iterative.eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0]
@@ -83,7 +83,7 @@ class StationaryEquation:
             source: symmetric, shape (r, r).
 
         Returns:
-            Σ, shape (r, r); None where the iteration does not converge.
+            Σ, shape (r, r); None if the iteration does not converge.
         """
         right, shift = self._scale * self._vector(source), (1 - self._mu) / lr
         failed = 0
@@ -96,7 +96,7 @@ class StationaryEquation:
 
     def _dense(self) -> Array:
         first, second = self._pairs
-        fourth = np.zeros((len(first), len(first)))  # Σ → Σ_i x_i x_iᵀ·x_iᵀΣx_i
+        fourth = np.zeros((len(first), len(first)))  # the map Σ → Σ_i x_i x_iᵀ·x_iᵀΣx_i
         for row in range(0, len(self._inputs), _ROWS):
             some = self._inputs[row : row + _ROWS]
             products = some[:, first] * some[:, second] * self._factor

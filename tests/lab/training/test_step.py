@@ -121,7 +121,7 @@ def test_what_was_measured_survives_a_stop_between_measurements(data, tmp_path):
 
 
 def test_a_fault_that_training_shows_is_one_clear_line(data, tmp_path):
-    with pytest.raises(UserError, match=r"methods.m: 40 examples have no batch of b = 41"):
+    with pytest.raises(UserError, match=r"methods.m: a batch of b = 41 needs more than 40 examples"):
         go(make(FullBatch(), penalty=MiniBatchPenalty(0.1, 41)), data, tmp_path)
 
 
