@@ -69,7 +69,7 @@ class StationaryEquation:
             last = len(self._matrix) - 1
             largest = linalg.eigh(self._matrix, eigvals_only=True, subset_by_index=[last, last])[0]
         else:
-            # No diagonal matrix with positive entries is orthogonal to the eigenmatrix, which is positive semi-definite.
+            # No diagonal with positive entries is orthogonal to the eigenmatrix, which is positive semi-definite.
             start = self._vector(np.diag(self._h))
             operator = self._operator(0.0, 1.0)
             largest = iterative.eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0]
