@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from cases import networks
 from msgd import GradientMatrix
 from msgd.diagnostics import Covariance, Probe, ProbeRecord, mean_square, simple_noise_scale
-from msgd.lab.measure.cost import CountedMatrix
+from msgd.lab.measure.cost import CostCountingMatrix
 from reference import covariance, gradient_matrix
 
 NETWORKS = {network.name: network for network in networks(12)}
@@ -112,7 +112,7 @@ def test_training_is_bitwise_the_same():
 
 def test_the_stated_cost():
     net = NETWORKS["mlp"]
-    matrix = CountedMatrix(net.model, net.loss, net.x, net.y)
+    matrix = CostCountingMatrix(net.model, net.loss, net.x, net.y)
     _ = matrix.mean_loss(), Covariance(matrix).trace(), mean_square(matrix), Covariance(matrix).eigenvalues(1)
     assert 5 < matrix.gradients < 6
 

@@ -15,7 +15,7 @@ from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.checkpoint import read_checkpoint
 from msgd.lab.experiment_folder.results import gather_results
 from msgd.lab.measure import pipeline
-from msgd.lab.measure.cost import CountedMatrix
+from msgd.lab.measure.cost import CostCountingMatrix
 from msgd.lab.measure.measurements_file import FILE, current_measurements, read_measurements, write_measurements
 from msgd.lab.measure.pipeline import measure_point
 from msgd.lab.measure.quantities import LEVELS, SCORES, Level, Subject, measure_tails, noise_trace, standard_quantiles
@@ -126,7 +126,7 @@ def test_quantiles_of_a_normal_are_its_scores():
 def test_the_cost_is_counted(data):
     model = build_network("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
     x, y = torch.rand(40, 1, 28, 28), torch.tensor(data.train_targets)
-    matrix = CountedMatrix(model, losses_of, x, y, chunk=10)
+    matrix = CostCountingMatrix(model, losses_of, x, y, chunk=10)
     d = matrix.shape[0]
     for product, cost in (
         (lambda: matrix @ torch.ones(40), 1),
@@ -185,7 +185,7 @@ def test_tails_of_laws_without_a_variance_or_without_noise(data):
     level = Level(k=1, alignment=0, hessian=1, trace=4, change=2, directions=1, draws=4000)
 
     def tails(**changes):
-        return measure_tails(Subject(CountedMatrix(model, losses_of, x, y), make(**changes), 0, level))
+        return measure_tails(Subject(CostCountingMatrix(model, losses_of, x, y), make(**changes), 0, level))
 
     heavy, _ = tails(law=Injected(StudentT(1.2, scale="iqr"), 8))
     normal, _ = tails(law=Fisher(8))

@@ -1,1 +1,1 @@
-"""The experiment ``least-squares``: every law simulated over the exact curve of `msgd.theory.LeastSquares`."""
+"""The experiment ``least-squares``: simulates every law, and compares it with `msgd.theory.LeastSquares`."""

@@ -1,4 +1,4 @@
-"""Whether a mean over trajectories lies on a curve: one band for all recorded steps."""
+"""Tests whether a mean over trajectories lies on a curve, with one simultaneous band for all recorded steps."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from msgd.lab.least_squares.simulate import Array, Simulation
 from msgd.lab.recipes.least_squares import has_curve
 from msgd.theory import LeastSquares
 
-ROUNDING = 1e-10  #: of the exact loss: what a standard error is at least, for laws without noise
+#: lower bound on a standard error, as a fraction of the exact loss; laws without noise need it
+ROUNDING = 1e-10
 
 
 @dataclass(frozen=True)
 class CurveTest:
-    """Means over trajectories against one curve.
+    """The comparison of means over trajectories with one curve.
 
     Args:
         scores: z = (mean − exact)/standard error at each recorded step; None where the mean is not finite.
-        largest: max |z| over the steps; None where a mean is not finite.
-        step: where it is reached.
-        half_width: the band's largest half-width over the steps, as a fraction of the exact loss; None likewise.
-        on_curve: the mean is in the band at every step.
+        largest: max |z| over the steps; None if a mean is not finite.
+        step: the step at which max |z| is reached.
+        half_width: the band's largest half-width over the steps, as a fraction of the exact loss; None if a mean is not
+            finite.
+        on_curve: whether the mean is in the band at every step.
     """
 
     scores: list[float | None]
@@ -36,7 +38,7 @@ class CurveTest:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The verdict in words."""
         return "on the curve" if self.on_curve else "off the curve"
 
 
@@ -44,15 +46,15 @@ def critical_value(false_alarms: float, *, methods: int, steps: int) -> float:
     """Half-width of the band in standard errors, by Bonferroni over steps and methods.
 
     A mean over many trajectories is nearly normal. The losses of neighbouring steps are correlated, so false alarms are
-    rarer than stated.
+    rarer than the stated probability.
 
     Args:
-        false_alarms: probability that any of the methods leaves its band at any step although it is on its curve.
+        false_alarms: probability that any method leaves its band at any step although all methods are on their curves.
         methods: number of methods.
-        steps: number of recorded steps, the start left out: there every trajectory has the same loss.
+        steps: number of recorded steps without the start, where every trajectory has the same loss.
 
     Returns:
-        The half-width.
+        The half-width in standard errors.
 
     Examples:
         >>> round(critical_value(0.01, methods=1, steps=1), 3)
@@ -62,7 +64,7 @@ def critical_value(false_alarms: float, *, methods: int, steps: int) -> float:
 
 
 def standard_error(losses: Array) -> Array:
-    """Standard error of the mean over trajectories; not finite where a loss is not."""
+    """Standard error of the mean over trajectories; it is not finite where a loss is not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         error: Array = losses.std(0, ddof=1) / math.sqrt(len(losses))
     return error
@@ -73,10 +75,10 @@ def compare_with_curve(exact: Array, mean: Array, error: Array, width: float, st
 
     Args:
         exact: the curve at the recorded steps.
-        mean: over trajectories.
-        error: the means' standard error.
-        width: of the band, from `critical`.
-        steps: the recorded ones.
+        mean: the means over trajectories at these steps.
+        error: the standard errors of the means.
+        width: half-width of the band in standard errors, from `critical_value`.
+        steps: the recorded steps.
 
     Returns:
         The comparison.
@@ -85,18 +87,18 @@ def compare_with_curve(exact: Array, mean: Array, error: Array, width: float, st
     error = np.hypot(np.where(finite, error, 0.0), ROUNDING * exact)
     z = np.where(finite, (np.where(finite, mean, 0.0) - exact) / error, np.inf)
     place = int(np.abs(z).argmax())
-    known = bool(finite.all())
+    all_finite = bool(finite.all())
     return CurveTest(
         finite_or_none(z),
-        float(abs(z[place])) if known else None,
+        float(abs(z[place])) if all_finite else None,
         steps[place],
-        float((width * error / exact).max()) if known else None,
+        float((width * error / exact).max()) if all_finite else None,
         bool(abs(z[place]) <= width),
     )
 
 
 def finite_or_none(values: Array) -> list[float | None]:
-    """As numbers that JSON has."""
+    """Convert to a list, with None for NaN and infinities, which JSON cannot represent."""
     return [float(value) if math.isfinite(value) else None for value in values]
 
 
@@ -104,15 +106,15 @@ def exact_curve(problem: LeastSquares, simulation: Simulation, steps: list[int])
     """Compute a method's expected loss.
 
     Args:
-        problem: of the experiment.
-        simulation: the method.
-        steps: that are recorded.
+        problem: the experiment's least-squares problem.
+        simulation: the simulation of the method.
+        steps: the recorded steps.
 
     Returns:
-        The expected loss at these steps; None where the theory has none.
+        The expected loss at these steps; None if the theory has no curve for the law.
 
     Raises:
-        UserError: it overflows.
+        UserError: the expected loss overflows.
     """
     s = simulation
     if not has_curve(s.law, s.n):
@@ -120,5 +122,5 @@ def exact_curve(problem: LeastSquares, simulation: Simulation, steps: list[int])
     start = np.zeros(s.d)
     exact: Array = problem.expected_loss(s.law, lr=s.lr, steps=s.steps, start=start, momentum=s.momentum)[steps]
     if not np.isfinite(exact).all():
-        raise UserError(f"lr: at {s.lr:g} the expected loss of {s.method} overflows; take a smaller one")
+        raise UserError(f"lr: at {s.lr:g} the expected loss of {s.method} overflows; use a smaller learning rate")
     return exact

@@ -1,4 +1,4 @@
-"""Conducts a least-squares experiment: parts of trajectories in parallel, each kept in a file once it is done."""
+"""Runs a least-squares experiment: simulates parts of the trajectories in parallel and writes a file for each."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def simulate_experiment(
     """Simulate everything that is not finished.
 
     Args:
-        name: of the recipe.
-        recipe: with the methods that are to be run.
+        name: name of the recipe.
+        recipe: the recipe, with the methods to run.
         out: folder for the results.
-        workers: who simulates.
-        console: where progress is shown.
+        workers: the workers that simulate.
+        console: the console that shows the progress.
 
     Raises:
-        UserError: something is wrong with the recipe or the folder.
-        KeyboardInterrupt: at Ctrl-C; the parts that were done stay.
+        UserError: there is a fault in the recipe or the folder.
+        KeyboardInterrupt: the user pressed Ctrl-C; finished parts stay.
     """
     check_kind(out, "least-squares")
     simulations, about = planned_simulations(recipe), describe_environment("cpu")
     problem = LeastSquares(*make_data(recipe))
     for simulation in simulations:
-        exact_curve(problem, simulation, recipe.recorded)  # its faults show before anything is written
+        exact_curve(problem, simulation, recipe.recorded)  # raises any fault before anything is written
     with lock_folder(out):
         for simulation in simulations:
             check_inside(out / simulation.method, out)
@@ -85,16 +85,18 @@ def _execute(
             progress.job_ended(method)
 
     calls = [
-        joblib.delayed(_work)(simulation, recorded, part, losses_path(out, simulation.method, part), workers.parent)
+        joblib.delayed(_simulate_part)(
+            simulation, recorded, part, losses_path(out, simulation.method, part), workers.parent
+        )
         for simulation, part in jobs
     ]
     with progress:
         run_in_parallel(calls, part_ended, out=out, workers=workers)
 
 
-def _work(simulation: Simulation, recorded: list[int], part: range, path: Path, parent: int | None) -> str:
+def _simulate_part(simulation: Simulation, recorded: list[int], part: range, path: Path, parent: int | None) -> str:
     if not is_needed(parent):
         abandon(parent)
-    found = np.ascontiguousarray(simulate_losses(simulation, recorded, part))
-    write_losses(path, found)
+    losses = np.ascontiguousarray(simulate_losses(simulation, recorded, part))
+    write_losses(path, losses)
     return simulation.method

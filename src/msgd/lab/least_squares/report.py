@@ -28,7 +28,7 @@ def page(results: SimulationResults) -> str:
     """
     recipe = results.recipe
     setting = (
-        f"The results cover {plural(len(results.judged), 'method')} with {recipe.trajectories} trajectories each, at "
+        f"The results cover {plural(len(results.methods), 'method')} with {recipe.trajectories} trajectories each, at "
         f"n = {recipe.n}, d = {recipe.d}, η = {recipe.lr:g}"
         + (f", μ = {recipe.momentum:g}" if recipe.momentum else "")
         + "."
@@ -54,7 +54,7 @@ def _plots(results: SimulationResults) -> list[Plot]:
             losses(results),
         )
     ]
-    if any(j.method == reference and j.exact for j in results.judged):
+    if any(j.method == reference and j.exact for j in results.methods):
         plots.append(
             Plot(
                 f"Deviation from {reference}'s curve",
@@ -78,14 +78,14 @@ def _colours(results: SimulationResults) -> dict[str, str]:
     table: dict[str, str] = {}
     for number, members in enumerate(groups(results).values()):
         table |= {j.method: COLOURS[min(number, len(COLOURS) - 1)] for j in members}
-    return {j.method: table.get(j.method, NO_CURVE) for j in results.judged}
+    return {j.method: table.get(j.method, NO_CURVE) for j in results.methods}
 
 
 def _points(
     figure: Any, results: SimulationResults, values: dict[str, list[float | None]], text: str, mode: str = "markers"
 ) -> None:
     colours = _colours(results)
-    for number, j in enumerate(results.judged):
+    for number, j in enumerate(results.methods):
         if j.method in values:
             figure.add_scatter(
                 x=results.recipe.recorded,
@@ -119,12 +119,12 @@ def _lines(figure: Any, results: SimulationResults, values: dict[str, list[float
 def losses(results: SimulationResults) -> Any:
     """Draw the exact curves and the simulated means."""
     figure = go.Figure()
-    _lines(figure, results, {j.method: j.exact for j in results.judged if j.exact})
-    _points(figure, results, {j.method: j.mean for j in results.judged}, ".4g")
+    _lines(figure, results, {j.method: j.exact for j in results.methods if j.exact})
+    _points(figure, results, {j.method: j.mean for j in results.methods}, ".4g")
     layout(figure, x="step", y="training loss", height=520)
     figure.update_layout(legend={"font": {"size": 12}})
     # Without a variance, a mean may have any size: it leaves the picture, so that the curves stay visible.
-    drawn = [math.log10(v) for j in results.judged for v in j.exact or [] if v > 0]
+    drawn = [math.log10(v) for j in results.methods for v in j.exact or [] if v > 0]
     if drawn:
         figure.update_yaxes(range=[min(drawn) - 0.2, max(drawn) + 1])
     figure.update_yaxes(type="log", exponentformat="power")
@@ -134,7 +134,7 @@ def losses(results: SimulationResults) -> Any:
 def deviations(results: SimulationResults) -> Any:
     """Draw each curve's and each mean's deviation from the reference's exact loss, in percent of that loss."""
     figure, steps = go.Figure(), results.recipe.recorded
-    base = next(j for j in results.judged if j.method == results.recipe.reference)
+    base = next(j for j in results.methods if j.method == results.recipe.reference)
     exact = base.exact or []
 
     def percent(values: list[float]) -> list[float]:
@@ -153,13 +153,13 @@ def deviations(results: SimulationResults) -> Any:
         showlegend=False,
     )
     shown = _near(results, base)
-    _lines(figure, results, {j.method: percent(j.exact) for j in results.judged if j.exact})
+    _lines(figure, results, {j.method: percent(j.exact) for j in results.methods if j.exact})
     _points(
         figure,
         results,
         {
             j.method: [None if v is None else 100 * (v / of - 1) for v, of in zip(j.mean, exact, strict=True)]
-            for j in results.judged
+            for j in results.methods
         },
         "+.2f",
     )
@@ -173,7 +173,7 @@ def deviations(results: SimulationResults) -> Any:
 def _near(results: SimulationResults, base: MethodResult) -> list[MethodResult]:
     """Methods whose noise is close to the reference's; others, such as gradient descent, would stretch the axis."""
     alpha = base.alpha or 0.0
-    near = [j for j in results.judged if j.exact and j.alpha is not None and abs(j.alpha - alpha) <= 0.3 * alpha]
+    near = [j for j in results.methods if j.exact and j.alpha is not None and abs(j.alpha - alpha) <= 0.3 * alpha]
     return near or [base]
 
 
@@ -182,9 +182,9 @@ def residuals(results: SimulationResults) -> Any:
     figure = go.Figure()
     for end in (-results.critical, results.critical):
         figure.add_hline(y=end, line={"color": "#888", "width": 1, "dash": "dash"})
-    _points(figure, results, {j.method: j.own.scores for j in results.judged if j.own}, "+.2f", "lines+markers")
+    _points(figure, results, {j.method: j.own.scores for j in results.methods if j.own}, "+.2f", "lines+markers")
     layout(figure, x="step", y="z", height=420)
     reach = 1.3 * results.critical
-    largest = [abs(z) for j in results.judged if j.own for z in j.own.scores if z is not None]
+    largest = [abs(z) for j in results.methods if j.own for z in j.own.scores if z is not None]
     figure.update_yaxes(range=[-max(reach, *largest), max(reach, *largest)])
     return figure

@@ -1,4 +1,4 @@
-"""Results of a least-squares experiment: losses gathered, and judged against the exact curves."""
+"""Results of a least-squares experiment: gathers the losses and compares them with the exact curves."""
 
 from __future__ import annotations
 
@@ -28,26 +28,27 @@ from msgd.lab.text import law_text
 from msgd.noise import Injected
 from msgd.theory import LeastSquares
 
-NORMAL95 = 1.959963984540054
+NORMAL95 = 1.959963984540054  #: half-width of a normal 95% interval, in standard errors
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """One method: its trajectories' mean loss, and the exact curve.
+    """The result of one method: the mean loss of its trajectories, and its exact curve.
 
     Args:
-        method: as in the recipe.
-        law: as one writes it.
-        alpha: α; None where the law has no variance.
-        beta: β; None likewise.
-        fourth_moment: whether the weights have one, so that the mean of losses has a standard error.
-        stable_lr: the largest step size of mean-square stability; None where there is no exact curve.
-        exact: expected loss at the recorded steps; None where the theory has none: no variance, or steps that are tied.
+        method: its name in the recipe.
+        law: its law, written as in Python.
+        alpha: α; None if the law has no variance.
+        beta: β; None if the law has no variance.
+        fourth_moment: whether the weights have a fourth moment, so that the mean loss has a standard error.
+        stable_lr: the largest learning rate of mean-square stability; None if there is no exact curve.
+        exact: expected loss at the recorded steps; None if the theory has no curve, because the law has no variance or
+            ties steps together.
         mean: mean loss over trajectories at the recorded steps; None where it is not finite.
-        error: its standard error; None where it is not finite.
-        own: the mean against the method's own curve; None where it has none.
-        reference: the mean against the reference's curve; None for the reference, or where that was not run. The band's
-            standard error is the method's own, or, for a law without a variance, the reference's.
+        error: the standard error of the mean; None where it is not finite.
+        own: the comparison with the method's own curve; None if there is no curve.
+        reference: the comparison with the reference's curve; None for the reference itself, or if the reference was not
+            run. The band uses the method's own standard error or, for a law without variance, the reference's.
     """
 
     method: str
@@ -64,33 +65,33 @@ class MethodResult:
 
     @property
     def final(self) -> tuple[float, float] | None:
-        """Mean loss after the last step, and half its 95% interval; None where they are not finite."""
+        """Mean loss after the last step and half its 95% interval; None if they are not finite."""
         mean, error = self.mean[-1], self.error[-1]
         return None if mean is None or error is None else (mean, NORMAL95 * error)
 
 
 @dataclass(frozen=True, eq=False)
 class SimulationResults:
-    """A least-squares experiment as it stands.
+    """The current results of a least-squares experiment.
 
     Args:
-        name: of the recipe.
-        recipe: with the methods that were asked for.
-        environment: of the command.
+        name: name of the recipe.
+        recipe: the recipe, with the methods that the command selected.
+        environment: the command's environment.
         critical: half-width of the bands in standard errors.
-        judged: the finished methods.
-        missing: methods that are not finished.
+        methods: the results of the finished methods.
+        missing: names of the methods that are not finished.
     """
 
     name: str
     recipe: LeastSquaresRecipe
     environment: dict[str, Any]
     critical: float
-    judged: list[MethodResult]
+    methods: list[MethodResult]
     missing: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        """What ``results.json`` holds: the fields of this class, `Judged` and `CurveTest` under their names."""
+        """The contents of ``results.json``, with the fields of `MethodResult` and `CurveTest` under their names."""
         return {
             "recipe": self.name,
             "config": self.recipe.model_dump(exclude_none=True),
@@ -99,13 +100,13 @@ class SimulationResults:
             "critical": self.critical,
             "missing_methods": self.missing,
             "methods": [
-                asdict(j) | {"verdict": j.own.verdict if j.own else None, "final": j.final} for j in self.judged
+                asdict(j) | {"verdict": j.own.verdict if j.own else None, "final": j.final} for j in self.methods
             ],
         }
 
 
 def results_from_json(table: dict[str, Any]) -> SimulationResults:
-    """Read results back from what ``results.json`` holds.
+    """Rebuild results from the contents of ``results.json``.
 
     Args:
         table: the JSON object.
@@ -114,28 +115,28 @@ def results_from_json(table: dict[str, Any]) -> SimulationResults:
         The results.
 
     Raises:
-        UserError: it holds another kind of results.
+        UserError: the object holds another kind of results.
     """
-    judged = []
+    methods = []
     for method in table["methods"]:
         fields = {key: value for key, value in method.items() if key not in ("verdict", "final")}
         for key in ("own", "reference"):
             fields[key] = CurveTest(**fields[key]) if fields[key] else None
-        judged.append(MethodResult(**fields))
+        methods.append(MethodResult(**fields))
     recipe = recipe_from(table["config"], source="results.json")
     if not isinstance(recipe, LeastSquaresRecipe):
-        raise UserError("results.json is not of simulated least squares")
+        raise UserError("results.json holds no simulated least squares: give the file of such an experiment")
     return SimulationResults(
-        table["recipe"], recipe, table["environment"], table["critical"], judged, table["missing_methods"]
+        table["recipe"], recipe, table["environment"], table["critical"], methods, table["missing_methods"]
     )
 
 
-def gather_simulations(out: Path, described: Description | None = None) -> SimulationResults:
-    """Read an experiment's folder and judge its finished methods.
+def gather_simulations(out: Path, description: Description | None = None) -> SimulationResults:
+    """Read an experiment's folder and compare its finished methods with the exact curves.
 
     Args:
-        out: its folder.
-        described: what the folder says of the experiment; None: it is read.
+        out: the experiment's folder.
+        description: the experiment's description; None: read it from the folder.
 
     Returns:
         The results.
@@ -143,61 +144,65 @@ def gather_simulations(out: Path, described: Description | None = None) -> Simul
     Raises:
         UserError: no method is finished, or a file is damaged.
     """
-    described = described or read_description(out)
-    recipe = described.recipe
+    description = description or read_description(out)
+    recipe = description.recipe
     if not isinstance(recipe, LeastSquaresRecipe):
-        raise UserError(f"{out} holds training runs, and no simulated least squares: give another folder")
-    found: dict[str, tuple[Simulation, Array]] = {}
+        raise UserError(f"{out} holds training runs and no simulated least squares: give another folder")
+    finished: dict[str, tuple[Simulation, Array]] = {}
     missing = []
     for simulation in planned_simulations(recipe):
         losses = _losses(recipe, simulation, out)
         if losses is None:
             missing.append(simulation.method)
         else:
-            found[simulation.method] = simulation, losses
-    if not found:
-        raise UserError(f"no method in {out} is finished yet: let msgd run end, or give its command again")
+            finished[simulation.method] = simulation, losses
+    if not finished:
+        raise UserError(f"no method in {out} is finished yet: let msgd run end, or start its command again")
     width = critical_value(recipe.false_alarms, methods=len(recipe.methods), steps=len(recipe.recorded) - 1)
-    return SimulationResults(described.name, recipe, described.environment, width, judge(recipe, found, width), missing)
+    return SimulationResults(
+        description.name, recipe, description.environment, width, judge(recipe, finished, width), missing
+    )
 
 
 def _losses(recipe: LeastSquaresRecipe, simulation: Simulation, out: Path) -> Array | None:
     check_identity(simulation, out / simulation.method)
-    read = []
+    parts = []
     for part in parts_of(recipe):
         one = read_losses(losses_path(out, simulation.method, part), (len(part), len(recipe.recorded)))
         if one is None:
             return None
-        read.append(one)
-    return np.concatenate(read)
+        parts.append(one)
+    return np.concatenate(parts)
 
 
-def judge(recipe: LeastSquaresRecipe, found: dict[str, tuple[Simulation, Array]], width: float) -> list[MethodResult]:
+def judge(
+    recipe: LeastSquaresRecipe, finished: dict[str, tuple[Simulation, Array]], width: float
+) -> list[MethodResult]:
     """Compare every method with its own curve and with the reference's.
 
     Args:
         recipe: the recipe.
-        found: method → simulation, and losses of shape (trajectories, recorded).
-        width: of the bands, from `critical`.
+        finished: method → its simulation, and its losses of shape (trajectories, recorded steps).
+        width: half-width of the bands in standard errors, from `critical_value`.
 
     Returns:
-        The methods, judged.
+        A result for each method.
 
     Raises:
         UserError: the exact loss of a method overflows.
     """
     problem, steps = LeastSquares(*make_data(recipe)), recipe.recorded
-    curves = {method: exact_curve(problem, simulation, steps) for method, (simulation, _) in found.items()}
+    curves = {method: exact_curve(problem, simulation, steps) for method, (simulation, _) in finished.items()}
     with np.errstate(over="ignore", invalid="ignore"):
-        means = {method: losses.mean(0) for method, (_, losses) in found.items()}
-    errors = {method: standard_error(losses) for method, (_, losses) in found.items()}
-    judged = []
-    for method, (simulation, _) in found.items():
+        means = {method: losses.mean(0) for method, (_, losses) in finished.items()}
+    errors = {method: standard_error(losses) for method, (_, losses) in finished.items()}
+    results = []
+    for method, (simulation, _) in finished.items():
         law, exact, mean, error = simulation.law, curves[method], means[method], errors[method]
         moments = law.moments(recipe.n)
         finite = math.isfinite(moments.alpha)
         goal = curves.get(recipe.reference) if method != recipe.reference else None
-        judged.append(
+        results.append(
             MethodResult(
                 method,
                 law_text(law),
@@ -214,4 +219,4 @@ def judge(recipe: LeastSquaresRecipe, found: dict[str, tuple[Simulation, Array]]
                 else compare_with_curve(goal, mean, error if finite else errors[recipe.reference], width, steps),
             )
         )
-    return judged
+    return results

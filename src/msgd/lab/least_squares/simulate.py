@@ -1,4 +1,4 @@
-"""Simulated trajectories of SGD on least squares, many at a time, with the weights that the package's laws draw."""
+"""Simulates many trajectories of SGD on least squares at a time, with weights drawn from msgd's laws."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Simulation:
-    """One method, and all that decides its trajectories. The fields are the recipe's keys."""
+    """One method with all settings that determine its trajectories. The fields are the recipe's keys."""
 
     method: str
     law: Law
@@ -35,19 +35,19 @@ class Simulation:
     seed: int
 
     def identity(self) -> dict[str, Any]:
-        """Keys and values that decide the trajectories, ready for TOML."""
+        """The settings that determine the trajectories as keys and values, ready for TOML."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | {"law": repr(self.law)}
 
 
 def planned_simulations(recipe: LeastSquaresRecipe) -> list[Simulation]:
-    """Spell out a recipe as simulations, one for each method."""
+    """Plan a recipe's simulations, one for each method."""
     shared = [field.name for field in dataclasses.fields(Simulation) if field.name not in ("method", "law")]
     values = {name: getattr(recipe, name) for name in shared}
     return [Simulation(method, recipe.law(method), **values) for method in recipe.methods]
 
 
 def make_data(recipe: LeastSquaresRecipe | Simulation) -> tuple[Array, Array]:
-    """Make X, shape (n, d), and y, shape (n,), as `LeastSquaresRecipe` says."""
+    """Generate X, shape (n, d), and y, shape (n,), see `LeastSquaresRecipe`."""
     rng = generator(recipe.data_seed, 0, DATA)
     spread = np.sqrt(np.geomspace(1, 1 / recipe.condition, recipe.d - 1))
     X = np.column_stack([np.ones(recipe.n), rng.standard_normal((recipe.n, recipe.d - 1)) * spread])
@@ -63,25 +63,25 @@ def simulate_losses(simulation: Simulation, recorded: list[int], trajectories: r
     The weights of trajectory j at a step are the law's own draw for the seed ``seed·2³² + j``, in float64.
 
     Args:
-        simulation: of which method.
-        recorded: steps after which the loss is wanted.
-        trajectories: the numbers j.
+        simulation: the simulation of a method.
+        recorded: the steps after which the loss is recorded.
+        trajectories: the numbers j of the trajectories.
 
     Returns:
-        Training losses, shape (trajectories, recorded); not finite where they overflow. They do not depend on the
-        number of threads.
+        Training losses, shape (trajectories, recorded steps); a loss that overflows is not finite. The losses do not
+        depend on the number of threads.
     """
     s = simulation
     X, y = make_data(s)
     stream = method_stream(s.method)
     theta, velocity = np.zeros((2, len(trajectories), s.d))
-    found, wanted = [], set(recorded)
-    # einsum adds up in one order; BLAS does so by the number of its threads.
+    losses, record_at = [], set(recorded)
+    # einsum adds in a fixed order; in BLAS the order depends on the number of threads.
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(s.steps + 1):
             residuals = np.einsum("td,nd->tn", theta, X) - y
-            if step in wanted:
-                found.append(0.5 * (residuals**2).mean(1))
+            if step in record_at:
+                losses.append(0.5 * (residuals**2).mean(1))
             if step < s.steps:
                 w = np.array(
                     [
@@ -91,4 +91,4 @@ def simulate_losses(simulation: Simulation, recorded: list[int], trajectories: r
                 )
                 velocity = s.momentum * velocity + np.einsum("tn,nd->td", w * residuals, X) / s.n
                 theta = theta - s.lr * velocity
-    return np.column_stack(found)
+    return np.column_stack(losses)

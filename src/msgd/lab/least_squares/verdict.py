@@ -16,13 +16,13 @@ def columns(results: SimulationResults) -> list[str]:
 
 
 def _reference_column(results: SimulationResults) -> list[str]:
-    return [f"|z| on {results.recipe.reference}'s"] if any(j.reference for j in results.judged) else []
+    return [f"|z| on {results.recipe.reference}'s"] if any(j.reference for j in results.methods) else []
 
 
 def rows(results: SimulationResults) -> list[list[str]]:
     """Format the rows of the verdict table, in the order of `columns`."""
     table = []
-    for j in results.judged:
+    for j in results.methods:
         final = "not finite" if j.final is None else _with_error(*j.final)
         row = [
             j.method,
@@ -66,7 +66,7 @@ def _max_z(test: CurveTest) -> str:
 def groups(results: SimulationResults) -> dict[tuple[str, str], list[MethodResult]]:
     """The methods that have an exact curve, by α and β; methods with equal α and β share one curve."""
     table: dict[tuple[str, str], list[MethodResult]] = {}
-    for j in results.judged:
+    for j in results.methods:
         if j.exact is not None and j.alpha is not None and j.beta is not None:
             table.setdefault((f"{j.alpha:.5g}", f"{j.beta:.5g}"), []).append(j)
     return table
@@ -91,11 +91,11 @@ def answers(results: SimulationResults) -> list[str]:
 
 def _reference_answers(results: SimulationResults) -> list[str]:
     name = results.recipe.reference
-    base = next((j for j in results.judged if j.method == name), None)
+    base = next((j for j in results.methods if j.method == name), None)
     if base is None or base.alpha is None:
         return [f"Nothing is compared with the reference: {name} has not been run."] if base is None else []
     sentences = []
-    for j in results.judged:
+    for j in results.methods:
         test = j.reference
         if test is None:
             continue
@@ -103,7 +103,7 @@ def _reference_answers(results: SimulationResults) -> list[str]:
         if j.exact is None:
             why = "has no variance" if j.alpha is None else "ties steps together"
             sentences.append(f"{j.method} {why}, and so no exact curve: it {'stays ' if test.on_curve else ''}{where}.")
-    other = [j for j in results.judged if j.reference and j.exact is not None and j.alpha is not None]
+    other = [j for j in results.methods if j.reference and j.exact is not None and j.alpha is not None]
     close = [j for j in other if abs((j.alpha or 0) - base.alpha) <= 1e-9 * base.alpha and not _has_same_beta(j, base)]
     for on, one, several in ((False, "leaves", "leave"), (True, "stays in", "stay in")):
         names = [f"{j.method} ({_max_z(j.reference)})" for j in close if j.reference and j.reference.on_curve == on]
@@ -129,16 +129,18 @@ def notes(results: SimulationResults) -> list[str]:
         "is conservative; the means are taken as normal). The column “band” gives the band's half-width where it is "
         "widest, relative to the loss; smaller deviations go unseen."
     ]
-    unstable = [j.method for j in results.judged if j.stable_lr is not None and recipe.lr > SAFE_FRACTION * j.stable_lr]
+    unstable = [
+        j.method for j in results.methods if j.stable_lr is not None and recipe.lr > SAFE_FRACTION * j.stable_lr
+    ]
     if unstable:
         sentences.append(
             f"The learning rate is above a third of the largest stable one for {', '.join(unstable)}: fourth "
             "moments of the parameters may be infinite there, and then no number of trajectories decides."
         )
-    heavy = [j.method for j in results.judged if j.exact is not None and not j.fourth_moment]
+    heavy = [j.method for j in results.methods if j.exact is not None and not j.fourth_moment]
     if heavy:
         sentences.append(f"The weights of {', '.join(heavy)} have no fourth moment: their bands decide nothing.")
-    if any(j.alpha is None and j.reference for j in results.judged):
+    if any(j.alpha is None and j.reference for j in results.methods):
         sentences.append(
             f"A law without a variance has no standard error: its mean is compared with {recipe.reference}'s band."
         )

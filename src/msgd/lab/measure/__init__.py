@@ -1,1 +1,1 @@
-"""The command `msgd measure`: the instruments of `msgd.diagnostics` over the parameters that runs kept."""
+"""The command `msgd measure`: applies `msgd.diagnostics` to the saved parameters of finished runs."""

@@ -1,4 +1,4 @@
-"""The gradient matrix with the cost of its products."""
+"""A gradient matrix that counts the cost of its products."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from torch import Tensor
 from msgd.gradients.gradient_matrix import GradientMatrix
 
 
-class CountedMatrix(GradientMatrix):
-    """G with the cost of its products, ``gradients``: in passes, each that of the mean gradient of all n examples.
+class CostCountingMatrix(GradientMatrix):
+    """The gradient matrix G, with the cost of its products in ``gradients``.
 
-    G·w and Gᵀ·u count one for each column, H·v three (it differentiates twice), a pass over the per-example gradients
-    one and one more where they are centred, the products of all of them (c + 1)/2 for c chunks, the loss a third. These
-    are numbers of operations: on a small network single gradients take longer than that.
+    The unit is one pass that computes the mean gradient of all n examples. G·w and Gᵀ·u cost one for each column. H·v
+    costs three, because it differentiates twice. A pass over the per-example gradients costs one, and one more if they
+    are centred. The products of all of them cost (c + 1)/2 for c chunks. The loss costs a third. These costs count
+    operations: on a small network, per-example gradients take longer than that.
     """
 
     gradients: float = 0.0
@@ -39,7 +40,7 @@ class CountedMatrix(GradientMatrix):
 
     def gram(self, *, centred: bool = False) -> Tensor:
         """GᵀG."""
-        self.gradients += (len(self._held.data.parts) + 1) / 2 + centred
+        self.gradients += (len(self._row_examples.data.parts) + 1) / 2 + centred
         return super().gram(centred=centred)
 
     def hessian_product(self, v: Tensor) -> Tensor:

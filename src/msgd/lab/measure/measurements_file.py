@@ -1,4 +1,4 @@
-"""The file ``measurements.json``: what was measured of the noise of an experiment's runs."""
+"""The file ``measurements.json``: the measurements of the noise of an experiment's runs."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from msgd.lab.safe_io.bounded import read_bytes as read_file
 from msgd.lab.safe_io.writing import write_atomically
 
 FILE = "measurements.json"
-Quantity = Literal["covariance", "noise-scale", "tails", "sharpness"]  #: what can be measured
+Quantity = Literal["covariance", "noise-scale", "tails", "sharpness"]  #: the quantities that can be measured
 Cost = Literal["cheap", "medium", "full"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 COSTS: tuple[Cost, ...] = get_args(Cost)
-Finite = Annotated[float, Field(ge=-1e200, le=1e200)]  #: so that means and ratios are finite, too
+Finite = Annotated[float, Field(ge=-1e200, le=1e200)]  #: bounded, so that means and ratios are finite as well
 Numbers = Annotated[list[Finite], Field(min_length=1)]
 Notes = list[Annotated[str, AfterValidator(plain_line)]]
 Natural = Annotated[int, Field(ge=0, le=10**9)]
-BYTES = 2**26  #: of the file: some 10,000 measurements
+BYTES = 2**26  #: maximum size of the file, enough for about 10,000 measurements
 
 
 class Table(BaseModel):
-    """A table of the file: nothing may be missing, of another type, or unknown."""
+    """A table of the file: a missing or unknown key, or a value of another type, is an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Interval(Table):
-    """An estimate with its interval; an end at infinity is null, and both ends are the value where it is exact."""
+    """An estimate with its interval: an infinite end is null, and both ends of an exact value equal the value."""
 
     value: Finite
     low: Finite | None
@@ -44,14 +44,14 @@ class Interval(Table):
 
 
 class CovarianceResult(Table):
-    """The covariance C of the per-example gradients, and the noise that the method makes of it."""
+    """The covariance C of the per-example gradients, and the noise that the method's law gives."""
 
     kind: Literal["covariance"] = "covariance"
-    eigenvalues: Numbers  #: the largest of C, in decreasing order
+    eigenvalues: Numbers  #: the largest eigenvalues of C, in decreasing order
     trace: Finite  #: tr C
     mean_square: Finite  #: ‖ḡ‖²
-    stable_rank: Finite | None  #: tr C over its largest eigenvalue
-    noise_trace: Finite | None  #: the total variance of the noise of the method's gradient
+    stable_rank: Finite | None  #: tr C divided by the largest eigenvalue of C
+    noise_trace: Finite | None  #: the total variance of the noise in the method's gradient
     alignment: Interval | None = None  #: Tr(H·C)
     noise_alignment: Interval | None = None  #: Tr(H·Cov) for the noise of the method's law
 
@@ -63,23 +63,23 @@ class NoiseScaleResult(Table):
     trace: Finite  #: tr C
     mean_square: Finite  #: ‖ḡ‖²
     noise_scale: Finite | None  #: tr C/‖ḡ‖²; null where ḡ is 0
-    curved: Finite | None = None  #: Tr(H·C)/(ḡᵀHḡ), at full cost and where both are positive
-    b_eff: Finite | None  #: the batch size whose noise the method's law has; null where it has none or no variance
+    curved: Finite | None = None  #: Tr(H·C)/(ḡᵀHḡ), at full cost and if both are positive
+    b_eff: Finite | None  #: the batch size whose SGD noise the law matches; null without noise or without variance
 
 
 class Direction(Table):
     """The noise of the method's law along one direction."""
 
     name: str
-    excess_kurtosis: Interval  #: 0 for a normal
-    hill: Interval | None  #: tail index; null where it cannot be had
-    block_index: Interval | None  #: index of a stable law, if it is one: 2 for a normal
-    p_normal: Finite  #: of the test of Anderson and Darling, adjusted for the number of directions
-    quantiles: Numbers  #: at the normal's −3, −2.85 … 3, with median 0 and a normal's quartiles
+    excess_kurtosis: Interval  #: 0 for a normal distribution
+    hill: Interval | None  #: tail index; null where it cannot be estimated
+    block_index: Interval | None  #: index of a stable law, if the noise follows one: 2 for a normal distribution
+    p_normal: Finite  #: p-value of the Anderson–Darling test, adjusted for the number of directions
+    quantiles: Numbers  #: at the normal scores −3, −2.85 … 3, scaled to median 0 and normal quartiles
 
 
 class TailsResult(Table):
-    """How far the noise is from a normal, along the leading eigenvector of C and random directions."""
+    """How far the noise is from normal, along the leading eigenvector of C and along random directions."""
 
     kind: Literal["tails"] = "tails"
     draws: Count
@@ -90,9 +90,9 @@ class SharpnessResult(Table):
     """The Hessian H of the mean training loss."""
 
     kind: Literal["sharpness"] = "sharpness"
-    eigenvalues: Numbers  #: the largest of H, in decreasing order
+    eigenvalues: Numbers  #: the largest eigenvalues of H, in decreasing order
     trace: Interval  #: Tr H
-    size: Finite  #: standard deviation of the perturbation of each parameter
+    size: Finite  #: standard deviation of the random perturbation of each parameter
     loss_change: Interval  #: E L(θ + δ) − L(θ) under perturbations of that size
 
 
@@ -102,42 +102,42 @@ QuantityResult = Annotated[
 
 
 class Measurement(Table):
-    """One thing measured of one run after one of its steps."""
+    """One quantity, measured on one run after one of its steps."""
 
     method: Name
     seed: Natural
     step: Natural
     what: Quantity
     cost: Cost
-    run: str  #: `runs.fingerprint` of the run
+    run: str  #: `fingerprint` of the run
     loss: Finite | None  #: mean training loss
-    found: QuantityResult | None  #: null where nothing could be measured; a note says why
+    found: QuantityResult | None  #: null if nothing could be measured; a note says why
     notes: Notes
     gradients: Finite  #: the cost in gradient equivalents
     seconds: Finite
 
 
 class Measurements(Table):
-    """All of the file."""
+    """The whole file."""
 
     recipe: str
     n: Count
     d: Count
-    environment: dict[str, Any]  #: of the last command that measured
+    environment: dict[str, Any]  #: environment of the last command that measured
     measurements: list[Measurement]
 
 
 def read_measurements(out: Path) -> Measurements | None:
-    """Read the file of an experiment.
+    """Read an experiment's measurements.
 
     Args:
-        out: its folder.
+        out: the experiment's folder.
 
     Returns:
-        What is in it; None where there is no such file.
+        The contents of the file; None if there is no file.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged or cannot be read.
     """
     path = out / FILE
     if not path.exists():
@@ -155,20 +155,20 @@ def read_measurements(out: Path) -> Measurements | None:
 
 
 def write_measurements(measured: Measurements, out: Path) -> None:
-    """Replace the file of an experiment, in one step."""
+    """Replace an experiment's file of measurements atomically."""
     text = json.dumps(measured.model_dump(exclude_defaults=False), indent=1, allow_nan=False)
     write_atomically(out / FILE, (text + "\n").encode())
 
 
-def of_finished_runs(measured: Measurements, finished: list[Run]) -> list[Measurement]:
-    """The measurements that are still true: all but those of runs that have been trained again with other settings.
+def valid_measurements(measured: Measurements, finished: list[Run]) -> list[Measurement]:
+    """The measurements that are still valid: all but those of runs that were trained again with other settings.
 
     Args:
-        measured: all there are.
-        finished: the experiment's runs.
+        measured: the contents of the file.
+        finished: the experiment's finished runs.
 
     Returns:
-        Those of the runs, as in `current`, and then those of runs that the recipe no longer has.
+        The measurements of these runs, see `current_measurements`, then those of runs that the recipe no longer has.
     """
     named = {(run.method, run.seed) for run in finished}
     return [
@@ -178,14 +178,14 @@ def of_finished_runs(measured: Measurements, finished: list[Run]) -> list[Measur
 
 
 def current_measurements(measured: Measurements, finished: list[Run]) -> list[Measurement]:
-    """The measurements that are of these runs, in the order of the runs; a run trained with other settings has none.
+    """The measurements of these runs with their present settings, in the order of the runs.
 
     Args:
-        measured: all there are.
-        finished: the experiment's runs.
+        measured: the contents of the file.
+        finished: the experiment's finished runs.
 
     Returns:
-        Those of the runs, by step within each.
+        The measurements of the runs, ordered by step within each run.
     """
     order = {(run.method, run.seed, fingerprint(run)): place for place, run in enumerate(finished)}
     mine = [m for m in measured.measurements if (m.method, m.seed, m.run) in order]

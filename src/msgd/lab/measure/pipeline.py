@@ -1,4 +1,4 @@
-"""`msgd measure`: the instruments run over the parameters that finished runs have kept."""
+"""The pipeline of `msgd measure`: measures the noise at the saved parameters of finished runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from msgd.lab.execution.workers import Workers
 from msgd.lab.experiment_folder.checkpoint import read_checkpoint
 from msgd.lab.experiment_folder.identity import fingerprint
 from msgd.lab.experiment_folder.results import Results
-from msgd.lab.measure.cost import CountedMatrix
+from msgd.lab.measure.cost import CostCountingMatrix
 from msgd.lab.measure.measurements_file import (
     COSTS,
     Cost,
@@ -35,8 +35,8 @@ from msgd.lab.measure.measurements_file import (
     Quantity,
     QuantityResult,
     current_measurements,
-    of_finished_runs,
     read_measurements,
+    valid_measurements,
     write_measurements,
 )
 from msgd.lab.measure.quantities import (
@@ -66,77 +66,77 @@ def measure_experiment(
     device: str,
     console: Console,
 ) -> list[Measurement]:
-    """Measure what has not been measured yet, and write ``measurements.json`` as it comes in.
+    """Measure what has not been measured yet, and update ``measurements.json`` after each checkpoint.
 
     Args:
-        results: the experiment's finished runs.
-        out: its folder.
-        folder: of the one run that is wanted; None: of all.
+        results: the results of the experiment.
+        out: the experiment's folder.
+        folder: the folder of the only run to measure; None: measure all runs.
         request: what to measure.
-        data_dir: folder with the data set's files; None for the usual places.
-        workers: who measures.
+        data_dir: folder with the data set's files; None: the default folders.
+        workers: the workers that measure.
         device: "cpu" or "cuda".
-        console: where progress is shown.
+        console: the console that shows the progress.
 
     Returns:
-        All that the file now holds of the runs.
+        All measurements of the runs that the file now holds.
 
     Raises:
-        UserError: a checkpoint is damaged or of another run, the data are others, or the network has no per-example
-            gradients.
-        KeyboardInterrupt: at Ctrl-C; what was measured stays.
+        UserError: a checkpoint is damaged or belongs to another run, the data differ from those of training, or the
+            network has no per-example gradients.
+        KeyboardInterrupt: the user pressed Ctrl-C; finished measurements stay.
     """
-    wanted = find_points(results, out, folder, request)
+    points = find_points(results, out, folder, request)
     with lock_folder(out):
-        loaded = _load(wanted, data_dir, results)
-        # Every file is checked before anything is measured, so that a damaged one costs no work.
+        loaded = _load(points, data_dir, results)
+        # Check every file before anything is measured, so that a damaged file costs no work.
         d = {
             sum(p.numel() for p in restore_network(each, loaded[each.run.data_seed], "cpu").parameters())
-            for each in wanted
+            for each in points
         }
         before = read_measurements(out)
         finished = [done.run for done in results.finished]
-        kept = of_finished_runs(before, finished) if before else []
+        kept = valid_measurements(before, finished) if before else []
         about = describe_environment(device)
-        measured = Measurements(recipe=results.name, n=wanted[0].run.n, d=d.pop(), environment=about, measurements=kept)
-        jobs = [(point, todo) for point in wanted if (todo := _missing(point, request, kept))]
+        measured = Measurements(recipe=results.name, n=points[0].run.n, d=d.pop(), environment=about, measurements=kept)
+        jobs = [(point, todo) for point in points if (todo := _quantities_to_measure(point, request, kept))]
         console.print(
-            f"{plural(len(wanted), 'checkpoint')} of {plural(len({p.run.method for p in wanted}), 'method')}, "
+            f"{plural(len(points), 'checkpoint')} of {plural(len({p.run.method for p in points}), 'method')}, "
             f"{', '.join(request.what)}, {request.cost}"
-            + (f"; {len(wanted) - len(jobs)} are measured already" if len(jobs) < len(wanted) else "")
+            + (f"; {len(points) - len(jobs)} are measured already" if len(jobs) < len(points) else "")
         )
         if not jobs:
             return current_measurements(measured, finished)
-        write_measurements(measured, out)  # a folder that cannot be written costs no work
+        write_measurements(measured, out)  # fails early if the folder cannot be written
 
         def ended(found: list[Measurement]) -> None:
             again = {(m.method, m.seed, m.step, m.what) for m in found}
             old = [m for m in measured.measurements if (m.method, m.seed, m.step, m.what) not in again]
             measured.measurements = [*old, *found]
-            measured.measurements = of_finished_runs(measured, finished)
+            measured.measurements = valid_measurements(measured, finished)
             write_measurements(measured, out)
 
         _execute(jobs, request.cost, loaded, ended, out=out, workers=workers, device=device, console=console)
     return current_measurements(measured, finished)
 
 
-def _missing(point: Point, request: Request, kept: Sequence[Measurement]) -> tuple[Quantity, ...]:
+def _quantities_to_measure(point: Point, request: Request, kept: Sequence[Measurement]) -> tuple[Quantity, ...]:
     run = point.run
-    enough = COSTS[COSTS.index(request.cost) :]  # what was measured at a higher cost is not thrown away
+    enough = COSTS[COSTS.index(request.cost) :]  # a measurement at a higher cost also counts
     done = {
         m.what for m in kept if (m.method, m.seed, m.step) == (run.method, run.seed, point.step) and m.cost in enough
     }
     return tuple(what for what in request.what if what not in done)
 
 
-def _load(wanted: list[Point], data_dir: Path | None, results: Results) -> dict[int, Data]:
+def _load(points: list[Point], data_dir: Path | None, results: Results) -> dict[int, Data]:
     recipe, loaded = results.recipe, {}
-    for run in {point.run.data_seed: point.run for point in wanted}.values():
+    for run in {point.run.data_seed: point.run for point in points}.values():
         part = load_data(recipe.data, n=recipe.n, data_dir=data_dir, seed=run.data_seed)
         if part.digest() != run.data_digest:
             raise UserError(
-                f"the data of {recipe.data} are not those that {run.method}, seed {run.seed} was trained on "
-                "(another checksum): give --data-dir the folder that msgd run had"
+                f"{run.method}, seed {run.seed} was trained on other data of {recipe.data} (another checksum): "
+                "give --data-dir the folder that msgd run used"
             )
         loaded[run.data_seed] = part
     return loaded
@@ -161,9 +161,10 @@ def _execute(
         m, seconds = found[0], sum(part.seconds for part in found)
         progress.job_ended(f"{m.method}, seed {m.seed}, step {m.step}: {seconds:.1f} s")
 
-    with share_data(loaded, workers, out) as given, progress:
+    with share_data(loaded, workers, out) as shared, progress:
         calls = [
-            joblib.delayed(measure_point)(point, given[point.run.data_seed], what, cost, device) for point, what in jobs
+            joblib.delayed(measure_point)(point, shared[point.run.data_seed], what, cost, device)
+            for point, what in jobs
         ]
         run_in_parallel(calls, point_ended, out=out, workers=workers)
 
@@ -175,16 +176,16 @@ def measure_point(
 
     Args:
         point: the run and the step.
-        data_set: from `lent`.
-        what: things to measure.
-        cost: how much of each.
+        data_set: the data set, from `share_data`.
+        what: the quantities to measure.
+        cost: the cost level of the measurements.
         device: "cpu" or "cuda".
 
     Returns:
-        A measurement for each.
+        A measurement for each quantity.
 
     Raises:
-        UserError: the checkpoint is damaged or of another run, or the network has no per-example gradients.
+        UserError: the checkpoint is damaged or belongs to another run, or the network has no per-example gradients.
     """
     torch.set_num_threads(1)
     check_device(device)
@@ -195,13 +196,13 @@ def measure_point(
     loss = evaluate(model, *train_set)[1]
     check_loss(point, loss)
     try:
-        matrix = CountedMatrix(model.train(), losses_of, *train_set)
+        matrix = CostCountingMatrix(model.train(), losses_of, *train_set)
     except ValueError as error:
         raise UserError(f"{run.model}: {error}") from error
     subject, done = Subject(matrix, run, point.step, LEVELS[cost]), []
     for thing in what:
         start, matrix.gradients = time.perf_counter(), 0.0
-        found, notes = _measured(thing, subject, model) if math.isfinite(loss) else (None, [_divergence(point)])
+        found, notes = _measure(thing, subject, model) if math.isfinite(loss) else (None, [_divergence_note(point)])
         done.append(
             Measurement(
                 method=run.method,
@@ -220,14 +221,14 @@ def measure_point(
     return done
 
 
-def _divergence(point: Point) -> str:
-    checkpoint = read_checkpoint(point.folder, tensors=False)  # it may be of a few steps later
+def _divergence_note(point: Point) -> str:
+    checkpoint = read_checkpoint(point.folder, tensors=False)  # the divergence may be a few steps before the point
     step = checkpoint.diverged if checkpoint else None
     after = "" if step is None else f" after {plural(step, 'step')}"
     return f"the run diverged{after}: its loss is not finite"
 
 
-def _measured(thing: Quantity, subject: Subject, model: nn.Module) -> tuple[QuantityResult | None, list[str]]:
+def _measure(thing: Quantity, subject: Subject, model: nn.Module) -> tuple[QuantityResult | None, list[str]]:
     try:
         match thing:
             case "covariance":

@@ -1,4 +1,4 @@
-"""What `msgd measure` measures of one run after one step, and what it costs."""
+"""The quantities that `msgd measure` measures on one run after one step, and their cost levels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from msgd.diagnostics import (
     noise_along,
     random_directions,
 )
-from msgd.lab.measure.cost import CountedMatrix
+from msgd.lab.measure.cost import CostCountingMatrix
 from msgd.lab.measure.measurements_file import (
     Cost,
     CovarianceResult,
@@ -39,24 +39,25 @@ from msgd.lab.measure.measurements_file import (
 from msgd.lab.plan.run import Run
 from msgd.langevin import SGLD, GLDConst, GLDDiag, GLDDynamic, GLDLeading
 
-SHARE = 0.05  #: of ‖θ‖ that a random perturbation has, for the loss change
+SHARE = 0.05  #: norm of the random perturbation for the loss change, as a fraction of ‖θ‖
 
-#: probabilities of the quantiles that are kept: equally spaced where normal quantiles are
+#: normal scores at which the quantiles are recorded
 SCORES = np.linspace(-3, 3, 41)
 
 
 @dataclass(frozen=True)
 class Level:
-    """How much is measured.
+    """The numbers of eigenvalues, directions and draws at a cost level.
 
     Args:
-        k: eigenvalues of C.
-        alignment: draws for Tr(H·C); 0: it is left out; None: it is exact, at n Hessian-vector products.
-        hessian: eigenvalues of H.
-        trace: draws for Tr H.
-        change: draws for the loss change.
-        directions: random ones, beside the leading eigenvector of C.
-        draws: of the noise along them.
+        k: number of eigenvalues of C.
+        alignment: number of draws for Tr(H·C); 0: leave it out; None: compute it exactly from n Hessian-vector
+            products.
+        hessian: number of eigenvalues of H.
+        trace: number of draws for Tr H.
+        change: number of draws for the loss change.
+        directions: number of random directions, in addition to the leading eigenvector of C.
+        draws: number of draws of the noise along each direction.
     """
 
     k: int
@@ -77,33 +78,33 @@ LEVELS: dict[Cost, Level] = {
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A run after one of its steps, laid out to be measured; what two things need is computed once.
+    """A run after one of its steps; values that several quantities need are computed once.
 
     Args:
-        matrix: G of all training examples at the run's parameters.
-        run: whose law it is.
-        step: after which the parameters are.
-        level: how much to measure.
+        matrix: the gradient matrix G of all training examples at the run's parameters.
+        run: the run.
+        step: the number of steps after which the parameters were saved.
+        level: the numbers of eigenvalues, directions and draws.
     """
 
-    matrix: CountedMatrix
+    matrix: CostCountingMatrix
     run: Run
     step: int
     level: Level
 
     @cached_property
     def covariance(self) -> Covariance:
-        """C."""
+        """The covariance C of the per-example gradients."""
         return Covariance(self.matrix)
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """Leading eigenvalues of C, and the eigenvector of the first, of shape (d, 1)."""
+        """The leading eigenvalues of C, and the eigenvector of the largest, shape (d, 1)."""
         return self.covariance.eigenpairs(min(self.level.k, *self.matrix.shape), vectors=1)
 
     @cached_property
     def trace(self) -> float:
-        """Tr C."""
+        """The trace of C."""
         return self.covariance.trace()
 
     @cached_property
@@ -113,7 +114,7 @@ class Subject:
 
     @cached_property
     def alignment(self) -> Estimate:
-        """Tr(H·C), estimated or exact as the level says."""
+        """Tr(H·C), estimated or exact, depending on the level."""
         return self.covariance.hessian_alignment(draws=self.level.alignment)
 
     @cached_property
@@ -124,13 +125,13 @@ class Subject:
 
 
 def measure_covariance(subject: Subject) -> tuple[CovarianceResult, list[str]]:
-    """Measure C, and the noise that a run's method makes of it.
+    """Measure C and the noise of the run's method.
 
     Args:
         subject: the run after one of its steps.
 
     Returns:
-        What was found, and notes.
+        The result and notes.
     """
     matrix, run, level = subject.matrix, subject.run, subject.level
     values = subject.pairs[0].tolist()
@@ -154,17 +155,19 @@ def measure_covariance(subject: Subject) -> tuple[CovarianceResult, list[str]]:
 
 
 def noise_trace(run: Run, step: int, trace: float, square: float, d: int) -> tuple[float | None, list[str]]:
-    """The total variance of the noise of a run's gradient: ``(α/n)·tr C + (α/n + β)·‖ḡ‖²``, and what is added to it.
+    """The total variance of the noise in a run's gradient.
+
+    It is ``(α/n)·tr C + (α/n + β)·‖ḡ‖²``, plus the variance of the noise in parameter space if there is any.
 
     Args:
-        run: its law, noise and penalty.
-        step: after which the parameters are.
-        trace: tr C there.
-        square: ‖ḡ‖² there.
+        run: the run, with its law, noise and penalty.
+        step: the number of steps after which the parameters were saved.
+        trace: tr C at these parameters.
+        square: ‖ḡ‖² at these parameters.
         d: number of parameters.
 
     Returns:
-        The variance, None where there is none or it is not known, and notes on what it is of.
+        The variance, None if it is infinite or not known, and notes.
     """
     if run.penalty is not None:
         return 0.0, ["the method has a penalty in place of noise, so its noise variance is 0"]
@@ -187,13 +190,13 @@ def noise_trace(run: Run, step: int, trace: float, square: float, d: int) -> tup
 
 
 def measure_noise_scale(subject: Subject) -> tuple[NoiseScaleResult, list[str]]:
-    """Measure the gradient noise scale, as `simple_noise_scale` and, at full cost, `curved_noise_scale` do.
+    """Measure the gradient noise scale as `simple_noise_scale` does, at full cost also as `curved_noise_scale` does.
 
     Args:
-        subject: as in `measure_covariance`.
+        subject: the run after one of its steps.
 
     Returns:
-        What was found, and notes.
+        The result and notes.
     """
     run, notes = subject.run, []
     moments = run.law.moments(run.n)
@@ -213,13 +216,13 @@ def measure_noise_scale(subject: Subject) -> tuple[NoiseScaleResult, list[str]]:
 
 
 def measure_tails(subject: Subject) -> tuple[TailsResult | None, list[str]]:
-    """Measure how far the noise of a run's law is from a normal, along the leading eigenvector of C and at random.
+    """Measure how far the noise of a run's law is from normal, along the leading eigenvector of C and at random.
 
     Args:
-        subject: as in `measure_covariance`.
+        subject: the run after one of its steps.
 
     Returns:
-        What was found, None where the law has no noise, and notes.
+        The result, None if the law has no noise, and notes.
     """
     matrix, run, level = subject.matrix, subject.run, subject.level
     if run.penalty is not None or run.law.moments(run.n).alpha == 0:
@@ -233,8 +236,8 @@ def measure_tails(subject: Subject) -> tuple[TailsResult | None, list[str]]:
         Direction(
             name=name,
             excess_kurtosis=interval(excess_kurtosis(column)),
-            hill=value_or_reason(hill, column),
-            block_index=value_or_reason(block_index, column),
+            hill=interval_or_none(hill, column),
+            block_index=interval_or_none(block_index, column),
             p_normal=p,
             quantiles=standard_quantiles(column),
         )
@@ -245,13 +248,13 @@ def measure_tails(subject: Subject) -> tuple[TailsResult | None, list[str]]:
 
 
 def standard_quantiles(samples: Tensor) -> list[float]:
-    """Quantiles where a normal has `SCORES`, of samples moved and scaled to the median and quartiles of a normal.
+    """Quantiles at the normal scores `SCORES`, after scaling the samples to the median and quartiles of a normal.
 
     Args:
-        samples: shape (m,).
+        samples: the samples, shape (m,).
 
     Returns:
-        One for each of `SCORES`.
+        A quantile for each of `SCORES`.
     """
     values = samples.numpy()
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
@@ -263,11 +266,11 @@ def measure_sharpness(subject: Subject, norm: float) -> tuple[SharpnessResult, l
     """Measure how sharp the mean training loss is.
 
     Args:
-        subject: as in `measure_covariance`.
-        norm: ‖θ‖, of which a random perturbation has `SHARE`.
+        subject: the run after one of its steps.
+        norm: ‖θ‖; the norm of a random perturbation is `SHARE` of it.
 
     Returns:
-        What was found, and notes.
+        The result and notes.
     """
     matrix, level, d = subject.matrix, subject.level, subject.matrix.shape[0]
     size = SHARE * norm / math.sqrt(d)
@@ -280,8 +283,8 @@ def measure_sharpness(subject: Subject, norm: float) -> tuple[SharpnessResult, l
     return found, []
 
 
-def value_or_reason(estimator: Callable[[Tensor], Estimate], samples: Tensor) -> Interval | None:
-    """An estimate; None where the samples have none, such as an index of tails that are bounded."""
+def interval_or_none(estimator: Callable[[Tensor], Estimate], samples: Tensor) -> Interval | None:
+    """An estimate with its interval; None if the samples do not allow it, such as a tail index of bounded samples."""
     try:
         found = estimator(samples)
     except ValueError:
@@ -290,11 +293,11 @@ def value_or_reason(estimator: Callable[[Tensor], Estimate], samples: Tensor) ->
 
 
 def finite_or_none(value: float) -> float | None:
-    """The value; None for what JSON has no number for."""
+    """The value; None for NaN and infinities, which JSON cannot represent."""
     return value if math.isfinite(value) else None
 
 
 def interval(estimate: Estimate) -> Interval:
-    """An estimate as the file has it."""
+    """Convert an estimate to the form of the file."""
     table = asdict(estimate)
     return Interval(**table | {end: finite_or_none(table[end]) for end in ("low", "high")})

@@ -1,4 +1,4 @@
-"""A network with the parameters that a run kept."""
+"""Restores a run's network with saved parameters, and checks their loss."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def restore_network(point: Point, examples: Data, device: str) -> nn.Module:
 
     Args:
         point: the run and the step.
-        examples: for the shapes of inputs and outputs.
+        examples: the data set, for the shapes of inputs and outputs.
         device: "cpu" or "cuda".
 
     Returns:
-        The network; at step 0 as it is initialised.
+        The network; at step 0, with its initial parameters.
 
     Raises:
-        UserError: the file is damaged or of another run, or its tensors are not those of the network.
+        UserError: the file is damaged or belongs to another run, or its tensors do not fit the network.
     """
     model = initial_network(point.run, examples)
     if point.step > 0:
@@ -37,7 +37,7 @@ def restore_network(point: Point, examples: Data, device: str) -> nn.Module:
 
 
 def _fill(model: nn.Module, point: Point) -> None:
-    """Copy the tensors of a checkpoint into a network, once they are known to fit."""
+    """Check the tensors of a checkpoint or snapshot, and copy them into a network."""
     if point.step in snapshot_steps(point.folder):
         tensors = read_snapshot(point.run, point.folder, point.step)
         path = point.folder / "snapshots" / f"{point.step}.safetensors"
@@ -49,14 +49,14 @@ def _fill(model: nn.Module, point: Point) -> None:
 
 
 def check_loss(point: Point, loss: float) -> None:
-    """Compare with what the run wrote down: a checkpoint of another recipe may fit, but has another loss.
+    """Compare a loss with the run's metrics: a checkpoint of another recipe may fit, but it has another loss.
 
     Args:
         point: the run and the step.
-        loss: mean training loss of the parameters.
+        loss: the mean training loss of the restored parameters.
 
     Raises:
-        UserError: the run had another one, or its metrics are damaged.
+        UserError: the run recorded another loss, or its metrics are damaged.
     """
     checkpoint = read_checkpoint(point.folder, tensors=False)
     if point.step not in point.run.evaluations or (checkpoint and checkpoint.last_metrics_step < point.step):
@@ -65,6 +65,6 @@ def check_loss(point: Point, loss: float) -> None:
     same = not math.isfinite(loss) if recorded is None else abs(loss - recorded) <= 1e-3 * abs(recorded) + 1e-6
     if not same:
         raise UserError(
-            f"{point.folder}: the parameters of step {point.step} have a training loss of {loss:.6g}, and the run "
-            f"wrote down {json.dumps(recorded)}: they are of another run, or of another version; train it again"
+            f"{point.folder}: the parameters of step {point.step} have a training loss of {loss:.6g}, but the run "
+            f"recorded {json.dumps(recorded)}: they are of another run or another version; train this run again"
         )

@@ -1,4 +1,4 @@
-"""The points that `msgd measure` measures at: runs after those of their steps whose parameters were kept."""
+"""Selects the points that `msgd measure` measures: finished runs at the steps whose parameters were saved."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be measured.
+    """A request to measure.
 
     Args:
-        at: steps; None: all that are kept.
-        what: things to measure.
-        cost: how much of each.
-        methods: names; None: all.
-        seeds: the first so many.
+        at: the steps; None: all steps with saved parameters.
+        what: the quantities to measure.
+        cost: the cost level.
+        methods: names of the methods; None: all methods.
+        seeds: the number of seeds; the first ones are measured.
     """
 
     at: tuple[int, ...] | None
@@ -41,32 +41,32 @@ class Request:
     seeds: int
 
     def only(self, step: int) -> Request:
-        """The same of one step."""
+        """The same request for one step only."""
         if self.at is not None and self.at != (step,):
-            raise UserError(f"--at: that is the checkpoint of step {step}; leave --at out")
+            raise UserError(f"--at: the given file is the checkpoint of step {step}; leave --at out")
         return replace(self, at=(step,))
 
 
 def request_of(at: str | None, what: str | None, cost: str, methods: list[str] | None, seeds: int) -> Request:
-    """Read a request from the options of the command.
+    """Build a request from the options of the command.
 
     Args:
-        at: steps, separated by commas; None: all that are kept.
-        what: things, separated by commas; None: all.
-        cost: how much of each.
-        methods: names; None: all.
-        seeds: the first so many.
+        at: the steps, separated by commas; None: all steps with saved parameters.
+        what: the quantities, separated by commas; None: all quantities.
+        cost: the cost level.
+        methods: names of the methods; None: all methods.
+        seeds: the number of seeds; the first ones are measured.
 
     Returns:
         The request.
 
     Raises:
-        UserError: an option is not possible.
+        UserError: an option has an invalid value.
     """
     try:
         steps = None if at is None else tuple(sorted({int(step) for step in at.split(",")}))
     except ValueError:
-        raise UserError(f"--at {at}: write steps, as --at 0,300") from None
+        raise UserError(f"--at {at}: write steps separated by commas, such as --at 0,300") from None
     if cost not in COSTS:
         raise UserError(f"--cost: {cost!r} is none of {', '.join(COSTS)}")
     named = list(QUANTITIES) if what is None else [name.strip() for name in what.split(",")]
@@ -81,26 +81,31 @@ def locate_experiment(target: Path) -> tuple[Path, Path | None, int | None]:
     """Find the experiment that a folder or a checkpoint belongs to.
 
     Args:
-        target: an experiment's folder, a run's, or a checkpoint or snapshot in that.
+        target: an experiment's folder, a run's folder, or a checkpoint or snapshot in a run's folder.
 
     Returns:
-        The experiment's folder; the run's, if it is one; the step, if it is a snapshot or a checkpoint.
+        The experiment's folder; the run's folder, None if the target is an experiment's folder; the step, None if the
+        target is a folder.
 
     Raises:
-        UserError: it is none of these.
+        UserError: the target is none of these.
     """
     if (target / "experiment.json").exists():
         return target, None, None
     step, folder = None, target
     if target.is_file():
-        kept = target.parent.name == "snapshots"
-        folder = target.parent.parent if kept else target.parent
+        is_snapshot = target.parent.name == "snapshots"
+        folder = target.parent.parent if is_snapshot else target.parent
         if target.suffix != ".safetensors":
-            raise UserError(f"{target} is no checkpoint: give a folder that msgd run wrote, or a .safetensors in it")
-        checkpoint = None if kept else read_checkpoint(folder)
-        if kept and not (target.stem.isascii() and target.stem.isdigit()):
-            raise UserError(f"{target} is no snapshot of a run: its name is not a step")
-        step = int(target.stem) if kept else checkpoint.step if checkpoint else None
+            raise UserError(
+                f"{target} is no checkpoint: give a folder that msgd run wrote, or a .safetensors file in it"
+            )
+        checkpoint = None if is_snapshot else read_checkpoint(folder)
+        if is_snapshot and not (target.stem.isascii() and target.stem.isdigit()):
+            raise UserError(
+                f"{target} is no snapshot of a run: give a file that is named by its step, such as 300.safetensors"
+            )
+        step = int(target.stem) if is_snapshot else checkpoint.step if checkpoint else None
     out = folder.resolve().parent.parent
     if (out / "experiment.json").exists() and (folder / "config.toml").exists():
         return out, folder.resolve(), step
@@ -108,19 +113,19 @@ def locate_experiment(target: Path) -> tuple[Path, Path | None, int | None]:
 
 
 def find_points(results: Results, out: Path, folder: Path | None, request: Request) -> list[Point]:
-    """List what is to be measured.
+    """List the points to measure.
 
     Args:
-        results: the experiment's finished runs.
-        out: its folder.
-        folder: of the one run that is wanted; None: of all.
-        request: which methods, seeds and steps.
+        results: the results of the experiment.
+        out: the experiment's folder.
+        folder: the folder of the only run to measure; None: measure all runs.
+        request: the methods, seeds and steps.
 
     Returns:
-        The points, steps within seeds within methods.
+        The points, ordered by method, then seed, then step.
 
     Raises:
-        UserError: a method, a step or the run is not there.
+        UserError: a method has no finished run, a step has no saved parameters, or the run is not finished.
     """
     finished = [done.run for done in results.finished]
     known = dict.fromkeys(run.method for run in finished)
@@ -130,25 +135,27 @@ def find_points(results: Results, out: Path, folder: Path | None, request: Reque
     if folder is None:
         chosen = [run for run in finished if request.methods is None or run.method in request.methods]
         first = sorted({run.seed for run in chosen})[: request.seeds]
-        wanted = [run for run in chosen if run.seed in first]
+        selected = [run for run in chosen if run.seed in first]
     else:
-        wanted = [run for run in finished if run_folder(run, out).resolve() == folder]
-        if not wanted:
+        selected = [run for run in finished if run_folder(run, out).resolve() == folder]
+        if not selected:
             raise UserError(f"{folder} is no finished run of this experiment: let msgd run end first")
-    kept = {run: _kept(run, run_folder(run, out)) for run in wanted}
-    there = sorted({step for steps in kept.values() for step in steps})
+    steps_of = {run: _saved_steps(run, run_folder(run, out)) for run in selected}
+    available = sorted({step for steps in steps_of.values() for step in steps})
     for step in request.at or ():
-        if step not in there:
-            raise UserError(f"--at: no parameters are kept of step {step}; there are {', '.join(map(str, there))}")
+        if step not in available:
+            raise UserError(
+                f"--at: the parameters of step {step} were not saved; there are {', '.join(map(str, available))}"
+            )
     return [
         Point(run, run_folder(run, out), step)
-        for run, steps in kept.items()
+        for run, steps in steps_of.items()
         for step in sorted(set(steps))
         if request.at is None or step in request.at
     ]
 
 
-def _kept(run: Run, folder: Path) -> list[int]:
-    """The steps whose parameters a finished run has kept; where it diverged the last are not finite."""
+def _saved_steps(run: Run, folder: Path) -> list[int]:
+    """The steps with saved parameters of a finished run; if it diverged, the last parameters are not finite."""
     checkpoint = read_checkpoint(folder, tensors=False)
     return [0, *snapshot_steps(folder), checkpoint.step if checkpoint else run.steps]
