@@ -47,7 +47,7 @@ NOTES: dict[str, str] = {
     "Their limit is in microseconds. For minutes at a time this machine runs everything in Python 1.6 "
     "times as slowly; the draws with the other n in the details fell into such a period. In a whole run "
     "that began in one, the four rows took 72 to 80 µs and were not met.",
-    "lockstep": "msgd trains nothing in lockstep. This measurement would have to justify it.",
+    "lockstep": "Nothing in msgd trains in lockstep; this measurement would have to justify it.",
 }
 
 HEAD = """# Benchmarks
@@ -77,7 +77,7 @@ def number(value: float) -> str:
 
 def picture(rows: list[Row]) -> str:
     """The rows' intervals on a logarithmic axis, as an SVG."""
-    left, width, line = 12, 600, 34
+    left, width, line = 4, 580, 34
     values = [v for row in rows for v in (row["low"], row["high"], row["reach"])]
     low, high = math.log(min(values)), math.log(max(values))
     pad = max(0.02, 0.08 * (high - low))
@@ -92,14 +92,14 @@ def picture(rows: list[Row]) -> str:
         colour = "#009E73" if row["met"] else "#D55E00"
         body += (
             f'<text x="{left}" y="{y - 9}" fill="#222">{escape(row["what"])}</text>'
-            f'<text x="{left + width}" y="{y - 9}" fill="#222" text-anchor="end">{number(row["ratio"])}</text>'
+            f'<text x="{left + width + 10}" y="{y + 4}" fill="#222">{number(row["ratio"])}</text>'
             f'<path d="M{left} {y}H{left + width}" stroke="#e4e4e4"/>'
             f'<path d="M{x(row["reach"]):.1f} {y - 6}V{y + 6}" stroke="#222" stroke-width="2"/>'
             f'<path d="M{x(row["low"]):.1f} {y}H{x(row["high"]):.1f}" stroke="{colour}" stroke-width="5"/>'
             f'<circle cx="{x(row["ratio"]):.1f}" cy="{y}" r="4" fill="{colour}"/>'
         )
-    size = f'viewBox="0 0 {width + 2 * left} {height}" width="{width + 2 * left}"'
-    background = f'<rect width="{width + 2 * left}" height="{height}" fill="#fff"/>'
+    size = f'viewBox="0 0 {left + width + 56} {height}" width="{left + width + 56}"'
+    background = f'<rect width="{left + width + 56}" height="{height}" fill="#fff"/>'
     font = 'font-family="sans-serif" font-size="12"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>{background}{body}</svg>\n'
 

@@ -101,10 +101,10 @@ def _simulated(path: Path, table: dict[str, Any]) -> str:
 
 def _trained(path: Path) -> str:
     results = load(path)
-    minutes = sum(done.seconds for done in results.finished) / 60
+    minutes = sum(done.seconds for done in results.finished_runs) / 60
     text = f"\n    {results.environment['command']}\n\n[{path.name}]({path.name}): "
-    seeds = len({done.run.seed for done in results.finished})
-    text += f"{len(results.finished)} runs, {seeds} seeds, {minutes:.0f} minutes of training on one core each.\n\n"
+    seeds = len({done.run.seed for done in results.finished_runs})
+    text += f"{len(results.finished_runs)} runs, {seeds} seeds, {minutes:.0f} minutes of training on one core each.\n\n"
     if results.tuning:
         held_out = f"{results.tuning.held_out} held-out examples, {results.tuning.seeds} seeds"
         text += _image(f"{path.stem}-rates", "Accuracy on held-out examples by learning rate")
