@@ -284,7 +284,7 @@ def test_reports(folder, data, name):
 
 def resumed(out):
     """What `msgd run` and `msgd measure` do with a run's folder before they compute anything."""
-    run = gather_results(out).finished[0].run
+    run = gather_results(out).finished_runs[0].run
     folder = run_folder(run, out)
     checkpoint, _ = read_run_state(run, folder)
     model = build_network(run.model, input_shape=(40,), classes=10, seed=run.seed)
@@ -305,7 +305,7 @@ def test_tensors(folder, data, name):
         head = 8 + int.from_bytes(content[:8], "little")
         content = data.draw(damaged(content[:head])) + content[head:]
     else:
-        run = gather_results(folder).finished[0].run
+        run = gather_results(folder).finished_runs[0].run
         content = data.draw(tensor_files(network(run, None), metadata))
     with_file(path, content, resumed, "tensors", folder)
 

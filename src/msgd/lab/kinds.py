@@ -144,7 +144,7 @@ class TrainingExperiment:
     def page(self, results: Results) -> str:
         """See `Experiment.page`."""
         measured = read_measurements(self.out)
-        current = current_measurements(measured, [done.run for done in results.finished]) if measured else []
+        current = current_measurements(measured, [done.run for done in results.finished_runs]) if measured else []
         return training_page.page(results, current)
 
 

@@ -58,13 +58,13 @@ def rewrite(path, change):
 )
 def test_what_a_description_says_of_the_data(out, data):
     rewrite(out / "experiment.json", lambda table: table.update(data=data))
-    with pytest.raises(UserError, match=r"experiment.json is damaged .*: msgd run writes it anew"):
+    with pytest.raises(UserError, match=r"experiment.json is damaged .*: let msgd run write it again"):
         gather_results(out)
 
 
 def test_rubbish_in_one_file_is_not_blamed_on_another(out):
     (out / "config.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match=r"config.toml is damaged .*: msgd run writes it anew"):
+    with pytest.raises(UserError, match=r"config.toml is damaged .*: let msgd run write it again"):
         gather_results(out)
 
 
@@ -121,7 +121,7 @@ def test_what_follows_the_metrics_is_not_read(out):
     with (out / "sgd" / "seed-0" / "metrics.jsonl").open("r+b") as file:
         file.seek(2**40)  # a terabyte that takes no room
         file.write(b"\n")
-    assert len(gather_results(out).finished) == 4
+    assert len(gather_results(out).finished_runs) == 4
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_what_follows_the_metrics_is_not_read(out):
     ids=["before the start", "digits", "nan", "inf", "negative", "text"],
 )
 def test_metadata_of_a_checkpoint(out, key, value):
-    run = gather_results(out).finished[0].run
+    run = gather_results(out).finished_runs[0].run
     tensors = network(run, None)
     metadata = {"step": "30", "seconds": "1.0", "crc32": crc32(tensors)} | {key: value}
     path = out / "sgd" / "seed-0" / "checkpoint.safetensors"
@@ -162,7 +162,7 @@ STRANGE = {
 @pytest.mark.parametrize("name", STRANGE)
 def test_a_whole_checkpoint_of_other_tensors(out, name):
     tensors, noise, message = STRANGE[name]
-    run = dataclasses.replace(gather_results(out).finished[0].run, noise=noise)
+    run = dataclasses.replace(gather_results(out).finished_runs[0].run, noise=noise)
     if "ours" in tensors:
         tensors = network(run, None) | {key: value for key, value in tensors.items() if key != "ours"}
     model = build_network(run.model, input_shape=(40,), classes=10, seed=0)
@@ -172,7 +172,7 @@ def test_a_whole_checkpoint_of_other_tensors(out, name):
 
 
 def test_a_run_is_not_continued_from_another_networks_checkpoint(out, data):
-    gathered = gather_results(out).finished[0].run
+    gathered = gather_results(out).finished_runs[0].run
     folder = out / "sgd" / "seed-0"
     tensors = {"model.a": torch.zeros(3)}
     write_checkpoint(folder, Checkpoint(20, 1.0, tensors))
@@ -198,7 +198,7 @@ def test_tunings(tmp_path, change):
     write_tuning(found, tmp_path)
     assert read_tuning(tmp_path) == found
     rewrite(tmp_path / "tuning.json", change)
-    with pytest.raises(UserError, match=r"tuning.json is missing or damaged .*: msgd run writes it anew"):
+    with pytest.raises(UserError, match=r"tuning.json is missing or damaged .*: let msgd run write it again"):
         read_tuning(tmp_path)
 
 
@@ -215,17 +215,17 @@ def test_tunings(tmp_path, change):
     ids=["no eigenvalue", "no direction", "huge", "a huge step", "a note", "no measurement"],
 )
 def test_measurements(out, change):
-    table = measured([done.run for done in gather_results(out).finished])
+    table = measured([done.run for done in gather_results(out).finished_runs])
     (out / "measurements.json").write_text(json.dumps(table))
     assert read_measurements(out) is not None
     change(table["measurements"])
     (out / "measurements.json").write_text(json.dumps(table))
-    with pytest.raises(UserError, match=r"measurements.json is damaged .*: delete it, and msgd measure makes it anew"):
+    with pytest.raises(UserError, match=r"measurements.json is damaged .*: delete it and run msgd measure again"):
         read_measurements(out)
 
 
 def test_eigenvalues_below_zero_have_no_logarithm(out):
-    table = measured([done.run for done in gather_results(out).finished])
+    table = measured([done.run for done in gather_results(out).finished_runs])
     for measurement in table["measurements"]:
         if "eigenvalues" in measurement["found"]:
             measurement["found"]["eigenvalues"][-1] = -1e-9

@@ -277,7 +277,7 @@ def test_what_was_measured_of_other_methods_stays_and_of_other_runs_goes(copy, f
     run = ["run", tmp_path / "small.toml", "--out", copy, "--data-dir", fashion_mnist, "--jobs", 1]
     assert call(*run, "--methods", "sgd", "--set", "lr=0.06") == 0
     kept = read_measurements(copy)
-    assert current_measurements(kept, [done.run for done in gather_results(copy).finished]) == []
+    assert current_measurements(kept, [done.run for done in gather_results(copy).finished_runs]) == []
     assert call("measure", copy, *options) == 0
     assert [m["method"] for m in entries(copy)] == ["sgd", "gd", "bernoulli"]
     assert entries(copy)[0]["run"] != kept.measurements[1].run

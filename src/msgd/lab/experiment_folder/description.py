@@ -113,5 +113,5 @@ def read_description(out: Path) -> Description:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise_unreadable(error)
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path} is damaged ({what}): msgd run writes it anew") from error
+        raise UserError(f"{path} is damaged ({what}): let msgd run write it again") from error
     return Description(name, parse_recipe(text, source=str(out / "config.toml")), environment, data)

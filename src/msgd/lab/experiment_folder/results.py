@@ -48,9 +48,9 @@ class Results:
         name: name of the recipe.
         recipe: the recipe.
         environment: the command's environment.
-        finished: the finished runs.
-        missing: number of planned runs that are not finished.
-        others: number of finished runs in the folder that the recipe does not have.
+        finished_runs: the finished runs.
+        missing_runs: number of planned runs that are not finished.
+        other_runs: number of finished runs in the folder that the recipe does not have.
         comparisons: each method compared with the reference.
         tuning: the result of tuning the learning rates; None without tuning.
     """
@@ -58,9 +58,9 @@ class Results:
     name: str
     recipe: Recipe
     environment: dict[str, Any]
-    finished: list[FinishedRun]
-    missing: int
-    others: int
+    finished_runs: list[FinishedRun]
+    missing_runs: int
+    other_runs: int
     comparisons: list[Comparison]
     tuning: Tuning | None = None
 
@@ -74,7 +74,7 @@ class Results:
         """
         return self._scores
 
-    def diverged(self) -> dict[str, list[FinishedRun]]:
+    def diverged_runs(self) -> dict[str, list[FinishedRun]]:
         """The diverged runs of each method that has any: method → runs."""
         table = {m: [each for each in done if each.diverged is not None] for m, done in self.by_method().items()}
         return {method: done for method, done in table.items() if done}
@@ -94,7 +94,7 @@ class Results:
     @cached_property
     def _by_method(self) -> dict[str, list[FinishedRun]]:
         table: dict[str, list[FinishedRun]] = {}
-        for done in self.finished:
+        for done in self.finished_runs:
             table.setdefault(done.run.method, []).append(done)
         return table
 
@@ -104,7 +104,7 @@ class Results:
             "recipe": self.name,
             "config": self.recipe.model_dump(exclude_none=True),
             "environment": self.environment,
-            "missing_runs": self.missing,
+            "missing_runs": self.missing_runs,
             "runs": [
                 {
                     "method": done.run.method,
@@ -114,7 +114,7 @@ class Results:
                     "final": done.final,
                     "diverged": done.diverged,
                 }
-                for done in self.finished
+                for done in self.finished_runs
             ],
             **({"tuning": asdict(self.tuning)} if self.tuning else {}),
             "verdicts": [asdict(comparison) for comparison in self.comparisons],
@@ -142,7 +142,9 @@ def gather_results(out: Path, description: Description | None = None) -> Results
         case {"n": int(n), "digests": [str(), *_] as digests} if 0 < n <= EXAMPLES:
             digests = list(map(str, digests))
         case _:
-            raise UserError(f"{out / 'experiment.json'} is damaged (its facts about the data): msgd run writes it anew")
+            raise UserError(
+                f"{out / 'experiment.json'} is damaged (its facts about the data): let msgd run write it again"
+            )
     planned = planned_runs(recipe, n=n, digests=digests)
     finished = [done for run in planned if (done := _finished(run, run_folder(run, out))) is not None]
     if not finished:

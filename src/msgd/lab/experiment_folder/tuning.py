@@ -101,7 +101,7 @@ def read_tuning(out: Path) -> Tuning:
     except ValidationError as error:
         fault = error.errors()[0]
         detail = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-        raise UserError(f"{path} is missing or damaged ({detail}): msgd run writes it anew") from None
+        raise UserError(f"{path} is missing or damaged ({detail}): let msgd run write it again") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({error}): msgd run writes it anew") from error
+        raise UserError(f"{path} is missing or damaged ({error}): let msgd run write it again") from error
     return Tuning(file.held_out, file.seeds, file.accuracy, file.chosen)

@@ -80,7 +80,7 @@ class SimulationResults:
         environment: the command's environment.
         critical: half-width of the bands in standard errors.
         methods: the results of the finished methods.
-        missing: names of the methods that are not finished.
+        missing_methods: names of the methods that are not finished.
     """
 
     name: str
@@ -88,7 +88,7 @@ class SimulationResults:
     environment: dict[str, Any]
     critical: float
     methods: list[MethodResult]
-    missing: list[str]
+    missing_methods: list[str]
 
     def as_json(self) -> dict[str, Any]:
         """The contents of ``results.json``, with the fields of `MethodResult` and `CurveTest` under their names."""
@@ -98,7 +98,7 @@ class SimulationResults:
             "environment": self.environment,
             "steps": self.recipe.recorded,
             "critical": self.critical,
-            "missing_methods": self.missing,
+            "missing_methods": self.missing_methods,
             "methods": [
                 asdict(j) | {"verdict": j.own.verdict if j.own else None, "final": j.final} for j in self.methods
             ],

@@ -144,6 +144,8 @@ def notes(results: SimulationResults) -> list[str]:
         sentences.append(
             f"A law without a variance has no standard error: its mean is compared with {recipe.reference}'s band."
         )
-    if results.missing:
-        sentences.append(f"These numbers do not include methods that are not finished: {', '.join(results.missing)}.")
+    if results.missing_methods:
+        sentences.append(
+            f"These numbers do not include methods that are not finished: {', '.join(results.missing_methods)}."
+        )
     return sentences

@@ -147,11 +147,9 @@ def read_measurements(out: Path) -> Measurements | None:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
-        raise UserError(
-            f"{path} is damaged ({where}: {fault['msg']}): delete it, and msgd measure makes it anew"
-        ) from None
+        raise UserError(f"{path} is damaged ({where}: {fault['msg']}): delete it and run msgd measure again") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): delete it, and msgd measure makes it anew") from error
+        raise UserError(f"{path} cannot be read ({error}): delete it and run msgd measure again") from error
 
 
 def write_measurements(measured: Measurements, out: Path) -> None:

@@ -95,7 +95,7 @@ def measure_experiment(
             for each in points
         }
         before = read_measurements(out)
-        finished = [done.run for done in results.finished]
+        finished = [done.run for done in results.finished_runs]
         kept = valid_measurements(before, finished) if before else []
         about = describe_environment(device)
         measured = Measurements(recipe=results.name, n=points[0].run.n, d=d.pop(), environment=about, measurements=kept)

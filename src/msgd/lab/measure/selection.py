@@ -127,7 +127,7 @@ def find_points(results: Results, out: Path, folder: Path | None, request: Reque
     Raises:
         UserError: a method has no finished run, a step has no saved parameters, or the run is not finished.
     """
-    finished = [done.run for done in results.finished]
+    finished = [done.run for done in results.finished_runs]
     known = dict.fromkeys(run.method for run in finished)
     for name in request.methods or ():
         if name not in known:

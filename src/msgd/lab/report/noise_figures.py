@@ -39,8 +39,8 @@ def noise_plots(results: Results, measured: Sequence[Measurement]) -> list[tuple
         plots.append(("Noise scale over steps", NOISE_SCALE, figure))
     if sharp := results_by_step(measured, SharpnessResult):
         figure = _over_steps(results, sharp, lambda f: f.eigenvalues[0], "largest eigenvalue of H")
-        rates = {done.run.lr for done in results.finished}
-        if len(rates) == 1 and not any(done.run.momentum for done in results.finished):
+        rates = {done.run.lr for done in results.finished_runs}
+        if len(rates) == 1 and not any(done.run.momentum for done in results.finished_runs):
             steps = [step for by_step in sharp.values() for step in by_step]
             ends = [math.sqrt(step) for step in (min(steps), max(steps))]
             _reference(figure, ends, [2 / rates.pop()] * 2, "2/η")

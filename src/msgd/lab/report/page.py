@@ -50,8 +50,12 @@ def page(results: Results, measured: Sequence[Measurement] = ()) -> str:
     Returns:
         A complete HTML page that loads nothing from elsewhere.
     """
-    seeds = len({done.run.seed for done in results.finished})
-    counts = [plural(len(results.by_method()), "method"), plural(seeds, "seed"), plural(len(results.finished), "run")]
+    seeds = len({done.run.seed for done in results.finished_runs})
+    counts = [
+        plural(len(results.by_method()), "method"),
+        plural(seeds, "seed"),
+        plural(len(results.finished_runs), "run"),
+    ]
     plots = _phase_plots(results) if results.recipe.grid else _plots(results, seeds)
     legend = [] if results.recipe.grid else [LEGEND]
     sections = [

@@ -41,7 +41,7 @@ def phases(results: Results) -> list[PhasePlane]:
         A plane for each method with a finished run, in the recipe's order.
     """
     compared = {c.method: c for c in results.comparisons}
-    scores, diverged, finished = results.scores(), results.diverged(), results.by_method()
+    scores, diverged, finished = results.scores(), results.diverged_runs(), results.by_method()
     planes, table = [], cells(results.recipe)
     for method in results.recipe.methods:
         mine = {name: cell for name, cell in table.items() if cell.method == method and name in finished}

@@ -17,7 +17,7 @@ MAX_LISTED = 5  #: the largest number of diverged runs that a note lists for one
 
 def columns(results: Results) -> tuple[str, ...]:
     """Column heads of the verdict table, with the learning rate and the steps where they differ between methods."""
-    done = [finished.run for finished in results.finished]
+    done = [finished.run for finished in results.finished_runs]
     extra = [
         head for head, values in (("lr", {r.lr for r in done}), ("steps", {r.steps for r in done})) if len(values) > 1
     ]
@@ -42,7 +42,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
         A row of texts for each method, in the order of `columns`; accuracies in percent, differences in points.
     """
     compared = {c.method: c for c in results.comparisons}
-    scores, diverged, heads = results.scores(), results.diverged(), columns(results)
+    scores, diverged, heads = results.scores(), results.diverged_runs(), columns(results)
     table = []
     for method, done in results.by_method().items():
         run = done[0].run
@@ -131,7 +131,7 @@ def answers(results: Results) -> list[str]:
             sentences.append(f"{len(members)} {text}: {', '.join(map(_with_detail, members))}.")
     if reference not in results.by_method():
         sentences.append(f"Nothing is compared: no run of the reference {reference} is finished.")
-    elif reference in results.diverged():
+    elif reference in results.diverged_runs():
         sentences.append(f"Nothing is compared: the reference {reference} diverged.")
     return sentences
 
@@ -148,7 +148,7 @@ def notes(results: Results) -> list[str]:
     """
     recipe, points = results.recipe, 100 * results.recipe.margin
     sentences = [_null_text(c, recipe.reference) for c in results.comparisons if is_null(results, c.method)]
-    diverged = results.diverged()
+    diverged = results.diverged_runs()
     if recipe.grid and diverged:
         runs_of = sum(map(len, diverged.values()))
         sentences.append(
@@ -159,11 +159,11 @@ def notes(results: Results) -> list[str]:
         sentences += [
             _diverged_text(method, done, len(results.by_method()[method])) for method, done in diverged.items()
         ]
-    if results.missing:
-        sentences.append(f"These numbers do not include {plural(results.missing, 'unfinished run')}.")
-    if results.others:
+    if results.missing_runs:
+        sentences.append(f"These numbers do not include {plural(results.missing_runs, 'unfinished run')}.")
+    if results.other_runs:
         sentences.append(
-            f"The folder also holds {plural(results.others, 'finished run')} of other methods or seeds, which this "
+            f"The folder also holds {plural(results.other_runs, 'finished run')} of other methods or seeds, which this "
             "table does not show."
         )
     if not results.recipe.grid:  # a phase diagram claims no equivalence, and shows its rates
@@ -172,7 +172,7 @@ def notes(results: Results) -> list[str]:
             f"than the 95% interval shown, lies within ±{points:g} points."
         )
         sentences.append(_condition_text(results))
-        if results.recipe.match != "steps" or len({done.run.steps for done in results.finished}) > 1:
+        if results.recipe.match != "steps" or len({done.run.steps for done in results.finished_runs}) > 1:
             sentences.append(MATCH_SENTENCES[results.recipe.match])
     if results.recipe.vary != ["init", "noise"]:
         sentences.append(f"The seeds vary {' and '.join(results.recipe.vary)}, and nothing else.")
@@ -203,7 +203,7 @@ def _diverged_text(method: str, diverged: list[FinishedRun], finished: int) -> s
 
 def endpoint_text(results: Results) -> str:
     """State which evaluations a run's accuracy is the mean of, and warn where they include early ones."""
-    counts = {min(ENDPOINT, len(done.run.evaluations) - 1) for done in results.finished}
+    counts = {min(ENDPOINT, len(done.run.evaluations) - 1) for done in results.finished_runs}
     if counts == {ENDPOINT}:
         return f"The accuracy of a run is the mean over its last {ENDPOINT} evaluations."
     return (
@@ -247,7 +247,7 @@ def is_null(results: Results, method: str) -> bool:
 def _condition_text(results: Results) -> str:
     if results.tuning:
         return _tuning_text(results.tuning)
-    rates = {f"{done.run.lr:g}" for done in results.finished}
+    rates = {f"{done.run.lr:g}" for done in results.finished_runs}
     if len(rates) > 1:
         return (
             "The methods use the different learning rates that the table shows, so it compares noise and rate at once."
