@@ -151,8 +151,8 @@ class NoiseScaleMeter:
         ...         (model(micro).mean() / 4).backward()  # the gradient is x: tr C = 1, ‖ḡ‖² = 4
         ...         meter.after_backward(model.parameters())
         ...     meter.end_step()  # followed by optimizer.step()
-        >>> found = meter.estimate()
-        >>> found.low < 0.25 < found.high
+        >>> estimate = meter.estimate()
+        >>> estimate.low < 0.25 < estimate.high
         True
 
     References:

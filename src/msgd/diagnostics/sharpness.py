@@ -181,8 +181,8 @@ def loss_change(matrix: GradientMatrix, size: float, *, draws: int, seed: int = 
         >>> _ = torch.nn.init.zeros_(model.weight)
         >>> squares = lambda out, y: 0.5 * (out - y).squeeze(1) ** 2
         >>> G = GradientMatrix(model, squares, torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.ones(2, 1))
-        >>> found = loss_change(G, 0.1, draws=100)
-        >>> found.low < 0.1**2 * 10 / 2 < found.high
+        >>> estimate = loss_change(G, 0.1, draws=100)
+        >>> estimate.low < 0.1**2 * 10 / 2 < estimate.high
         True
 
     References:

@@ -38,8 +38,8 @@ def excess_kurtosis(samples: ArrayLike | Tensor, *, level: float = 0.95) -> Esti
         ValueError: there are too few samples, all are equal, one is not finite, or ``level`` is not a probability.
 
     Examples:
-        >>> found = excess_kurtosis(np.random.default_rng(0).laplace(size=10_000))
-        >>> found.low < 3 < found.high
+        >>> estimate = excess_kurtosis(np.random.default_rng(0).laplace(size=10_000))
+        >>> estimate.low < 3 < estimate.high
         True
 
     References:
@@ -90,8 +90,8 @@ def hill(samples: ArrayLike | Tensor, *, k: int | None = None, level: float = 0.
             not a probability.
 
     Examples:
-        >>> found = hill(np.random.default_rng(0).standard_t(2, size=10_000))
-        >>> found.low < 2 < found.high
+        >>> estimate = hill(np.random.default_rng(0).standard_t(2, size=10_000))
+        >>> estimate.low < 2 < estimate.high
         True
 
     References:
@@ -171,8 +171,8 @@ def block_index(samples: ArrayLike | Tensor, *, size: int | None = None, level: 
         ValueError: ``size`` is out of range, a sample or a sum is 0 or not finite, or ``level`` is not a probability.
 
     Examples:
-        >>> found = block_index(np.random.default_rng(0).standard_cauchy(10_000))
-        >>> found.low < 1 < found.high
+        >>> estimate = block_index(np.random.default_rng(0).standard_cauchy(10_000))
+        >>> estimate.low < 1 < estimate.high
         True
 
     References:

@@ -100,7 +100,7 @@ class SteadyLoader:
             raise ValueError("there are no batches: pass at least one")
         self._iterator = iter(batches)
         self._at = -1
-        self._held = self.fetch(0)
+        self._current = self.fetch(0)
 
     def fetch(self, number: int) -> tuple[Tensor, Tensor]:
         """Return a batch: the current one, or a later one of this pass, or one of a new pass.
@@ -120,11 +120,11 @@ class SteadyLoader:
             batch = next(self._iterator, None)
             if batch is None or _mark(*_pair(batch)) != self._marks[self._at + 1]:
                 raise self._changed(f"batch {self._at + 1} {'is missing' if batch is None else 'differs'}")
-            self._held = batch
+            self._current = batch
             self._at += 1
             if self._at == len(self._marks) - 1 and next(self._iterator, None) is not None:
                 raise self._changed("there are more batches")
-        return self._held
+        return self._current
 
     def _changed(self, difference: str) -> ValueError:
         self._iterator, self._at = iter(self._batches), -1

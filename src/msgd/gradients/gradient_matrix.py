@@ -104,7 +104,7 @@ class GradientMatrix:
                 )
         check_uncoupled(model)
         few = data.at_most(max(1, min(CHUNK, _MAX_HELD // self._examples.d))) if chunk is None else data
-        self._held = Examples(model, loss_fn, few)
+        self._row_examples = Examples(model, loss_fn, few)
 
     def __repr__(self) -> str:
         return f"GradientMatrix(d={self.shape[0]}, n={self.shape[1]}, {self.dtype}, {self.device})"
@@ -221,7 +221,7 @@ class GradientMatrix:
         return examples
 
     def _centre(self, centred: bool) -> tuple[Examples, tuple[Tensor, ...] | None]:
-        examples = self._ready(self._held)
+        examples = self._ready(self._row_examples)
         return examples, examples.mean_gradient() if centred else None
 
     def _rows(self, name: str, vectors: Tensor, letter: str, length: int) -> Tensor:

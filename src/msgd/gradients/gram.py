@@ -116,11 +116,11 @@ def leading_eigenpairs(examples: Examples, k: int) -> tuple[Tensor, Tensor, Tens
         the eigenvalue is 0. Of the coefficients of the examples' gradients, the one of largest size is positive.
     """
     n, parts, centre = examples.n, examples.data.parts, examples.mean_gradient()
-    held = lru_cache(maxsize=2)(lambda index: examples.rows(index, centre=centre))
-    products = recentre(gram(held, parts) / n)
+    rows_of = lru_cache(maxsize=2)(lambda index: examples.rows(index, centre=centre))
+    products = recentre(gram(rows_of, parts) / n)
     values, coefficients = leading_coefficients(products.numpy(), k, examples.like.dtype)
     weights = torch.from_numpy(coefficients.T / math.sqrt(n)).to(examples.like)
     directions = weights.new_zeros(k, examples.d)
     for index, part in enumerate(parts):
-        directions += torch.cat([weights[:, part] @ row for row in held(index)], dim=1)
+        directions += torch.cat([weights[:, part] @ row for row in rows_of(index)], dim=1)
     return products.trace(), torch.from_numpy(values), directions

@@ -91,7 +91,7 @@ class Emulate(Law):
         B, b, N = positive_integer("n", n), self.b, self.population
         if N is not None and B > N:
             raise ValueError(
-                f"a batch of {B} cannot come from a population of {N}: give the number of training examples"
+                f"a batch of {B} cannot come from a population of {N}: pass the number of training examples"
             )
         if b >= B:
             return NO_NOISE.alpha
