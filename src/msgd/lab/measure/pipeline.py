@@ -90,21 +90,14 @@ def measure_experiment(
     with lock_folder(out):
         loaded = _load(points, data_dir, results)
         # Check every file before anything is measured, so that a damaged file costs no work.
-        d = {
-            sum(p.numel() for p in restore_network(each, loaded[each.run.data_seed], "cpu").parameters())
-            for each in points
-        }
+        d = {_number_of_parameters(point, loaded[point.run.data_seed]) for point in points}
         before = read_measurements(out)
         finished = [done.run for done in results.finished_runs]
         kept = valid_measurements(before, finished) if before else []
         about = describe_environment(device)
         measured = Measurements(recipe=results.name, n=points[0].run.n, d=d.pop(), environment=about, measurements=kept)
         jobs = [(point, todo) for point in points if (todo := _quantities_to_measure(point, request, kept))]
-        console.print(
-            f"{plural(len(points), 'checkpoint')} of {plural(len({p.run.method for p in points}), 'method')}, "
-            f"{', '.join(request.what)}, {request.cost}"
-            + (f"; {len(points) - len(jobs)} are measured already" if len(jobs) < len(points) else "")
-        )
+        console.print(_plan_text(points, request, len(points) - len(jobs)))
         if not jobs:
             return current_measurements(measured, finished)
         write_measurements(measured, out)  # fails early if the folder cannot be written
@@ -118,6 +111,16 @@ def measure_experiment(
 
         _execute(jobs, request.cost, loaded, ended, out=out, workers=workers, device=device, console=console)
     return current_measurements(measured, finished)
+
+
+def _number_of_parameters(point: Point, data_set: Data) -> int:
+    return sum(parameter.numel() for parameter in restore_network(point, data_set, "cpu").parameters())
+
+
+def _plan_text(points: Sequence[Point], request: Request, done: int) -> str:
+    methods = plural(len({point.run.method for point in points}), "method")
+    text = f"{plural(len(points), 'checkpoint')} of {methods}, {', '.join(request.what)}, {request.cost}"
+    return text + (f"; {done} are measured already" if done else "")
 
 
 def _quantities_to_measure(point: Point, request: Request, kept: Sequence[Measurement]) -> tuple[Quantity, ...]:
