@@ -96,7 +96,7 @@ def test_the_command_tunes_then_trains_and_continues(tmp_path, fashion_mnist):
     page = (out / "report.html").read_text()
     assert "How the learning rates were picked" in page
     bad = msgd("run", recipe, "--tune", "momentum=3")
-    assert (bad.returncode, bad.stderr.strip()) == (2, "msgd: --tune momentum=3: write --tune lr=0.1,0.2,0.4")
+    assert (bad.returncode, bad.stderr.strip()) == (2, "msgd: --tune momentum=3: write it as --tune lr=0.1,0.2,0.4")
     assert list(tmp_path.iterdir()) == [recipe, out] or set(tmp_path.iterdir()) == {recipe, out}
 
 

@@ -70,7 +70,7 @@ def test_finished_runs_and_a_loss_that_is_not_finite(tmp_path, fashion_mnist, re
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["small.toml", "--log", "wandb"], "--log: 'wandb' is not known; there is tensorboard"),
+        (["small.toml", "--log", "wandb"], "--log: 'wandb' is not known; write --log tensorboard"),
         (["least-squares", "--log", "tensorboard"], "no metrics for TensorBoard: leave out --log"),
         (["small.toml", "--log", "tensorboard"], "tensorboard is not installed: pip install 'msgd[tensorboard]'"),
     ],

@@ -1,4 +1,4 @@
-"""A command under torchrun: rank 0 conducts it as if it were alone, the other processes help with the steps."""
+"""Runs a command under torchrun: rank 0 carries it out, and the other processes take part in the training steps."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from msgd.lab.training.data_parallel import broadcast_task, own_device, rank, re
 from msgd.lab.training.prepare import prepare
 from msgd.lab.training.step import advance
 
-#: the others wait so long for rank 0 to load data, evaluate or report; where it dies instead, their connection closes
+#: time that the other processes wait for rank 0 to load data, evaluate or report; if rank 0 dies, their connection
+#: closes at once
 PATIENCE = timedelta(days=1)
 
 
 def run_under_torchrun(command: Callable[[], None]) -> None:
-    """Carry out a command in the processes that torchrun started, on CPUs by gloo, on CUDA devices by NCCL.
+    """Carry out a command in the processes that torchrun started, with gloo on CPUs and NCCL on CUDA devices.
 
-    What goes wrong goes wrong in rank 0, which alone reads and writes: it says so and ends, and so do the others when
-    their connection to it closes.
+    Only rank 0 reads and writes files, so faults of data or files occur there: rank 0 reports the fault and ends, and the
+    other processes end when their connection to it closes.
 
     Args:
-        command: what rank 0 does.
+        command: the command that rank 0 carries out.
     """
     leads = os.environ["RANK"] == "0"
     if not leads:
-        for number in (signal.SIGINT, signal.SIGTERM):  # torchrun sends them to all; rank 0 decides
+        for number in (signal.SIGINT, signal.SIGTERM):  # torchrun signals all processes, but rank 0 decides
             signal.signal(number, signal.SIG_IGN)
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
@@ -47,9 +48,9 @@ def run_under_torchrun(command: Callable[[], None]) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End at once: where another process is gone, the threads of the group now and then abort an ordinary exit."""
+    """End at once; if another process has ended, the group's threads sometimes abort an ordinary exit."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # nobody reads it any more
+        with suppress(OSError):  # the reader has closed the stream
             stream.flush()
     os._exit(code)
 
@@ -57,10 +58,10 @@ def _leave(code: int) -> NoReturn:
 def _lead(command: Callable[[], None]) -> None:
     try:
         command()
-    except SystemExit as end:  # as a command of typer always ends
+    except SystemExit as end:  # a typer command always ends this way
         if end.code:
             raise
-    with suppress(UserError):  # all is done; torchrun reports a process that was lost
+    with suppress(UserError):  # all work is done, and torchrun reports a lost process
         broadcast_task(None)
 
 
@@ -68,7 +69,7 @@ def _help() -> None:
     try:
         follow()
     except UserError:
-        sys.exit(2)  # rank 0 has said why, or torchrun says that it was killed
+        sys.exit(2)  # rank 0 has printed the reason, or torchrun reports that it was killed
     except Exception as error:
         if os.environ.get("MSGD_DEBUG"):
             raise
@@ -78,10 +79,10 @@ def _help() -> None:
 
 
 def follow() -> None:
-    """Take this process's part in every step of the runs that rank 0 trains, until it has no more.
+    """Take part in every step of the runs that rank 0 trains, until rank 0 has no more runs.
 
     Raises:
-        UserError: rank 0 is gone.
+        UserError: rank 0 has ended.
     """
     while (task := receive_task()) is not None:
         trainer, train_set, _ = prepare(task.run, task.data, own_device(task.device))
