@@ -125,8 +125,8 @@ class ExecutionOptions(NamedTuple):
         from msgd.lab.execution.workers import connect_workers
 
         with connect_workers(*self) as workers:
-            if workers.about:
-                console.print(workers.about)
+            if workers.description:
+                console.print(workers.description)
             yield workers
 
     def worker_path(self, folder: Path) -> Path:

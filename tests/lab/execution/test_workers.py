@@ -123,7 +123,7 @@ def test_no_address_is_a_cluster_of_this_machine(tmp_path, fashion_mnist, recipe
     done = msgd(*arguments, "--backend", "dask", "--jobs", 1)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "Dask cluster of this machine: 1 worker of one thread\n" in done.stdout
+    assert "Dask cluster on this machine: 1 worker with one thread each\n" in done.stdout
     assert outcome(tmp_path / "out") == outcome(tmp_path / "here" / "out")
 
 
@@ -239,7 +239,7 @@ def test_a_worker_without_msgd(client, altered, tmp_path):
 
     altered(hide)
     with pytest.raises(
-        UserError, match=r"a worker of the Dask cluster lacks msgd\.lab\.execution\.dask: install there"
+        UserError, match=r"a worker of the Dask cluster lacks msgd\.lab\.execution\.dask: install the same"
     ):
         parallel(client, tmp_path, joblib.delayed(os.getpid)())
 
@@ -252,7 +252,9 @@ def test_a_worker_with_another_version(client, altered, tmp_path, name, theirs):
         versions()[name] = theirs
 
     altered(age, name, theirs)
-    with pytest.raises(UserError, match=rf"the Dask worker on .* has {name} {theirs}, and this command .*: install"):
+    with pytest.raises(
+        UserError, match=rf"the Dask worker on .* has {name} {theirs}, and this command has .*: install"
+    ):
         parallel(client, tmp_path, joblib.delayed(os.getpid)())
 
 
@@ -261,7 +263,7 @@ def test_a_worker_that_does_not_share_the_folder(client, tmp_path, there):
     """It has a folder of that name, of which the command's lock is not seen; or none."""
     if there:
         (tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match=r"does not see that this command holds .*/other: give --out a folder"):
+    with pytest.raises(UserError, match=r"does not see the lock of this command on .*/other: give --out a folder"):
         parallel(client, tmp_path, joblib.delayed(os.getpid)(), hold=False)
 
 
@@ -299,13 +301,13 @@ def test_the_scheduler_goes_away(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--backend", "slurm"], "--backend: 'slurm' is none of loky, dask"),
-        (["--address", "tcp://127.0.0.1:1"], "--address is of a cluster: add --backend dask"),
+        (["--backend", "slurm"], "--backend: 'slurm' is not known; write loky or dask"),
+        (["--address", "tcp://127.0.0.1:1"], "--address is the address of a Dask cluster: add --backend dask"),
         (
             ["--backend", "dask", "--address", "scheduler"],
-            "--address scheduler: give what dask scheduler printed, as tcp://HOST:8786",
+            "--address scheduler: give the address that dask scheduler printed, such as tcp://HOST:8786",
         ),
-        (["--backend", "dask"], "--backend dask: dask.distributed is not installed: pip install 'msgd[dask]'"),
+        (["--backend", "dask"], "--backend dask: dask.distributed is not installed: pip install 'dask[distributed]'"),
     ],
 )
 def test_refusals(options, message, tmp_path, recipe_file, fashion_mnist, monkeypatch, capsys):

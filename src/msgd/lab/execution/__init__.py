@@ -1,1 +1,1 @@
-"""Where jobs are done: processes of this machine or a Dask cluster, with progress and signals."""
+"""Run jobs in processes of this machine or on a Dask cluster, with progress, signals and data for the workers."""

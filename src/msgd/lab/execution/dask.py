@@ -1,4 +1,4 @@
-"""Jobs on the workers of a Dask cluster."""
+"""Run jobs on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -19,48 +19,46 @@ from msgd.lab.execution.environment import versions
 from msgd.lab.execution.workers import Workers
 
 
-def run_on_cluster(calls: list[Any], ended: Callable[[Any], None], workers: Workers, out: Path) -> None:
-    """Make delayed calls on the workers of a cluster.
+def run_on_cluster(calls: list[Any], on_result: Callable[[Any], None], workers: Workers, out: Path) -> None:
+    """Execute delayed calls on the workers of a cluster.
 
     Args:
-        calls: from `joblib.delayed`.
-        ended: is called with what each call returns, in the order in which they end.
-        workers: with a client.
-        out: the experiment's folder, locked by this process, which the workers must share.
+        calls: delayed calls from `joblib.delayed`.
+        on_result: is called with the result of each call, in the order in which the calls finish.
+        workers: the workers, with the client of the cluster.
+        out: the experiment's folder, locked by this process; the workers must share it.
 
     Raises:
-        UserError: from a job; or a worker has another version of msgd or does not share the folder; or the
-            cluster is gone.
+        UserError: a job raised it, a worker has another version of msgd or does not share the folder, or the
+            connection to the cluster is lost.
     """
     from dask.distributed import as_completed
 
-    client, travelling = workers.client, _portable_job()
+    client, job = workers.client, _portable_job()
 
-    def submitted(call: Any) -> Any:
-        # Bytes, so that the scheduler and a worker without msgd can take them, and say what is wrong.
-        return client.submit(
-            travelling, str(out), versions(), pickle.dumps(call), key=f"msgd-{uuid.uuid4().hex}", pure=False
-        )
+    def submit(call: Any) -> Any:
+        # Pickled, so that the scheduler and a worker without msgd can receive the call and report what is wrong.
+        return client.submit(job, str(out), versions(), pickle.dumps(call), key=f"msgd-{uuid.uuid4().hex}", pure=False)
 
     waiting = iter(calls)
-    futures = [submitted(call) for call in islice(waiting, workers.jobs)]
-    flying = as_completed(futures, loop=client.loop)
+    futures = [submit(call) for call in islice(waiting, workers.jobs)]
+    completed = as_completed(futures, loop=client.loop)
     try:
-        for future in flying:
-            ended(future.result())
+        for future in completed:
+            on_result(future.result())
             futures.remove(future)
             for call in islice(waiting, 1):
-                futures.append(submitted(call))
-                flying.add(futures[-1])
+                futures.append(submit(call))
+                completed.add(futures[-1])
     except ModuleNotFoundError as error:
         raise UserError(
-            f"a worker of the Dask cluster lacks {error.name}: install there what is installed here, "
-            f"msgd {versions()['msgd']}"
+            f"a worker of the Dask cluster lacks {error.name}: install the same packages there as here, "
+            f"with msgd {versions()['msgd']}"
         ) from None
     except CancelledError:
         raise UserError(
             "the connection to the Dask cluster is lost: the same command continues where the runs were saved, "
-            "once there is a scheduler again"
+            "once a scheduler is running again"
         ) from None
     finally:
         if client.status == "running":
@@ -69,63 +67,65 @@ def run_on_cluster(calls: list[Any], ended: Callable[[Any], None], workers: Work
 
 def _portable_job() -> Callable[..., Any]:
     def msgd_job(*arguments: Any) -> Any:
+        # Imported within the job, so that a missing module is an error of the job, which the command receives.
+        from msgd.lab.execution.dask import make_call
 
         return make_call(*arguments)
 
-    return msgd_job  # a function within a function is sent as code: who receives it needs no msgd
+    return msgd_job  # a nested function is sent as code, so the receiver needs no msgd
 
 
 def make_call(out: str, expected: dict[str, str | None], call: bytes) -> Any:
-    """Make a call on a worker of a cluster, if it sees what the command sees.
+    """Execute a call on a worker of a cluster, after checking its versions, its threads and the shared folder.
 
     Args:
         out: the experiment's folder, locked by the command.
-        expected: the command's `versions`.
-        call: pickled, as `joblib.delayed` made it.
+        expected: `versions` of the command.
+        call: a pickled call from `joblib.delayed`.
 
     Returns:
-        What the call returns.
+        The result of the call.
 
     Raises:
-        UserError: the worker cannot do the experiment's jobs.
+        UserError: the worker fails one of these checks.
     """
     from dask.distributed import get_worker
 
     where = f"the Dask worker on {platform.node()}"
     for name, mine in versions().items():
         theirs = expected.get(name)
-        if mine != theirs and not (name == "commit" and None in (mine, theirs)):  # an installed package knows none
-            raise UserError(f"{where} has {name} {mine}, and this command {theirs}: install the same there")
+        if mine != theirs and not (name == "commit" and None in (mine, theirs)):  # an installed package has no commit
+            raise UserError(f"{where} has {name} {mine}, and this command has {theirs}: install the same version there")
     if (threads := get_worker().state.nthreads) > 1:
         raise UserError(
-            f"{where} has {threads} threads, and msgd trains one run in a process: start the workers with "
+            f"{where} has {threads} threads, but msgd trains one run in each process: start the workers with "
             f"--nworkers {threads} --nthreads 1 (dask-jobqueue: processes = cores)"
         )
     try:
         with FileLock(Path(out) / ".lock", timeout=0):
-            held = False
+            is_locked = False
     except Timeout:
-        held = True  # by the command: it is the same folder, and locks work between the two machines
+        is_locked = True  # by the command, so the folder is the same, and locks work between the two machines
     except OSError:
-        held = False
-    if not held:
+        is_locked = False
+    if not is_locked:
         raise UserError(
-            f"{where} does not see that this command holds {out}: give --out a folder that all machines "
-            "share, on a file system that locks files between them"
+            f"{where} does not see the lock of this command on {out}: give --out a folder that all machines "
+            "share, on a file system that supports locks between machines"
         )
     function, arguments, options = pickle.loads(call)
     return function(*arguments, **options)
 
 
 def is_needed(parent: int | None) -> bool:
-    """Whether somebody still waits for the job that this thread does.
+    """Whether the command still waits for the job of this thread.
 
     Args:
-        parent: the process that it is for; None: a cluster, whose scheduler cancels the jobs of a command that is gone,
-            and drops a worker that it does not hear of, which then closes.
+        parent: id of the command's process; None on a cluster. The scheduler of a cluster cancels the jobs of a command
+            that has ended, and removes a worker that it cannot reach; the worker then closes.
 
     Returns:
-        Whether to go on.
+        True if the job should continue.
     """
     if parent is not None:
         return parent in (os.getpid(), os.getppid())
@@ -138,14 +138,14 @@ def is_needed(parent: int | None) -> bool:
 
 
 def abandon(parent: int | None) -> None:
-    """End a job that is not `wanted`.
+    """End a job that is no longer needed (see `is_needed`).
 
     Args:
-        parent: as in `wanted`.
+        parent: as in `is_needed`.
 
     Raises:
-        UserError: on a cluster, whose worker lives on; nobody will read it.
+        UserError: on a cluster, where the worker process must survive; nobody reads the message.
     """
     if parent is None:
-        raise UserError("nobody waited for this job any more; the same command continues")
-    os._exit(1)  # nobody would ever end this process
+        raise UserError("no command waits for this job any more; the same command continues")
+    os._exit(1)  # no other process would end this one

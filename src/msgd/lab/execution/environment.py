@@ -1,4 +1,4 @@
-"""Where a run took place: versions, machine, and the commit of the code."""
+"""The environment of a run: versions of packages, the machine, and the commit of the code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGES = ("torch", "numpy", "scipy", "joblib", "mnist1d", "plotly", "pydantic"
 
 
 def describe_environment(device: str) -> dict[str, Any]:
-    """Describe this process's surroundings.
+    """Describe the environment of this process.
 
     Args:
         device: "cpu" or "cuda".
@@ -43,7 +43,7 @@ def describe_environment(device: str) -> dict[str, Any]:
 
 @cache
 def versions() -> dict[str, str | None]:
-    """What must be equal in two processes that share an experiment; the commit is None for an installed package."""
+    """Versions that must agree between processes that share an experiment; an installed package has no commit."""
     return {"msgd": msgd.__version__, "commit": _commit(), **{name: version(name) for name in ("torch", "numpy")}}
 
 
@@ -58,13 +58,13 @@ def _cpu() -> str:
 
 
 def _device(device: str) -> str:
-    if device == "cuda" and torch.cuda.is_available():  # it may be the workers of a cluster that have it
+    if device == "cuda" and torch.cuda.is_available():  # perhaps only the workers of a cluster have it
         return torch.cuda.get_device_name()
     return device
 
 
 def _commit() -> str | None:
-    """The commit of a source checkout, with a + where it is changed; None for an installed package."""
+    """The commit of a source checkout, with a + if files have changed; None for an installed package."""
     folder = Path(__file__).parents[4]
     if not (folder / ".git").exists():
         return None

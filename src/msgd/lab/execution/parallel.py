@@ -1,4 +1,4 @@
-"""Calls made in parallel, by processes of this machine or by a cluster."""
+"""Execute calls in parallel, in processes of this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from msgd.lab.execution.signals import install_sigterm
 from msgd.lab.execution.workers import Workers
 
 
-def run_in_parallel(calls: list[Any], ended: Callable[[Any], None], *, out: Path, workers: Workers) -> None:
-    """Make delayed calls in processes of one thread each.
+def run_in_parallel(calls: list[Any], on_result: Callable[[Any], None], *, out: Path, workers: Workers) -> None:
+    """Execute delayed calls in processes of one thread each.
 
     Args:
-        calls: from `joblib.delayed`.
-        ended: is called with what each call returns, in the order in which they end.
-        out: the experiment's folder, locked.
-        workers: who makes the calls; one at a time without a cluster is this process.
+        calls: delayed calls from `joblib.delayed`.
+        on_result: is called with the result of each call, in the order in which the calls finish.
+        out: the experiment's folder, which must be locked.
+        workers: the workers; with one job at a time and no cluster, the calls run in this process.
 
     Raises:
-        KeyboardInterrupt: at Ctrl-C, once the workers are gone, or the cluster was told.
+        KeyboardInterrupt: after Ctrl-C, once the workers have ended or the jobs on the cluster are cancelled.
     """
     if workers.client is not None:
-        run_on_cluster(calls, ended, workers, out)
+        run_on_cluster(calls, on_result, workers, out)
         return
-    # glibc gives the memory of a step back to the system and takes it again at the next one; workers inherit this.
+    # By default, glibc returns the memory of each step to the system and allocates it again; workers inherit these.
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
-    count, hear = min(workers.jobs, len(calls)), partial(_install_signals, os.getpid())
-    with joblib.parallel_config("loky", inner_max_num_threads=1, initializer=hear):
+    count, initializer = min(workers.jobs, len(calls)), partial(_install_signals, os.getpid())
+    with joblib.parallel_config("loky", inner_max_num_threads=1, initializer=initializer):
         parallel = joblib.Parallel(n_jobs=count, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
         results = parallel(calls)
         try:
             for result in results:
-                ended(result)
+                on_result(result)
         except KeyboardInterrupt:
-            # joblib's thread may find its work gone, and would print a traceback that tells the user nothing.
+            # joblib's thread may fail because its jobs are gone; its traceback would not help the user.
             threading.excepthook = lambda _: None
             warnings.filterwarnings("ignore", message=".*tasks have been successfully executed")
             raise
-        finally:  # also at the end: idle workers would be waited for when the process exits
+        finally:  # also after success, because the process would wait for idle workers when it exits
             if count > 1:
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _install_signals(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends SIGINT to all processes; only the parent reacts
     install_sigterm(parent)

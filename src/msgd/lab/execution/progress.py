@@ -1,4 +1,4 @@
-"""The progress of a command's jobs: one bar on a terminal, elsewhere a line for each job that ended."""
+"""The progress of a command's jobs: a bar on a terminal, otherwise one line for each finished job."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from msgd.lab.text import plural
 
 
 class JobProgress:
-    """How far a command's jobs are.
+    """Shows the progress of a command's jobs.
 
     Args:
-        console: where it is shown.
+        console: the console to print to.
         jobs: number of jobs.
-        noun: what a job is, in the singular.
-        total: amount of work of all jobs together; None: each job is one unit.
-        unit: of the work, whose rate is then shown; None: no rate.
+        noun: a noun for a job, in the singular.
+        total: total work of all jobs; None if each job is one unit of work.
+        unit: name of a unit of work, to show the work per second; None to show no rate.
     """
 
     def __init__(
@@ -49,18 +49,18 @@ class JobProgress:
         self._bar.stop()
 
     def advance(self, work: float = 1.0) -> None:
-        """Add to the work that is done."""
+        """Add an amount of finished work."""
         self._bar.advance(self._task, work)
 
     def move_to(self, work: float) -> None:
-        """Say how much work is done by now."""
+        """Set the amount of finished work."""
         self._bar.update(self._task, completed=work)
 
     def job_ended(self, line: str) -> None:
-        """Count a job that ended.
+        """Count a finished job.
 
         Args:
-            line: what came out; it is shown where there is no bar.
+            line: a line about its outcome, printed if there is no bar.
         """
         self._ended += 1
         self._bar.update(self._task, description=self._description())

@@ -1,4 +1,4 @@
-"""Data handed to jobs: in memory on this machine, in files to a cluster."""
+"""Pass data sets to jobs: in memory on this machine, through files to a cluster."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from msgd.lab.safe_io.writing import check_inside
 
 @contextmanager
 def share_data(loaded: Mapping[int, Data], workers: Workers, out: Path) -> Iterator[Mapping[int, Data | Path]]:
-    """Hand data to jobs: as they are in this machine, and by files in the shared folder to a cluster.
+    """Pass data sets to jobs: as objects on this machine, through files in the shared folder to a cluster.
 
-    A file is read once by each worker, and is there for one that comes later; what a scheduler holds would go through
-    its memory, and what workers hold is lost with them.
+    Each worker reads a file once, and workers that join later can still read it. Data passed through the scheduler
+    would use its memory, and data held by workers would be lost with them.
 
     Args:
-        loaded: data sets.
-        workers: who will do the jobs.
+        loaded: the data sets.
+        workers: the workers that run the jobs.
         out: the experiment's folder.
 
     Yields:
-        What `taken` takes, by the same keys.
+        Arguments for `fetch_data`, by the same keys.
     """
     if workers.client is None:
         yield loaded
@@ -46,7 +46,7 @@ def share_data(loaded: Mapping[int, Data], workers: Workers, out: Path) -> Itera
 
 
 def fetch_data(data: Data | Path) -> Data:
-    """What `lent` handed out."""
+    """Get a data set from a value that `share_data` yielded."""
     return data if isinstance(data, Data) else _read_once(data)
 
 

@@ -1,7 +1,7 @@
-"""SIGTERM, by which a scheduler ends a command: training is saved where it is, and the same command goes on from there.
+"""Handle SIGTERM, with which a scheduler ends a command: runs are saved, and the same command continues them later.
 
-A scheduler may send it to the command alone or to its workers as well, once or several times: it is the same request.
-A worker whose command is gone takes it as one, too.
+A scheduler may send SIGTERM to the command only, or also to its workers, once or several times; all of these are the
+same request. A worker whose command has ended treats that as the same request.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from msgd.lab.errors import Terminated
 
 WATCH_SECONDS = 0.5
 _stop = threading.Event()
-_saving = threading.Event()  # see `ends_itself`
+_saving = threading.Event()  # see `saves_itself`
 
 
 def stop_requested() -> bool:
-    """Whether this process was asked to end, and has work that it is to save."""
+    """Whether this process should save its work and end."""
     return _stop.is_set()
 
 
 def install_sigterm(parent: int) -> None:
-    """Take note of SIGTERM from now on, for the time of a worker: it is to save its run and do no other.
+    """Make SIGTERM a request to a worker to save its run and start no other.
 
     Args:
-        parent: the command's process, which may be gone already.
+        parent: id of the command's process, which may have ended already.
     """
     signal.signal(signal.SIGTERM, lambda *_: _stop.set())
-    threading.Thread(target=_outlive, args=(parent,), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
 
 
-def _outlive(parent: int) -> None:
-    """End this process once its parent is gone: an idle worker would wait for jobs for minutes."""
+def _watch_parent(parent: int) -> None:
+    """End this process soon after its parent has ended; an idle worker would wait for jobs for minutes."""
     while os.getppid() == parent:
         time.sleep(WATCH_SECONDS)
     _stop.set()
@@ -48,7 +48,7 @@ def _outlive(parent: int) -> None:
 
 @contextmanager
 def saves_itself() -> Iterator[None]:
-    """Say that what is under way looks at `asked`, saves what it has, and ends."""
+    """Mark a block that checks `stop_requested`, saves its work, and ends."""
     before = _saving.is_set()
     _saving.set()
     try:
@@ -60,15 +60,15 @@ def saves_itself() -> Iterator[None]:
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Make SIGTERM an exception, for the time of a command.
+    """Turn SIGTERM into an exception while a command runs.
 
     Yields:
         Nothing.
 
     Raises:
-        Terminated: at SIGTERM, but within `saving` only at the end.
+        Terminated: at SIGTERM; within `sigterm_saves`, only at the end of that block.
     """
-    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
         return
     before = signal.signal(signal.SIGTERM, lambda *_: request_stop())
@@ -81,18 +81,18 @@ def sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def sigterm_saves() -> Iterator[None]:
-    """Hand SIGTERM on to the workers, which save their runs, and wait for them; for the time of a command's training.
+    """Pass SIGTERM on to the workers, which save their runs, and wait for them.
 
     Yields:
         Nothing.
 
     Raises:
-        Terminated: there was one.
+        Terminated: at the end of the block, if SIGTERM was received.
     """
     try:
         with saves_itself():
             yield
-    except Exception as error:  # a worker that was asked before it listened was killed
+    except Exception as error:  # SIGTERM kills a worker that has not installed its handler yet
         if stop_requested():
             raise Terminated from error
         raise
@@ -101,10 +101,10 @@ def sigterm_saves() -> Iterator[None]:
 
 
 def request_stop() -> None:
-    """Do what SIGTERM does.
+    """Do what SIGTERM does: pass the request on to the workers, or raise at once if there is nothing to save.
 
     Raises:
-        Terminated: at once, but within `saving` only at its end.
+        Terminated: immediately, except within `sigterm_saves`, which raises it at its end.
     """
     if not _saving.is_set():
         raise Terminated

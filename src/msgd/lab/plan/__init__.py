@@ -1,1 +1,1 @@
-"""The plan of an experiment: a recipe spelled out as runs."""
+"""The plan of an experiment: all runs that a recipe describes, and their cost."""

@@ -1,21 +1,21 @@
-"""What a step costs, in examples."""
+"""The cost of a step, counted in examples."""
 
 from __future__ import annotations
 
 from msgd.lab.plan.run import Run
 from msgd.langevin import SGLD
 
-COUNTING_DRAWS = 200
+COUNTING_DRAWS = 200  #: number of draws over which the examples of a step are averaged
 
 
 def examples_per_step(run: Run) -> float:
-    """Mean number of examples that a step visits: those whose weight is not zero.
+    """Mean number of examples that a step visits, which are those with a nonzero weight.
 
     Args:
         run: the run.
 
     Returns:
-        The number; for laws that draw it, a mean over 200 draws, which are always the same.
+        The number of examples. If it is random, the mean over 200 draws with fixed seeds.
     """
     draws = (len(run.law.draw(run.n, seed=0, step=step).value) for step in range(COUNTING_DRAWS))
     first = next(draws)
@@ -23,19 +23,21 @@ def examples_per_step(run: Run) -> float:
 
 
 def computed_per_step(run: Run) -> float:
-    """Mean number of gradients of one example that a step computes.
+    """Mean number of per-example gradients that a step computes.
 
     Args:
         run: the run.
 
     Returns:
-        The examples that the step visits; for noise in parameter space and all n once for each measurement, for a
-        penalty each of the n twice (its gradient, and its Hessian times a vector).
+        The number of examples that the step visits. Noise in parameter space adds all n examples for each measurement
+        of the covariance. A penalty doubles the number, because it also needs a product with the Hessian.
     """
     visited = examples_per_step(run)
     if run.penalty is not None:
         return 2 * visited
-    if run.noise is None or isinstance(run.noise, SGLD):  # which measures nothing
+    if run.noise is None or isinstance(run.noise, SGLD):  # SGLD measures nothing
         return visited
-    refresh = getattr(run.noise, "refresh", run.steps)  # without one it measures at the start only
+    refresh = getattr(
+        run.noise, "refresh", run.steps
+    )  # without `refresh`, the noise is measured only once, at the start
     return visited + run.n * -(-run.steps // refresh) / run.steps

@@ -1,4 +1,4 @@
-"""Phase diagrams: every method at every learning rate and batch size, and what each gains over the reference."""
+"""The grid of a phase diagram: every method at every learning rate and batch size, and its reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgd.lab.recipes.schema import Recipe
 
 @dataclass(frozen=True)
 class Cell:
-    """A method at one learning rate and, if its law has one, one batch size."""
+    """A method at one learning rate and, if its law has a batch size, at one batch size."""
 
     method: str
     lr: float
@@ -20,7 +20,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The cell as a method's name: ``sgd+lr0p1+b20`` (names have no dots)."""
+        """The cell's name as a method, such as ``sgd+lr0p1+b20``, with p for the decimal point."""
         parts = [self.method, f"lr{self.lr:g}", *([] if self.b is None else [f"b{self.b:g}"])]
         return "+".join(parts).replace(".", "p")
 
@@ -32,10 +32,10 @@ def cells(recipe: Recipe) -> dict[str, Cell]:
         recipe: the recipe.
 
     Returns:
-        Cells by name, methods outermost.
+        The cells by name, grouped by method.
     """
     assert recipe.grid is not None
-    found = {}
+    table = {}
     for name in recipe.methods:
         size = recipe.grid.b[0]
         has_b = recipe.law(name, b=size) != recipe.law(name, b=size + 1)
@@ -43,12 +43,12 @@ def cells(recipe: Recipe) -> dict[str, Cell]:
         for lr in recipe.grid.lr:
             for b in sizes:
                 cell = Cell(name, lr, b)
-                found[cell.name] = cell
-    return found
+                table[cell.name] = cell
+    return table
 
 
 def grid_runs(recipe: Recipe, *, n: int, digests: Sequence[str]) -> list[Run]:
-    """Spell out every run of a recipe with a table ``[grid]``.
+    """List every run of a recipe with a table ``[grid]``.
 
     Args:
         recipe: the recipe.
@@ -56,7 +56,7 @@ def grid_runs(recipe: Recipe, *, n: int, digests: Sequence[str]) -> list[Run]:
         digests: as in `resolve`.
 
     Returns:
-        The runs; their methods are the cells' names.
+        The runs, whose methods are the names of the cells.
     """
     planned = []
     for name, cell in cells(recipe).items():
@@ -67,13 +67,13 @@ def grid_runs(recipe: Recipe, *, n: int, digests: Sequence[str]) -> list[Run]:
 
 
 def references(recipe: Recipe) -> dict[str, str]:
-    """What each cell is compared with: the reference at the same learning rate and, if it has one, the same b."""
+    """Map each cell to the cell it is compared with: the reference at the same learning rate and batch size, if any."""
     table = cells(recipe)
     base = {(cell.lr, cell.b): name for name, cell in table.items() if cell.method == recipe.reference}
-    found = {name: base.get((cell.lr, cell.b)) or base.get((cell.lr, None)) for name, cell in table.items()}
-    return {name: other for name, other in found.items() if other and table[name].method != recipe.reference}
+    matches = {name: base.get((cell.lr, cell.b)) or base.get((cell.lr, None)) for name, cell in table.items()}
+    return {name: other for name, other in matches.items() if other and table[name].method != recipe.reference}
 
 
 def planned_runs(recipe: Recipe, *, n: int, digests: list[str]) -> list[Run]:
-    """All runs of a recipe, those of a grid included (see `resolve`)."""
+    """List all runs of a recipe, with or without a grid (see `resolve`)."""
     return (grid_runs if recipe.grid else resolve)(recipe, n=n, digests=digests)

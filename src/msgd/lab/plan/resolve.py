@@ -1,4 +1,4 @@
-"""The plan of an experiment: a recipe spelled out as runs."""
+"""Resolve a recipe into runs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from msgd.lab.recipes.schema import EVALUATIONS, STEPS, Method, Recipe
 
 
 def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int = 0) -> list[Run]:
-    """Spell out every run of a recipe.
+    """List every run of a recipe.
 
     Args:
         recipe: the recipe.
         n: number of training examples.
-        digests: `Data.digest` of the data of each seed; one where all seeds share their data.
-        first_seed: the seeds are the ``recipe.seeds`` from here on.
+        digests: `Data.digest` of the data of each seed; a single one if all seeds share their data.
+        first_seed: the first of the ``recipe.seeds`` consecutive seeds.
 
     Returns:
-        The runs, seeds within methods.
+        The runs, ordered by method, then by seed.
 
     Raises:
-        UserError: a law that cannot be had with n examples.
+        UserError: a law does not allow n examples, the reference that ``match`` needs is missing, or a run takes too
+            many steps or pauses too often.
     """
     first = {name: _first_run(recipe, name, n=n) for name in recipe.methods}
     if recipe.match != "steps":
         if recipe.reference not in first:
-            raise UserError(f"match: the reference {recipe.reference!r} says how many examples; run it as well")
+            raise UserError(
+                f"match: the reference {recipe.reference!r} decides the number of examples; add it to --methods"
+            )
         cost = {"epochs": examples_per_step, "examples": computed_per_step}[recipe.match]
         budget = recipe.steps * cost(first[recipe.reference])
         first = {
@@ -41,7 +44,7 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
         }
     runs = []
     for name, run in first.items():
-        # A longer run is evaluated and kept as often, and drops its rate at the same fractions.
+        # A longer run has as many evaluations and snapshots, and drops its rate at the same fractions of training.
         stretch = run.steps / recipe.steps
         spaced = dataclasses.replace(
             run,
@@ -58,20 +61,22 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
 
 
 def _check_pauses(run: Run) -> None:
-    """Refuse what would take more memory for its records than for its training."""
+    """Check the numbers of steps, evaluations and checkpoints, which would otherwise take too much memory."""
     if run.steps > STEPS:
-        raise UserError(f"methods.{run.method}: {run.steps} steps cost what the reference's do; take at most {STEPS}")
+        raise UserError(
+            f"methods.{run.method}: matching the reference takes {run.steps} steps; the limit is {STEPS}: lower steps"
+        )
     for key in ("eval_every", "checkpoint_every"):
         every: int = getattr(run, key)
         if run.steps > every * EVALUATIONS:
             raise UserError(
-                f"methods.{run.method}: {run.steps} steps with {key} = {every}: a run pauses at most {EVALUATIONS} "
-                f"times; give it fewer steps, or a larger {key}"
+                f"methods.{run.method}: {run.steps} steps with {key} = {every} pause more than {EVALUATIONS} times; "
+                f"take fewer steps, or a larger {key}"
             )
 
 
 def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
-    """A method's run as the recipe and the method have it: with seed 0, not yet matched to the others."""
+    """Build a method's run with seed 0, from the settings of the recipe and the method, before ``match`` applies."""
     method, where = recipe.methods[name], f"methods.{name}"
     law, lr = recipe.law(name), _learning_rate(recipe, method)
     try:
@@ -107,9 +112,11 @@ def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
 def _learning_rate(recipe: Recipe, method: Method) -> float:
     if method.lr_of is not None:
         if method.lr_of not in recipe.methods:
-            raise UserError(f"--methods: name {method.lr_of!r} as well, whose learning rate is taken")
+            raise UserError(f"--methods: add {method.lr_of!r}, whose learning rate another method uses")
         lr = method.lr_times * _learning_rate(recipe, recipe.methods[method.lr_of])
         if not 0 < lr < math.inf:
-            raise UserError(f"lr_times: {method.lr_times:g} times the rate of {method.lr_of} is {lr:g}; take another")
+            raise UserError(
+                f"lr_times: {method.lr_times:g} times the rate of {method.lr_of} is {lr:g}; take another factor"
+            )
         return lr
     return recipe.lr if method.lr is None else method.lr

@@ -1,4 +1,4 @@
-"""A training run: a method, a seed, and all that decides its result."""
+"""A training run, with all settings that determine its result."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from msgd.noise.streams import CROPS, method_stream
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training run: a method, a seed, and all that decides its result.
+    """One training run: a method, a seed, and all settings that determine its result.
 
-    Fields with a default are keys that recipes got later; where one has it, the run's identity is silent about it.
+    A field with a default was added after the first version. `identity` leaves it out while it has its default, so that
+    the folders of earlier runs stay valid.
     """
 
     method: str
@@ -45,12 +46,12 @@ class Run:
 
     @property
     def stream(self) -> int:
-        """The method's own noise stream: independent of the other methods' at the same seed."""
+        """The noise stream of the method, independent of those of other methods with the same seed."""
         return method_stream(self.method)
 
     @property
     def crops(self) -> int:
-        """The method's own stream of crops and flips."""
+        """The method's stream of crops and flips."""
         return self.stream + CROPS
 
     @property
@@ -65,20 +66,20 @@ class Run:
 
     @property
     def data_seed(self) -> int:
-        """Seed of the data, where they are generated."""
+        """Seed of a generated data set."""
         return self.seed if "data" in self.vary else 0
 
     @property
     def evaluations(self) -> list[int]:
-        """The steps after which the run is evaluated: the start, every ``eval_every``, and the end."""
+        """The steps after which the run is evaluated: 0, every multiple of ``eval_every``, and the last one."""
         return [*range(0, self.steps, self.eval_every), self.steps]
 
     def lr_at(self, step: int) -> float:
-        """The learning rate of a step."""
+        """The learning rate at a step."""
         return self.lr * self.lr_drop ** sum(step >= drop for drop in self.lr_drops)
 
     def identity(self) -> dict[str, Any]:
-        """All that decides the result, as a TOML table; two runs that agree here are the same run."""
+        """A TOML table of all settings that determine the result; runs with equal tables are the same run."""
         table = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
