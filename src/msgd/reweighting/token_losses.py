@@ -41,18 +41,7 @@ def per_sequence(
         >>> per_sequence(tokens, sequence=torch.tensor([[7, 7, 8], [8, 9, 9]]))  # packed: four documents
         (tensor([2., 9., 5., 0.]), tensor([2., 1., 1., 2.]))
     """
-    if not isinstance(losses, Tensor) or not losses.is_floating_point():
-        raise TypeError("losses must be a floating-point tensor of one loss for each token")
-    if losses.ndim != 2:
-        raise ValueError(
-            f"losses must have shape (rows, length), one loss for each token, not {tuple(losses.shape)}: "
-            'use reduction="none" in the loss, and view(rows, length) if the losses were flattened'
-        )
-    for name, given, dtype in (("counted", counted, torch.bool), ("sequence", sequence, torch.int64)):
-        if given is not None and given.dtype != dtype:
-            raise TypeError(f"{name} must be a tensor of {dtype}, not {given.dtype}")
-        if given is not None and given.shape != losses.shape:
-            raise ValueError(f"{name} has shape {tuple(given.shape)}: use the shape of losses, {tuple(losses.shape)}")
+    _check_tokens(losses, counted, sequence)
     wide = losses.to(torch.promote_types(losses.dtype, torch.float32))
     ones = torch.ones_like(wide) if counted is None else counted.to(wide.dtype)
     # torch.where and not a product, because a padded token may have the loss nan, and 0·nan is nan.
@@ -67,3 +56,18 @@ def per_sequence(
         sums = wide.new_zeros(len(pairs)).index_add(0, at, wide[kept])
         tokens = wide.new_zeros(len(pairs)).index_add(0, at, ones[kept])
     return sums / tokens.clamp(min=1), tokens
+
+
+def _check_tokens(losses: Tensor, counted: Tensor | None, sequence: Tensor | None) -> None:
+    if not isinstance(losses, Tensor) or not losses.is_floating_point():
+        raise TypeError("losses must be a floating-point tensor of one loss for each token")
+    if losses.ndim != 2:
+        raise ValueError(
+            f"losses must have shape (rows, length), one loss for each token, not {tuple(losses.shape)}: "
+            'use reduction="none" in the loss, and view(rows, length) if the losses were flattened'
+        )
+    for name, given, dtype in (("counted", counted, torch.bool), ("sequence", sequence, torch.int64)):
+        if given is not None and given.dtype != dtype:
+            raise TypeError(f"{name} must be a tensor of {dtype}, not {given.dtype}")
+        if given is not None and given.shape != losses.shape:
+            raise ValueError(f"{name} has shape {tuple(given.shape)}: use the shape of losses, {tuple(losses.shape)}")
