@@ -26,8 +26,8 @@ PATIENCE = timedelta(days=1)
 def run_under_torchrun(command: Callable[[], None]) -> None:
     """Carry out a command in the processes that torchrun started, with gloo on CPUs and NCCL on CUDA devices.
 
-    Only rank 0 reads and writes files, so faults of data or files occur there: rank 0 reports the fault and ends, and the
-    other processes end when their connection to it closes.
+    Only rank 0 reads and writes files, so faults of data or files occur there: rank 0 reports the fault and ends, and
+    the other processes end when their connection to it closes.
 
     Args:
         command: the command that rank 0 carries out.
