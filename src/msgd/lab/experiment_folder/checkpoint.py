@@ -1,4 +1,4 @@
-"""The files of a run's folder, written so that no kill, at any moment, damages them.
+"""The files of a run's folder, written so that a kill at any moment loses nothing.
 
 ``config.toml`` identifies the run; ``environment.json`` describes the machine and the versions; ``metrics.jsonl`` has a
 line for each evaluation; ``checkpoint.safetensors`` holds the parameters and momenta at the last checkpoint;

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
-
-if TYPE_CHECKING:  # both know of the networks
-    from msgd.lab.data.dataset import Data
-    from msgd.lab.plan.run import Run
-
 
 from msgd.lab.data.dataset import Data
 from msgd.lab.data.device import on_device, pixel_statistics
