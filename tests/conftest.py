@@ -6,7 +6,8 @@ import signal
 import pytest
 import torch
 
-from helpers.small import SMALL, STARTED, write_fashion_mnist
+from helpers.commands import STARTED
+from helpers.small import SMALL, write_fashion_mnist
 
 
 @pytest.fixture(scope="session")

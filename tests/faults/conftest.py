@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.small import SMALL, msgd, outcome
+from helpers.commands import msgd
+from helpers.outcomes import outcome
+from helpers.small import SMALL
 
 FULL = os.environ.get("MSGD_FAULTS") == "full"
 FIGURES = Path(__file__).parents[2] / "build" / "faults.json"
