@@ -1,7 +1,5 @@
 """Two processes under each framework take the steps of one, over the whole logical batch."""
 
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,7 @@ import torch
 from torch.utils.data import DistributedSampler
 
 from helpers.one_draw import LAW, LOGICAL, N, data, logical_batches, network, plain_loop, same
-from helpers.torchrun import torchrun
+from helpers.torchrun import run_ranks
 from integrations.test_transformers import FLOAT32, SPOKEN, spoken_plainly
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -19,9 +17,7 @@ WORKER = Path(__file__).with_name("worker.py")
 def results(tmp_path_factory):
     """What each rank wrote."""
     folder = tmp_path_factory.mktemp("ranks")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = torchrun(WORKER, folder, size=2, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(WORKER, folder, size=2)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

@@ -22,11 +22,14 @@ from msgd.lab.training.step import advance
 PATIENCE = timedelta(days=1)
 
 
-def run_under_torchrun(command: Callable[[], None]) -> None:
+def run_under_torchrun(command: Callable[[], None]) -> NoReturn:
     """Carry out a command in the processes that torchrun started, on CPUs by gloo, on CUDA devices by NCCL.
 
     What goes wrong goes wrong in rank 0, which alone reads and writes: it says so and ends, and so do the others when
     their connection to it closes.
+
+    Every process ends here, without destroying the group: the threads of a gloo group now and then abort a process that
+    ends in the ordinary way (torch 2.13: "terminate called without an active exception"), also after a success.
 
     Args:
         command: what rank 0 does.
@@ -43,11 +46,11 @@ def run_under_torchrun(command: Callable[[], None]) -> None:
             _help()
     except SystemExit as end:
         _leave(end.code if isinstance(end.code, int) else 1)
-    dist.destroy_process_group()
+    _leave(0)  # all have been told that there are no more runs, and nobody waits for anybody
 
 
 def _leave(code: int) -> NoReturn:
-    """End at once: where another process is gone, the threads of the group now and then abort an ordinary exit."""
+    """Write out what was printed, and end at once."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # nobody reads it any more
             stream.flush()
