@@ -69,6 +69,7 @@ def run_on_cluster(calls: list[Any], ended: Callable[[Any], None], workers: Work
 
 def _portable_job() -> Callable[..., Any]:
     def msgd_job(*arguments: Any) -> Any:
+        from msgd.lab.execution.dask import make_call  # where it runs, and not with the job
 
         return make_call(*arguments)
 
