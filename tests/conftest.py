@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 
 import pytest
 import torch
@@ -13,6 +14,18 @@ from helpers.small import SMALL, write_fashion_mnist
 @pytest.fixture(scope="session")
 def fashion_mnist(tmp_path_factory):
     return write_fashion_mnist(tmp_path_factory.mktemp("fashion-mnist"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory):
+    """Dask, torchrun and torch.compile leave files in the system's temporary folder; here pytest clears it away."""
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"], tempfile.tempdir = str(tmp_path_factory.mktemp("tmp")), None
+    yield
+    os.environ.pop("TMPDIR")
+    if before is not None:
+        os.environ["TMPDIR"] = before
+    tempfile.tempdir = None
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,7 @@ def together(recipe, fashion_mnist):
     """The finished experiment of two processes."""
     out = recipe.parent / "together"
     command = ["-m", "msgd", "run", recipe, *METHODS, "--out", out, "--data-dir", fashion_mnist]
-    done = torchrun(*command, size=2, log_dir=recipe.parent, env=os.environ | {"PYTHONWARNINGS": "error"})
+    done = torchrun(*command, size=2, env=os.environ | {"PYTHONWARNINGS": "error"})
     assert done.returncode == 0, done.stderr
     return out, done
 

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers.commands import script
+from helpers.torchrun import ends_of, start_ranks
 from msgd import noise
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,12 @@ def test_the_lines_for_a_loop_of_ones_own():
 def test_the_values_of_a_law():
     expected = re.search(r"effective_batch_size\(1000\)\n([\d.]+)", BLOCKS[1]).group(1)
     assert noise.MiniBatch(20).moments(1000).effective_batch_size(1000) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_the_example_of_several_processes():
+    (code, said, errors), other = ends_of(start_ranks(ROOT / "examples" / "data_parallel.py", 2, size=2))
+    assert (code, errors, other) == (0, "", (0, "", ""))
+    assert said.startswith("2 processes, 34 steps: accuracy ")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)

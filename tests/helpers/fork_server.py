@@ -23,6 +23,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -199,6 +200,7 @@ def _become(request):
     os.environ.clear()
     os.environ.update(request["env"])
     sys.path[:] = request["path"]
+    tempfile.tempdir = None  # TMPDIR may be another one
     if os.environ.get("PYTHONWARNINGS") != "error":
         warnings.filters.remove(("error", None, Warning, None, 0))
         sys.warnoptions.clear()

@@ -8,10 +8,9 @@ import sys
 from helpers.commands import finished, server
 
 
-def torchrun(*arguments, size, log_dir, env=None, timeout=500):
+def torchrun(*arguments, size, env=None, timeout=500):
     """Run a script, or a module after "-m", under torchrun; return what `subprocess.run` would."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
-    command += ["--log-dir", str(log_dir)]  # or torchrun leaves a folder in /tmp
     return subprocess.run(
         [*command, *map(str, arguments)],
         env=(os.environ if env is None else env) | {"OMP_NUM_THREADS": "1"},

@@ -47,15 +47,14 @@ law = "cov"
 """
 
 
-def local_cluster(folder, **options):
-    """A cluster of this machine, which keeps its own files in a folder and not in /tmp."""
-    options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": 0, "local_directory": str(folder), **options}
+def local_cluster(**options):
+    options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": 0, **options}
     return LocalCluster(dashboard_address=":0", silence_logs=logging.CRITICAL, **options)
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    with local_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+def cluster():
+    with local_cluster() as cluster:
         yield cluster
 
 
@@ -113,8 +112,7 @@ def test_least_squares_and_measuring_too(cluster, tmp_path, fashion_mnist):
 
 
 @pytest.mark.slow
-def test_no_address_is_a_cluster_of_this_machine(tmp_path, fashion_mnist, recipe_file, monkeypatch):
-    monkeypatch.setenv("DASK_TEMPORARY_DIRECTORY", str(tmp_path))
+def test_no_address_is_a_cluster_of_this_machine(tmp_path, fashion_mnist, recipe_file):
     trained(tmp_path / "here", SMALL, fashion_mnist, "--seeds", 1)
     arguments = ["run", recipe_file, "--out", tmp_path / "out", "--data-dir", fashion_mnist, "--seeds", 1]
     done = msgd(*arguments, "--backend", "dask", "--jobs", 1)
@@ -264,7 +262,7 @@ def test_a_worker_that_does_not_share_the_folder(client, tmp_path, there):
 
 def test_a_worker_of_two_threads(tmp_path):
     with (
-        local_cluster(tmp_path, n_workers=1, threads_per_worker=2, processes=False) as cluster,
+        local_cluster(n_workers=1, threads_per_worker=2, processes=False) as cluster,
         Client(cluster, set_as_default=False) as client,
         pytest.raises(UserError, match=r"has 2 threads, .* --nworkers 2 --nthreads 1"),
     ):
@@ -282,7 +280,7 @@ def test_a_device_that_the_worker_lacks(cluster, tmp_path, fashion_mnist, recipe
 
 
 def test_the_scheduler_goes_away(tmp_path):
-    with local_cluster(tmp_path, n_workers=1) as cluster, Client(cluster, set_as_default=False) as client:
+    with local_cluster(n_workers=1) as cluster, Client(cluster, set_as_default=False) as client:
 
         def close():
             wait_until(lambda: any(task.state == "processing" for task in list(cluster.scheduler.tasks.values())))
