@@ -10,22 +10,20 @@ import torch
 from helpers.commands import STARTED
 from helpers.small import SMALL, write_fashion_mnist
 
+# Dask, torchrun and torch.compile leave files in the system's temporary folder. Those of the tests go to this one, and
+# are removed at the end. Pytest keeps its own folder, with the files of tests that fail, where it always is.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+TEMPORARY = tempfile.TemporaryDirectory(prefix="msgd-tests-", ignore_cleanup_errors=True)
+os.environ["TMPDIR"], tempfile.tempdir = TEMPORARY.name, None
+
+
+def pytest_unconfigure():
+    TEMPORARY.cleanup()
+
 
 @pytest.fixture(scope="session")
 def fashion_mnist(tmp_path_factory):
     return write_fashion_mnist(tmp_path_factory.mktemp("fashion-mnist"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def temporary_folder(tmp_path_factory):
-    """Dask, torchrun and torch.compile leave files in the system's temporary folder; here pytest clears it away."""
-    before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"], tempfile.tempdir = str(tmp_path_factory.mktemp("tmp")), None
-    yield
-    os.environ.pop("TMPDIR")
-    if before is not None:
-        os.environ["TMPDIR"] = before
-    tempfile.tempdir = None
 
 
 @pytest.fixture(autouse=True)
