@@ -2,11 +2,23 @@
 
 import os
 import signal
+import tempfile
 
 import pytest
 import torch
 
-from helpers.small import SMALL, STARTED, write_fashion_mnist
+from helpers.commands import STARTED
+from helpers.small import SMALL, write_fashion_mnist
+
+# Dask, torchrun and torch.compile leave files in the system's temporary folder. Those of the tests go to this one, and
+# are removed at the end. Pytest keeps its own folder, with the files of tests that fail, where it always is.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+TEMPORARY = tempfile.TemporaryDirectory(prefix="msgd-tests-", ignore_cleanup_errors=True)
+os.environ["TMPDIR"], tempfile.tempdir = TEMPORARY.name, None
+
+
+def pytest_unconfigure():
+    TEMPORARY.cleanup()
 
 
 @pytest.fixture(scope="session")

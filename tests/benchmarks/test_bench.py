@@ -3,14 +3,14 @@
 import importlib
 import json
 import math
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from helpers.commands import script
 from msgd import Reweighter
 from msgd.noise import Fisher
 
@@ -67,8 +67,7 @@ def test_steps_are_taken_in_turn():
 
 
 def bench(*arguments):
-    command = [sys.executable, str(FOLDER / "bench.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return script(FOLDER / "bench.py", *arguments, env=os.environ)
 
 
 def test_the_command_measures_and_keeps_what_it_has(tmp_path):

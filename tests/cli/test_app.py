@@ -4,14 +4,16 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from helpers.small import SMALL, msgd, outcome, write_fashion_mnist
+from helpers.commands import fresh_msgd, here, msgd
+from helpers.outcomes import outcome
+from helpers.small import SMALL, write_fashion_mnist
 from msgd.cli.app import app
 from msgd.lab.errors import LABORATORY, missing_package
 from msgd.lab.safe_io.lock import lock_folder
@@ -23,9 +25,8 @@ def finished(tmp_path_factory, fashion_mnist):
     folder = tmp_path_factory.mktemp("finished")
     recipe = folder / "small.toml"
     recipe.write_text(SMALL)
-    done = msgd("run", recipe, "--out", folder / "out", "--data-dir", fashion_mnist, "--jobs", 2)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    done = msgd("run", recipe, "--out", folder / "out", "--data-dir", fashion_mnist, "--jobs", 1)
+    assert (done.returncode, done.stderr) == (0, "")
     return recipe, folder / "out", done
 
 
@@ -120,72 +121,80 @@ def test_two_commands_on_one_folder(finished, copy, fashion_mnist, capsys):
     assert "another msgd process is using" in errors
 
 
-def here(capsys, *arguments):
-    """Run the command in this process: exit code, standard output and error."""
-    with pytest.raises(SystemExit) as caught:
-        app([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return caught.value.code, captured.out, captured.err
+def flip_a_bit_of_a_checkpoint(out):
+    checkpoint = out / "gd" / "seed-0" / "checkpoint.safetensors"
+    content = bytearray(checkpoint.read_bytes())
+    content[-7] ^= 1
+    checkpoint.write_bytes(content)
 
 
-def bad_inputs(recipe, copy, data_dir, tmp_path):
-    """Name → (arguments, what harm is done first, what the line must say)."""
-    run = ["run", recipe, "--data-dir", data_dir, "--out", copy]
-    broken = tmp_path / "broken"
+def cut_a_checkpoint_short(out):
+    checkpoint = out / "gd" / "seed-0" / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+
+
+def scribble_over_metrics(out):
+    metrics = out / "gd" / "seed-0" / "metrics.jsonl"
+    lines = metrics.read_text().splitlines()
+    metrics.write_text("\n".join([*lines[:2], "scribble", *lines[3:]]) + "\n")
+
+
+@pytest.fixture
+def places(finished, copy, fashion_mnist, tmp_path):
+    """What the bad inputs below name: the run of a finished experiment, its folder, and files that do not fit."""
+    broken, file = tmp_path / "broken", tmp_path / "file"
     write_fashion_mnist(broken)
     images = broken / "t10k-images-idx3-ubyte.gz"
     images.write_bytes(images.read_bytes()[:-100])
-    file = tmp_path / "file"
     file.write_text("")
-    checkpoint = copy / "gd" / "seed-0" / "checkpoint.safetensors"
-    metrics = copy / "gd" / "seed-0" / "metrics.jsonl"
-
-    def flip():
-        content = bytearray(checkpoint.read_bytes())
-        content[-7] ^= 1
-        checkpoint.write_bytes(content)
-
-    def cut():
-        checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
-
-    def scribble():
-        lines = metrics.read_text().splitlines()
-        metrics.write_text("\n".join([*lines[:2], "scribble", *lines[3:]]) + "\n")
-
-    return {
-        "unknown recipe": (["run", "mnist2d"], None, "take one of"),
-        "unknown key": ([*run, "--set", "learning_rate=1"], None, "unknown key 'learning_rate'; allowed are"),
-        "wrong type": ([*run, "--set", "lr=fast"], None, "lr: "),
-        "mini-batch larger than n": ([*run, "--set", "b=41"], None, "use b ≤ n"),
-        "missing data folder": (["run", recipe, "--data-dir", tmp_path / "no"], None, "does not exist"),
-        "truncated IDX": ([*run[:2], "--data-dir", broken, "--out", copy], None, "fetch it again"),
-        "unwritable out": ([*run[:-1], file / "out"], None, "is a file, not a folder"),
-        "corrupt checkpoint": (run, flip, "wrong checksum"),
-        "truncated checkpoint": (run, cut, "is damaged"),
-        "damaged metrics": (run, scribble, "metrics.jsonl is damaged"),
-        "damaged metrics in a report": (["report", copy], scribble, "metrics.jsonl is damaged"),
-        "seeds 0": ([*run, "--seeds", 0], None, "seeds: "),
-        "steps 0": ([*run, "--steps", 0], None, "steps: "),
-        "other settings": ([*run, "--set", "lr=0.2"], None, "give --out another folder"),
-        "unknown method": ([*run, "--methods", "adam"], None, "no method 'adam'"),
-        "unknown device": ([*run, "--device", "tpu"], None, "auto, cpu, cuda"),
-        "malformed set": ([*run, "--set", "lr"], None, "--set key=value"),
-        "no experiment": (["compare", tmp_path], None, "holds no experiment"),
-        "wrong model": ([*run, "--set", "model=resnet"], None, "there are mlp, conv-small"),
-        "jobs 0": ([*run, "--jobs", 0], None, "jobs"),
-    }
+    run = ["run", finished[0], "--data-dir", fashion_mnist, "--out", copy]
+    return SimpleNamespace(run=run, out=copy, broken=broken, file=file, empty=tmp_path)
 
 
-NAMES = list(bad_inputs("", *[Path(tempfile.mkdtemp())] * 3))
+#: name → the arguments, what is damaged before, what the line says
+BAD_INPUTS = {
+    "unknown recipe": (lambda _: ["run", "mnist2d"], None, "take one of"),
+    "unknown key": (
+        lambda at: [*at.run, "--set", "learning_rate=1"],
+        None,
+        "unknown key 'learning_rate'; allowed are",
+    ),
+    "wrong type": (lambda at: [*at.run, "--set", "lr=fast"], None, "lr: "),
+    "mini-batch larger than n": (lambda at: [*at.run, "--set", "b=41"], None, "use b ≤ n"),
+    "missing data folder": (lambda at: [*at.run[:2], "--data-dir", at.empty / "no"], None, "does not exist"),
+    "truncated IDX": (
+        lambda at: [*at.run[:2], "--data-dir", at.broken, "--out", at.out],
+        None,
+        "fetch it again",
+    ),
+    "unwritable out": (lambda at: [*at.run[:-1], at.file / "out"], None, "is a file, not a folder"),
+    "corrupt checkpoint": (lambda at: at.run, flip_a_bit_of_a_checkpoint, "wrong checksum"),
+    "truncated checkpoint": (lambda at: at.run, cut_a_checkpoint_short, "is damaged"),
+    "damaged metrics": (lambda at: at.run, scribble_over_metrics, "metrics.jsonl is damaged"),
+    "damaged metrics in a report": (
+        lambda at: ["report", at.out],
+        scribble_over_metrics,
+        "metrics.jsonl is damaged",
+    ),
+    "seeds 0": (lambda at: [*at.run, "--seeds", 0], None, "seeds: "),
+    "steps 0": (lambda at: [*at.run, "--steps", 0], None, "steps: "),
+    "other settings": (lambda at: [*at.run, "--set", "lr=0.2"], None, "give --out another folder"),
+    "unknown method": (lambda at: [*at.run, "--methods", "adam"], None, "no method 'adam'"),
+    "unknown device": (lambda at: [*at.run, "--device", "tpu"], None, "auto, cpu, cuda"),
+    "malformed set": (lambda at: [*at.run, "--set", "lr"], None, "--set key=value"),
+    "no experiment": (lambda at: ["compare", at.empty], None, "holds no experiment"),
+    "wrong model": (lambda at: [*at.run, "--set", "model=resnet"], None, "there are mlp, conv-small"),
+    "jobs 0": (lambda at: [*at.run, "--jobs", 0], None, "jobs"),
+}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_bad_input_is_one_line_and_loses_nothing(finished, copy, fashion_mnist, tmp_path, capsys, name):
-    arguments, harm, message = bad_inputs(finished[0], copy, fashion_mnist, tmp_path)[name]
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_input_is_one_line_and_loses_nothing(places, copy, capsys, name):
+    arguments, harm, message = BAD_INPUTS[name]
     if harm:
-        harm()
+        harm(copy)
     before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
-    code, _, errors = here(capsys, *arguments)
+    code, _, errors = here(capsys, *arguments(places))
     assert code == 2, errors
     assert message in errors
     if name != "jobs 0":  # the option parser shows the usage as well
@@ -194,8 +203,8 @@ def test_bad_input_is_one_line_and_loses_nothing(finished, copy, fashion_mnist, 
     assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
 
 
-def test_bad_input_in_a_process_of_its_own(finished):
-    done = msgd("run", finished[0], "--set", "lrr=1")
+def test_bad_input_in_a_fresh_interpreter(finished):
+    done = fresh_msgd("run", finished[0], "--set", "lrr=1")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("msgd: ")

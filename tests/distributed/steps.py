@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 
+from helpers.rank_end import end_rank
 from helpers.training import make
 from msgd.lab.data.augment import crop_and_flip
 from msgd.lab.networks.build import build_network
@@ -116,4 +117,4 @@ if __name__ == "__main__":
     parts = [own_part(number) for number in (0, 1, 7, 8)]
     result = {"rows": rows, "parts": [[part.start, part.stop] for part in parts]}
     Path(sys.argv[1], f"{os.environ['RANK']}.json").write_text(json.dumps(result))
-    dist.destroy_process_group()
+    end_rank()

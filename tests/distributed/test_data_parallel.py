@@ -1,14 +1,12 @@
 """Data parallel: any number of processes, any number of micro-batches, one draw."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from helpers.torchrun import run_ranks
 from msgd import Reweighter
 from msgd.noise import Fisher
 from msgd.reweighting.ranks import Ranks
@@ -23,17 +21,7 @@ EVERY_LAW = [pytest.param((size, 5), marks=pytest.mark.slow) for size in (1, 3)]
 def results(request, tmp_path_factory):
     """What each of so many ranks wrote, of so many laws."""
     folder, (size, laws) = tmp_path_factory.mktemp("ranks"), request.param
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(WORKER), str(folder), str(laws)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(WORKER, folder, laws, size=size)
     return [{"laws": laws} | json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
 
 

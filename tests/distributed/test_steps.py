@@ -1,12 +1,11 @@
 """The lab's steps in several processes are those of one."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from helpers.torchrun import run_ranks
 
 HERE = Path(__file__).parent
 
@@ -15,17 +14,7 @@ HERE = Path(__file__).parent
 def results(tmp_path_factory):
     """What each of three ranks wrote."""
     folder, size = tmp_path_factory.mktemp("steps"), 3
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
-    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    done = subprocess.run(
-        [*command, str(HERE / "steps.py"), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(HERE / "steps.py", folder, size=size)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
 
 

@@ -17,11 +17,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from helpers.rank_end import end_rank
 from msgd import Reweighter
 from msgd.noise import Bernoulli, Cov, Fisher, SparseCov, Subsampled
 
 LAWS = [Cov(5), SparseCov(5, support=8), Fisher(5), Bernoulli(5), Subsampled(12, Fisher(5))]
-STEPS, LR, SEED = 20, 0.1, 7
+STEPS, LR, SEED = 6, 0.1, 7
 CASES = [
     *itertools.product(["ddp", "fsdp"], ["strided"], [1, 2, 4], [24]),
     ("ddp", "blocked", 2, 24),
@@ -177,4 +178,4 @@ if __name__ == "__main__":
     if dist.get_world_size() > 1:
         result |= {"refused": refused(), "each_for_itself": each_for_itself()}
     Path(sys.argv[1], f"{os.environ['RANK']}.json").write_text(json.dumps(result))
-    dist.destroy_process_group()
+    end_rank()

@@ -1,14 +1,14 @@
 """What the README and the examples show runs as shown."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from helpers.commands import script
+from helpers.torchrun import ends_of, start_ranks
 from msgd import noise
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ SHOWS = {
     "probe.py": "noise scale",
 }  # what each example prints
 TOLERATED = [
-    "`isinstance(treespec, LeafSpec)` is deprecated",  # Lightning 2.6 with torch 2.13
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.13
     "The 'train_dataloader' does not have many workers",  # Lightning's advice, where there are cores to spare
 ]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -45,12 +45,15 @@ def test_the_values_of_a_law():
     assert noise.MiniBatch(20).moments(1000).effective_batch_size(1000) == pytest.approx(float(expected), rel=1e-12)
 
 
+def test_the_example_of_several_processes():
+    (code, said, errors), other = ends_of(start_ranks(ROOT / "examples" / "data_parallel.py", 2, size=2))
+    assert (code, errors, other) == (0, "", (0, "", ""))
+    assert said.startswith("2 processes, 34 steps: accuracy ")
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_examples(path):
     assert len(path.read_text().splitlines()) < 60
-    tolerated = [argument for message in TOLERATED for argument in ("-W", f"ignore:{message}")]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *tolerated, path, "2"], capture_output=True, text=True, timeout=300, check=False
-    )
+    done = script(path, 2, ignore=TOLERATED)
     assert done.returncode == 0, done.stderr
     assert SHOWS[path.name] in done.stdout

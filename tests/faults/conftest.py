@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.small import SMALL, msgd, outcome
+from helpers.commands import msgd
+from helpers.outcomes import outcome
+from helpers.small import SMALL
 
 FULL = os.environ.get("MSGD_FAULTS") == "full"
 FIGURES = Path(__file__).parents[2] / "build" / "faults.json"
@@ -63,7 +65,7 @@ def whole(command, tmp_path_factory):
     """The outcome where nothing happens."""
     out = tmp_path_factory.mktemp("whole") / "out"
     done = msgd(*command, "--jobs", 2, "--out", out)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return outcome(out)
 
 

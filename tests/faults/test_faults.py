@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.small import msgd, outcome, start, wait_until, workers_of
+from helpers.commands import fresh_msgd, fresh_start, msgd, start, wait_until, workers_of
+from helpers.outcomes import outcome
 from msgd.lab.experiment_folder.checkpoint import read_checkpoint
 
 AGAIN = "the same command continues"
@@ -108,7 +109,7 @@ def test_a_file_that_cannot_grow(command, continues, inject, tmp_path):
     """A limit of the file size below that of a checkpoint: the first one cannot be written."""
     out = tmp_path / "out"
     with inject("write refused: file size limit"):
-        done = msgd(*command, "--out", out, preexec_fn=limited(resource.RLIMIT_FSIZE, 200_000))
+        done = fresh_msgd(*command, "--out", out, preexec_fn=limited(resource.RLIMIT_FSIZE, 200_000))
         one_line(done, 2, "File too large", "ulimit", AGAIN)
         continues(out)
 
@@ -189,7 +190,7 @@ def test_the_clock_jumps_back(command, continues, inject, tmp_path, monkeypatch)
     (tmp_path / "sitecustomize.py").write_text(CLOCK)
     with inject("clock jumping back"):
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-        process = start(*command, "--out", out)
+        process = fresh_start(*command, "--out", out)
         wait_until(lambda: checkpoints(out))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

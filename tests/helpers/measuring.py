@@ -1,19 +1,10 @@
 """A small experiment to be measured, and what measuring it leaves behind."""
 
-import pytest
-
+from helpers.commands import call
 from helpers.small import SMALL
-from msgd.cli.app import app
 from msgd.lab.measure.measurements_file import read_measurements
 
 RECIPE = SMALL.replace("steps = 60", "steps = 20\nsnapshots = [10]").replace('model = "mlp"', 'model = "conv-small"')
-
-
-def call(*arguments):
-    """Run the command in this process; its exit code."""
-    with pytest.raises(SystemExit) as caught:
-        app([str(argument) for argument in arguments])
-    return caught.value.code
 
 
 def trained(folder, recipe, data_dir, *options):

@@ -1,20 +1,12 @@
-"""Small data in the official formats, and the command line in a process of its own."""
+"""Small data in the official formats, and a recipe that trains on it in a second."""
 
 import gzip
 import io
-import json
-import os
 import struct
-import subprocess
-import sys
 import tarfile
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-
-from msgd.lab.experiment_folder.checkpoint import read_checkpoint
 
 #: a recipe that trains in a second: 40 images, three methods
 SMALL = """
@@ -167,59 +159,3 @@ def write_cifar100(folder: Path, *, train: int = 200, test: int = 100) -> Path:
         members[f"cifar-100-python/{name}"] = python2_pickle(batch)
     write_tar(folder / "cifar-100-python.tar.gz", members)
     return folder
-
-
-def msgd(*arguments, **options):
-    """Run the real command; returns the finished process."""
-    command = [sys.executable, "-m", "msgd", *map(str, arguments)]
-    environment = os.environ | {"NO_COLOR": "1", "PYTHONWARNINGS": "error"}
-    options = {"capture_output": True, "text": True, "timeout": 300, "env": environment, "check": False, **options}
-    return subprocess.run(command, **options)
-
-
-STARTED = []  #: so that a test which fails leaves none behind
-
-
-def start(*arguments):
-    """Start the command as the leader of a process group, as a terminal does."""
-    command = [sys.executable, "-m", "msgd", *map(str, arguments)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    STARTED.append(process)
-    return process
-
-
-def wait_until(condition, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not get there in time"
-        time.sleep(0.02)
-
-
-def trained_runs(out):
-    """Step, tensors and metrics of every run in a folder, to the bit."""
-    table = {}
-    for folder in sorted(out.glob("*/seed-*")):
-        checkpoint = read_checkpoint(folder)
-        tensors = {name: value.numpy().tobytes() for name, value in checkpoint.tensors.items()}
-        table[folder.relative_to(out)] = checkpoint.step, tensors, (folder / "metrics.jsonl").read_bytes()
-    return table
-
-
-def outcome(out):
-    """All that must not depend on how a command was interrupted or shared out: tensors and metrics to the bit, too."""
-    results = json.loads((out / "results.json").read_text())
-    finals = [(run["method"], run["seed"], run["final"], run["diverged"]) for run in results["runs"]]
-    return trained_runs(out), finals, results["verdicts"]
-
-
-def workers_of(pid):
-    """The processes that train for a command."""
-    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    found = []
-    for child in map(int, children.stdout.split()):
-        with suppress(OSError):  # it may end just now
-            if "loky.backend.popen" in Path(f"/proc/{child}/cmdline").read_text():
-                found.append(child)
-    return found

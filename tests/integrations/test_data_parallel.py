@@ -1,16 +1,13 @@
 """Two processes under each framework take the steps of one, over the whole logical batch."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.data import DistributedSampler
 
-from helpers import one_draw
 from helpers.one_draw import LAW, LOGICAL, N, data, logical_batches, network, plain_loop, same
+from helpers.torchrun import run_ranks
 from integrations.test_transformers import FLOAT32, SPOKEN, spoken_plainly
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -20,13 +17,7 @@ WORKER = Path(__file__).with_name("worker.py")
 def results(tmp_path_factory):
     """What each rank wrote."""
     folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    search = [str(Path(one_draw.__file__).parent), *sys.path]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, search))}
-    done = subprocess.run(
-        [*command, str(WORKER), str(folder)], env=environment, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(WORKER, folder, size=2)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

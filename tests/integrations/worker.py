@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from accelerate.state import AcceleratorState, GradientState
 
+from helpers.rank_end import end_rank
 from integrations.test_accelerate import Loop
 from integrations.test_lightning import Net, fit, loader
 from integrations.test_transformers import NoisyTrainer, classified, spoken
@@ -35,5 +35,4 @@ def main(folder):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     main(Path(sys.argv[1]))
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    end_rank()

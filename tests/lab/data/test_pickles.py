@@ -5,12 +5,12 @@ import os
 import pickle
 import struct
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from helpers.commands import python
 from helpers.small import cifar_batch, python2_pickle
 from msgd.lab.data import pickles
 from msgd.lab.data.pickles import ByteArray, unpickle
@@ -178,12 +178,13 @@ def test_every_damage_is_an_error_of_one_line_or_read():
 
 
 def test_the_module_never_imports_what_a_pickle_names():
-    """In a fresh process: a name that is refused is not even imported."""
+    """In a process of its own: a name that is refused is not even imported."""
     code = (
         "import sys; from msgd.lab.errors import UserError; from msgd.lab.data.pickles import unpickle\n"
         "try:\n    unpickle(b'cthis\\ns\\n.', 'here')\n"
         "except UserError as error:\n    print(error, 'this' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
+    done = python(code)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("here asks to run this.s")
     assert done.stdout.strip().endswith("False")

@@ -15,8 +15,10 @@ import torch
 from dask.distributed import Client, KilledWorker, LocalCluster
 from filelock import FileLock, Timeout
 
-from helpers.measuring import RECIPE, call, entries, trained
-from helpers.small import SMALL, msgd, start, trained_runs, wait_until
+from helpers.commands import call, msgd, start, wait_until
+from helpers.measuring import RECIPE, entries, trained
+from helpers.outcomes import loss_files, outcome
+from helpers.small import SMALL
 from msgd.lab.errors import UserError
 from msgd.lab.execution.parallel import run_in_parallel
 from msgd.lab.execution.workers import Workers
@@ -73,12 +75,6 @@ def on(cluster):
     return ["--backend", "dask", "--address", cluster.scheduler_address]
 
 
-def outcome(out):
-    """All that must not depend on who trained, and on how a run was interrupted."""
-    results = json.loads((out / "results.json").read_text())
-    return trained_runs(out), [{**run, "seconds": 0} for run in results["runs"]], results["verdicts"], results["config"]
-
-
 def test_a_cluster_gives_the_same(cluster, tmp_path, fashion_mnist, monkeypatch):
     here = trained(tmp_path / "here", SMALL, fashion_mnist)
     monkeypatch.chdir(tmp_path)  # the workers have another working directory
@@ -104,9 +100,8 @@ def test_least_squares_and_measuring_too(cluster, tmp_path, fashion_mnist):
     (tmp_path / "exact.toml").write_text(LEAST_SQUARES)
     assert call("run", tmp_path / "exact.toml", "--out", tmp_path / "a", *on(cluster)) == 0
     assert call("run", tmp_path / "exact.toml", "--out", tmp_path / "b", "--jobs", 1) == 0
-    files = sorted((tmp_path / "a").glob("*/losses-*"))
-    assert len(files) == 4
-    assert all(file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes() for file in files)
+    assert len(loss_files(tmp_path / "a")) == 4
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
     out = trained(tmp_path / "trained", RECIPE, fashion_mnist, "--seeds", 1, "--methods", "sgd")
     twin = shutil.copytree(out, tmp_path / "twin")
     what = ["--what", "noise-scale", "--data-dir", fashion_mnist]

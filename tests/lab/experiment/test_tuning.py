@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from helpers.small import SMALL, msgd
+from helpers.commands import msgd
+from helpers.small import SMALL
 from msgd.lab.data.dataset import Data
 from msgd.lab.errors import UserError
 from msgd.lab.experiment.tuning import FIRST_SEED, hold_out, pick_rates, tuning_runs, with_tuned_rates

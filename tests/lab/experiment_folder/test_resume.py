@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from faults.folders import RECIPE, finished, measured, network
-from helpers.measuring import call
+from helpers.commands import call
 from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from msgd.lab.experiment_folder.results import gather_results

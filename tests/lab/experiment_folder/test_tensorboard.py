@@ -7,7 +7,7 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from helpers.measuring import call
+from helpers.commands import call
 from helpers.training import contents, go, make, same
 from msgd.lab.experiment_folder.metrics import METRICS
 

@@ -5,17 +5,14 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 import tomllib
 import zlib
 
 import numpy as np
 import pytest
 
-from helpers.small import msgd
-from msgd.cli.app import app
+from helpers.commands import here, msgd, start, wait_until
+from helpers.outcomes import loss_files, outcome
 from msgd.lab.errors import UserError
 from msgd.lab.least_squares import verdict
 from msgd.lab.least_squares.band import compare_with_curve, critical_value
@@ -200,14 +197,6 @@ def test_the_band():
     assert not compare_with_curve(exact, exact * (1 + 1e-6), np.zeros(2), 3.0, steps).on_curve
 
 
-def here(capsys, *arguments):
-    """Run the command in this process: exit code, standard output and error."""
-    with pytest.raises(SystemExit) as caught:
-        app([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return caught.value.code, captured.out, captured.err
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """One finished experiment; tests copy it before they harm it."""
@@ -222,13 +211,6 @@ def finished(tmp_path_factory):
 def done(finished, tmp_path):
     shutil.copytree(finished[1], tmp_path / "out")
     return finished[0], tmp_path / "out", finished[2]
-
-
-def outcome(out):
-    """All that must not depend on how a run was interrupted or shared out."""
-    table = json.loads((out / "results.json").read_text())
-    parts = {path.relative_to(out): path.read_bytes() for path in out.glob("*/losses-*.safetensors")}
-    return table["methods"], table["critical"], parts
 
 
 def test_what_is_written_and_said(done, capsys):
@@ -290,7 +272,7 @@ def test_more_trajectories_and_fewer_methods(done, tmp_path, capsys):
     assert here(capsys, "run", small, "--out", out, *options)[0] == 0
     assert (out / "cov" / "losses-0-250.safetensors").stat().st_mtime_ns == stamp
     assert here(capsys, "run", small, "--out", tmp_path / "fresh", *options)[0] == 0
-    assert outcome(out)[0] == outcome(tmp_path / "fresh")[0]
+    assert outcome(out)[1]["methods"] == outcome(tmp_path / "fresh")[1]["methods"]
     code, said, _ = here(capsys, "run", small, "--out", tmp_path / "one", "--methods", "sgd", "--jobs", 1)
     assert code == 0
     assert "Nothing is compared with the reference: cov has not been run" in said
@@ -317,15 +299,11 @@ def test_kill_9_and_continue_with_another_number_of_jobs(tmp_path, capsys):
     settings = ["--set", "trajectories=1500", "--methods", "sgd,cov"]
     assert here(capsys, "run", path, *settings, "--out", tmp_path / "whole", "--jobs", 1)[0] == 0
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "msgd", "run", str(path), *settings, "--out", str(out), "--jobs", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("*/losses-*.safetensors"))) < 2:
-        assert time.monotonic() < deadline, "it did not get there in time"
-        time.sleep(0.01)
+    process = start("run", path, *settings, "--out", out, "--jobs", 2)
+    wait_until(lambda: len(loss_files(out)) >= 2)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    assert len(list(out.glob("*/losses-*.safetensors"))) < 12
+    assert len(loss_files(out)) < 12
     assert here(capsys, "compare", out)[0] == 2  # nothing is finished yet
     code, _, errors = here(capsys, "run", path, *settings, "--out", out, "--jobs", 1)
     assert (code, errors) == (0, "")

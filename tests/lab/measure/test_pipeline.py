@@ -8,7 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from helpers.measuring import RECIPE, call, entries, trained
+from helpers.commands import call
+from helpers.measuring import RECIPE, entries, trained
 from helpers.training import make
 from msgd import GradientMatrix, diagnostics
 from msgd.lab.errors import UserError

@@ -6,7 +6,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from helpers.measuring import RECIPE, call, entries, trained
+from helpers.commands import call
+from helpers.measuring import RECIPE, entries, trained
 from helpers.small import write_fashion_mnist
 from msgd.lab.measure.measurements_file import FILE
 from msgd.lab.safe_io.tensors import crc32

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from helpers.small import msgd, write_cifar10, write_cifar100, write_svhn
+from helpers.commands import msgd
+from helpers.small import write_cifar10, write_cifar100, write_svhn
 from msgd import noise
 from msgd.lab.recipes.load import parse_recipe
 from msgd.lab.recipes.source import recipe_text

@@ -3,11 +3,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
+from helpers.commands import python
 from msgd.lab.errors import LONGEST, UserError, one_line
 from msgd.lab.experiment_folder.identity import note_processes
 from msgd.lab.safe_io.bounded import parse_json, parse_toml, read_bytes
@@ -135,14 +134,12 @@ except MemoryError:
 def test_too_little_memory_for_a_checkpoint_is_an_error(room):
     """Of twelve million bytes; where safetensors aborts the process, or panics and waits for itself forever."""
     environment = os.environ | {"RUST_BACKTRACE": "1"}
-    command = [sys.executable, "-c", SAVE, "ours", str(room)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    done = python(SAVE, "ours", room, env=environment, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == ("whole" if room > 3 else "MemoryError")
 
 
 def test_safetensors_itself_aborts():
     """The control: should this fail one day, `packed` is needed no more."""
-    command = [sys.executable, "-c", SAVE, "theirs", "0.5"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = python(SAVE, "theirs", 0.5, timeout=60)
     assert done.returncode == -signal.SIGABRT

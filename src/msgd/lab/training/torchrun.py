@@ -23,11 +23,14 @@ from msgd.lab.training.step import advance
 PATIENCE = timedelta(days=1)
 
 
-def run_under_torchrun(command: Callable[[], None]) -> None:
+def run_under_torchrun(command: Callable[[], None]) -> NoReturn:
     """Carry out a command in the processes that torchrun started, with gloo on CPUs and NCCL on CUDA devices.
 
     Only rank 0 reads and writes files, so faults of data or files occur there: rank 0 reports the fault and ends, and
     the other processes end when their connection to it closes.
+
+    Every process ends here, without destroying the group: in torch 2.13 the threads of a gloo group sometimes abort a
+    process that exits in the ordinary way ("terminate called without an active exception"), even after a success.
 
     Args:
         command: the command that rank 0 carries out.
@@ -44,11 +47,11 @@ def run_under_torchrun(command: Callable[[], None]) -> None:
             _help()
     except SystemExit as end:
         _leave(end.code if isinstance(end.code, int) else 1)
-    dist.destroy_process_group()
+    _leave(0)  # all have been told that there are no more runs, and nobody waits for anybody
 
 
 def _leave(code: int) -> NoReturn:
-    """End at once; if another process has ended, the group's threads sometimes abort an ordinary exit."""
+    """Write out what was printed, and end at once."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # the reader has closed the stream
             stream.flush()
