@@ -67,7 +67,11 @@ def bad_inputs(out, tmp_path, other):
             "they are of another run",
         ),
         "a missing tensor": ([out], refill(**{"0_weight": None}), "found no such tensor"),
-        "a wrong shape": ([out], refill(**{"0_bias": torch.zeros(11)}), "tensor 0.bias: expected (10,) in torch.float32, found (11,)"),
+        "a wrong shape": (
+            [out],
+            refill(**{"0_bias": torch.zeros(11)}),
+            "tensor 0.bias: expected (10,) in torch.float32, found (11,)",
+        ),
         "a wrong type": ([out], refill(**{"0_bias": torch.zeros(10).double()}), "expected (10,) in torch.float32"),
         "another recipe's run": (
             [out],
