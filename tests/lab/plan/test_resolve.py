@@ -76,15 +76,15 @@ def test_a_rate_may_follow_another_methods():
     assert runs["gd"].lr == pytest.approx(0.8)
     for settings, message in (
         ({"methods__gd__lr_of": "nobody"}, "methods.gd.lr_of: there is no method 'nobody'; take gd, sgd, bernoulli"),
-        ({"methods__gd__lr_of": "sgd", "methods__sgd__lr_of": "gd"}, "gd.lr_of: sgd has no rate of its own"),
-        ({"methods__gd__lr_of": "gd"}, "gd.lr_of: gd has no rate of its own"),
+        ({"methods__gd__lr_of": "sgd", "methods__sgd__lr_of": "gd"}, "gd.lr_of: sgd has no learning rate of its own"),
+        ({"methods__gd__lr_of": "gd"}, "gd.lr_of: gd has no learning rate of its own"),
         ({"methods__gd__lr_of": "sgd", "methods__gd__lr": 0.1}, "methods.gd: give lr or lr_of, not both"),
         ({"methods__gd__lr_times": 2.0}, "methods.gd: lr_times needs lr_of"),
     ):
         with pytest.raises(UserError, match=message):
             plan(**settings)
     recipe = parse_recipe(SMALL, source="small", settings={"methods.gd.lr_of": "sgd"})
-    with pytest.raises(UserError, match="--methods: name 'sgd' as well"):
+    with pytest.raises(UserError, match="--methods: add 'sgd', whose learning rate"):
         resolve(recipe.select(["gd"]), n=40, digests=["d"])
 
 
@@ -100,7 +100,7 @@ def test_seeds_vary_what_they_are_told_to(vary, seeds):
 
 
 def test_only_generated_data_can_vary():
-    with pytest.raises(UserError, match="vary: fashion-mnist is one data set, only mnist1d"):
+    with pytest.raises(UserError, match="vary: fashion-mnist is a fixed data set; leave out data, or use mnist1d"):
         plan(vary=["data"])
 
 

@@ -145,7 +145,7 @@ def test_methods_may_have_noise_or_a_penalty():
     [
         (
             'noise = {kind = "gld-diag"}\nlaw = "mini-batch"',
-            r'noise: gld-diag stands for SGD\'s noise; give .*"full-batch"',
+            r'noise: gld-diag replaces SGD\'s noise; give .*"full-batch"',
         ),
         ('noise = {kind = "pink"}\nlaw = "full-batch"', "noise.kind: 'pink' is not a noise; there are gld-const"),
         ('noise = {kind = "sgld"}\nlaw = "full-batch"', "the noise sgld needs temperature"),
@@ -154,7 +154,7 @@ def test_methods_may_have_noise_or_a_penalty():
             'penalty = {kind = "mini-batch-penalty"}\nlaw = "full-batch"',
             "the penalty mini-batch-penalty needs strength",
         ),
-        ('penalty = {kind = "full-batch-penalty", strength = 1}\nlaw = "cov"', "it stands in the noise's place"),
+        ('penalty = {kind = "full-batch-penalty", strength = 1}\nlaw = "cov"', "a penalty replaces the noise"),
     ],
 )
 def test_what_a_method_cannot_have(text, message):
@@ -165,7 +165,7 @@ def test_what_a_method_cannot_have(text, message):
 def test_micro_batches_keep_the_groups_of_batch_norm():
     deep = {"model": "resnet18", "micro_batch": 10}
     for changes in ({}, {"ghost": 4}):
-        with pytest.raises(UserError, match="micro_batch: batch norm would see other groups"):
+        with pytest.raises(UserError, match="micro_batch: it would change the groups of batch norm"):
             parse_recipe(SMALL, source="small", settings=deep | changes)
     parse_recipe(SMALL, source="small", settings=deep | {"ghost": 5})
     parse_recipe(SMALL, source="small", settings=deep | {"norm": "group"})

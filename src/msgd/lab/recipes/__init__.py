@@ -1,1 +1,1 @@
-"""Recipes: experiments as TOML files, found, validated, and built into laws."""
+"""Recipes: experiments described in TOML files, their validation, and the laws built from them."""

@@ -1,4 +1,4 @@
-"""Laws, noises and penalties from the tables of a recipe."""
+"""Build laws, parameter noise and penalties from the tables of a recipe."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from msgd.lab.errors import UserError
 from msgd.langevin import LANGEVIN, PENALTIES
 from msgd.noise import LAWS, SCALAR_LAWS
 
-LARGEST = 10**6  #: number in a table: what a draw may take is in proportion to b, and msgd's data sets are smaller
+LARGEST = 10**6  #: largest number in a table; a draw takes memory in proportion to b, and all data sets are smaller
 
 Part = Literal["law", "scalar law", "noise", "penalty"]
 
-#: what may be named, and the key that names it
+#: for each part, the key that names its class, and the classes by name
 KNOWN: dict[Part, tuple[str, Mapping[str, type]]] = {
     "law": ("law", LAWS),
     "scalar law": ("law", SCALAR_LAWS),
@@ -33,44 +33,44 @@ def build_part(
     others: Sequence[str] = (),
     defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
-    """Build what a table names: a frozen dataclass from its fields.
+    """Build the frozen dataclass that a table describes.
 
     Args:
-        part: what it is.
-        table: its name, and its fields; a field that is itself a law or a scalar law is such a table.
-        b: the recipe's b, for fields of that name which are left out.
-        where: the table's place, for messages.
-        others: keys that may stand beside the fields, for messages.
-        defaults: values of fields that are left out, where there are such fields.
+        part: which part of a recipe the table describes.
+        table: the name of the class and its fields; a field that is a law or a scalar law is a nested table.
+        b: the recipe's b, used if the class has a field b and the table does not set it.
+        where: position of the table in the recipe, for messages.
+        others: keys that the recipe allows beside the fields, for messages.
+        defaults: values for fields that the class has and the table does not set.
 
     Returns:
-        An instance.
+        An instance of the class.
 
     Raises:
-        UserError: an unknown name or field, or a value that is refused.
+        UserError: the name or a field is unknown, a field is missing, or the class refuses a value.
     """
     key, known = KNOWN[part]
     name = table.get(key)
     if not isinstance(name, str) or name not in known:
         raise UserError(f"{where}.{key}: {name!r} is not a {part}; there are {', '.join(known)}")
     fields = {field.name: field for field in dataclasses.fields(known[name])}
-    given = {field: value for field, value in table.items() if field != key}
-    for field, value in given.items():
+    values = {field: value for field, value in table.items() if field != key}
+    for field, value in values.items():
         if field not in fields:
             allowed = ", ".join([*fields, *others]) or "none"
-            raise UserError(f"{where}: unknown key {field!r}; with the {part} {name} allowed are {allowed}")
+            raise UserError(f"{where}: unknown key {field!r}; the {part} {name} allows {allowed}")
         if isinstance(value, dict):
             inner: Part = "scalar law" if field == "scalar_law" else "law"
-            given[field] = build_part(inner, value, b=b, where=f"{where}.{field}")
+            values[field] = build_part(inner, value, b=b, where=f"{where}.{field}")
         elif isinstance(value, int | float) and not abs(value) <= LARGEST:
             raise UserError(f"{where}.{field}: {value!r} is not a number of at most {LARGEST}")
-    given = {field: value for field, value in defaults.items() if field in fields} | given
+    values = {field: value for field, value in defaults.items() if field in fields} | values
     if "b" in fields and b is not None:
-        given.setdefault("b", int(b) if float(b).is_integer() else b)
-    needed = [key for key, field in fields.items() if field.default is dataclasses.MISSING and key not in given]
-    if needed:
-        raise UserError(f"{where}: the {part} {name} needs {', '.join(needed)}")
+        values.setdefault("b", int(b) if float(b).is_integer() else b)
+    missing = [key for key, field in fields.items() if field.default is dataclasses.MISSING and key not in values]
+    if missing:
+        raise UserError(f"{where}: the {part} {name} needs {', '.join(missing)}")
     try:
-        return known[name](**given)
+        return known[name](**values)
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{where}: {error}") from error

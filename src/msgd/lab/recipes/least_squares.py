@@ -14,19 +14,19 @@ from msgd.noise import Law
 Amount = Annotated[float, Field(ge=0, le=10**6)]
 Trials = Annotated[int, Field(ge=2, le=10**6)]
 
-# Bounds of what a recipe may ask for: below them a command needs about 1 GB, and minutes for the exact curves.
-NUMBERS = 5 * 10**7  #: losses that are kept: of all methods, trajectories and recorded steps
-INPUTS = 10**7  #: entries of X
-PRODUCTS = 10**12  #: of numbers, for the exact curves of all methods
+# Limits on a recipe. Within them a command needs about 1 GB of memory, and minutes for the exact curves.
+NUMBERS = 5 * 10**7  #: largest number of recorded losses, over all methods, trajectories and steps
+INPUTS = 10**7  #: largest number of entries of X
+PRODUCTS = 10**12  #: largest number of multiplications for the exact curves of all methods
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class LeastSquaresRecipe(MethodsRecipe):
-    """SGD on least squares, ``L(θ) = ½·mean((Xθ − y)²)``, from θ_0 = 0: many trajectories of each law.
+    """SGD on least squares, ``L(θ) = ½·mean((Xθ − y)²)``, from θ_0 = 0, with many trajectories of each law.
 
-    The first input is 1, the other d − 1 are normal, with variances from 1 down to ``1/condition``;
-    y = intercept + slopes·(unit vector)·x + noise·ε. At the start all residuals are about −intercept, so that the
-    gradients of all examples point one way: ḡ is large beside what they differ by, and β matters.
+    The first input is 1. The other d − 1 inputs are normal, with variances from 1 down to ``1/condition``. The target
+    is y = intercept + slopes·(unit vector)·x + noise·ε. At the start all residuals are about −intercept, so the
+    gradients of all examples point in the same direction: ḡ is large compared with their differences, and β matters.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -47,7 +47,9 @@ class LeastSquaresRecipe(MethodsRecipe):
     eval_every: Count
     trajectories: Trials
     seed: Seed = 0
-    false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01  #: probability of any, if all methods are on their curves
+    false_alarms: Annotated[float, Field(gt=0, lt=1)] = (
+        0.01  #: probability of at least one false alarm if all methods follow their curves
+    )
     reference: Name
     methods: Annotated[dict[Name, LawTable], Field(min_length=1, max_length=SOME)]
 
@@ -55,10 +57,10 @@ class LeastSquaresRecipe(MethodsRecipe):
     def _bounded(self) -> Self:
         if self.n * self.d > INPUTS:
             raise ValueError(f"n, d: X would have {self.n * self.d} entries; take at most {INPUTS}")
-        kept = len(self.methods) * self.trajectories * (self.steps // self.eval_every + 2)
-        if kept > NUMBERS:
+        losses = len(self.methods) * self.trajectories * (self.steps // self.eval_every + 2)
+        if losses > NUMBERS:
             raise ValueError(
-                f"eval_every: methods, trajectories and recorded steps make {kept} losses; record at most {NUMBERS}"
+                f"eval_every: methods, trajectories and recorded steps make {losses} losses; record at most {NUMBERS}"
             )
         if (products := len(self.methods) * self.steps * self.n * self.d**2) > PRODUCTS:
             raise ValueError(f"steps: the exact curves would take {products:.0e} products; take at most {PRODUCTS:.0e}")
@@ -66,18 +68,18 @@ class LeastSquaresRecipe(MethodsRecipe):
 
     @property
     def recorded(self) -> list[int]:
-        """The steps after which losses are recorded: the start, every ``eval_every``, and the end."""
+        """The steps after which losses are recorded: 0, every multiple of ``eval_every``, and the last one."""
         return [*range(0, self.steps, self.eval_every), self.steps]
 
     def check_laws(self, *, source: str) -> None:
-        """Build the laws of the methods, and check them for this n.
+        """Build the laws of the methods, and check that they allow n examples.
 
         Args:
-            source: where the recipe is from, for messages.
+            source: name of the recipe in messages.
 
         Raises:
-            UserError: an unknown law or field, a value that the law refuses, also for this n; or the reference has no
-                exact curve.
+            UserError: a law or a field is unknown, a law refuses a value or n examples, or the reference has no exact
+                curve.
         """
         for name in self.methods:
             try:
@@ -89,10 +91,10 @@ class LeastSquaresRecipe(MethodsRecipe):
         name = self.reference
         if name in self.methods and not has_curve(self.law(name), self.n):
             raise UserError(
-                f"{source}: reference: {name} has no exact curve; take a method with a variance and untied steps"
+                f"{source}: reference: {name} has no exact curve; take one of finite variance with independent steps"
             )
 
 
 def has_curve(law: Law, n: int) -> bool:
-    """Whether the theory has a law's expected loss: it has a variance, and its steps are not tied to each other."""
+    """Whether the theory gives the expected loss: the law has a finite variance, and its steps are not correlated."""
     return not law.correlated and math.isfinite(law.moments(n).alpha)

@@ -1,4 +1,4 @@
-"""A recipe read, validated, and its laws built: once for each command."""
+"""Load a recipe: read its TOML, validate it, and build its laws."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ def load(name: str, settings: dict[str, Any] | None = None) -> AnyRecipe:
     """Load a recipe by its name or from a file.
 
     Args:
-        name: a recipe of the package, or the path of a TOML file.
-        settings: dotted keys and the values that replace the recipe's, such as ``{"methods.gd.lr": 0.6}``.
+        name: the name of a recipe in the package, or the path of a TOML file.
+        settings: new values by dotted keys, such as ``{"methods.gd.lr": 0.6}``.
 
     Returns:
-        The recipe. It keeps the laws that were built to validate it.
+        The recipe, with the laws that were built to validate it.
 
     Raises:
-        UserError: there is no such recipe; or the first fault in it, with its key and what is allowed.
+        UserError: the recipe does not exist or is invalid; the message names the first invalid key and what it allows.
     """
     source = f"recipe {name}" if name in recipe_names() else name
     return parse_recipe(recipe_text(name), source=source, settings=settings)
 
 
 def parse_recipe(text: str, *, source: str, settings: dict[str, Any] | None = None) -> AnyRecipe:
-    """Parse a recipe of any kind.
+    """Parse a recipe of either kind.
 
     Args:
-        text: TOML; with a key ``extends``, the name of a recipe of the package whose keys and methods hold where this
-            one has none of its own.
-        source: where the text is from, for messages.
+        text: TOML. The key ``extends`` may name a recipe in the package; this recipe then inherits the keys and the
+            methods that it does not set.
+        source: name of the recipe in messages.
         settings: as in `load`.
 
     Returns:
         The recipe.
 
     Raises:
-        UserError: the first fault, with its key and what is allowed.
+        UserError: the recipe is invalid; the message names the first invalid key and what it allows.
     """
     table = read_table(text, source=source, settings=settings)
     return recipe_from(table, source=source)
@@ -55,13 +55,13 @@ def recipe_from(table: dict[str, Any], *, source: str) -> AnyRecipe:
 
     Args:
         table: from `read_table`.
-        source: where the table is from, for messages.
+        source: name of the recipe in messages.
 
     Returns:
         The recipe.
 
     Raises:
-        UserError: the first fault, with its key and what is allowed.
+        UserError: the recipe is invalid; the message names the first invalid key and what it allows.
     """
     if kind_of(table, source=source) == "least-squares":
         simulated = validate(LeastSquaresRecipe, table, source=source)

@@ -1,4 +1,4 @@
-"""Recipes: experiments as TOML files, validated."""
+"""The schema of a recipe: its keys, their types and bounds, and the conditions between them."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from msgd.noise import Law
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Line = Annotated[str, StringConstraints(max_length=1000), AfterValidator(plain_line)]  #: text that is shown
+Line = Annotated[str, StringConstraints(max_length=1000), AfterValidator(plain_line)]  #: text for display
 
-# Bounds of what a recipe may ask for, far beyond what can be trained: without them a line of a recipe takes all memory.
+# Limits on a recipe, far above anything that can be trained. Without them one line of a recipe could use all memory.
 Count = Annotated[int, Field(ge=1, le=10**9)]
 EXAMPLES = 10**6
 Examples = Annotated[int, Field(ge=1, le=EXAMPLES)]
 STEPS = 10**8
 Steps = Annotated[int, Field(ge=1, le=STEPS)]
 BatchSize = Annotated[float, Field(ge=1, le=LARGEST)]
-SOME = 1000  #: entries of a list, methods, and data sets that are drawn anew
+SOME = 1000  #: largest number of entries in a list, of methods, and of generated data sets
 AtSteps = Annotated[list[Steps], Field(max_length=SOME)]
-RUNS = 10**5  #: of an experiment, or of its tuning
-EVALUATIONS = 10**5  #: of a run; so many checkpoints as well
+RUNS = 10**5  #: largest number of runs of an experiment, or of its tuning
+EVALUATIONS = 10**5  #: largest number of evaluations of a run, and of checkpoints
 
 
 class Training(BaseModel):
-    """What a method may override; None: as the recipe says."""
+    """The keys that a method may override; None keeps the value of the recipe."""
 
     lr: Positive | None = None
-    lr_of: Name | None = None  #: take that method's learning rate, also a tuned one, ``lr_times`` over
+    lr_of: Name | None = None  #: use this method's learning rate, tuned or not, times ``lr_times``
     lr_times: Positive = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -56,45 +56,49 @@ class Training(BaseModel):
 
 
 class LawTable(BaseModel):
-    """A law and that law's fields."""
+    """A table with the name of a law and the fields of that law."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
     law: str
-    optional: bool = False  #: run only where it is named
+    optional: bool = False  #: run the method only if --methods names it
 
     def law_table(self) -> dict[str, Any]:
-        """The law's name and its fields, without the other keys."""
+        """The name of the law and its fields, without the other keys."""
         return {"law": self.law, **(self.model_extra or {})}
 
 
 class Method(LawTable, Training):
-    """A table ``[methods.NAME]``: a law, that law's fields, and what the method overrides."""
+    """A table ``[methods.NAME]``: a law, its fields, and the keys that the method overrides."""
 
-    noise: dict[str, Any] | None = None  #: in parameter space: a kind of `LANGEVIN`, and its fields
-    penalty: dict[str, Any] | None = None  #: in the noise's place: a kind of `PENALTIES`, and its fields
+    noise: dict[str, Any] | None = (
+        None  #: noise in parameter space: a kind, which is a key of `LANGEVIN`, and its fields
+    )
+    penalty: dict[str, Any] | None = (
+        None  #: penalty instead of noise: a kind, which is a key of `PENALTIES`, and its fields
+    )
 
     @model_validator(mode="after")
     def _one_rate(self) -> Self:
         if self.lr is not None and self.lr_of is not None:
             raise ValueError("give lr or lr_of, not both")
         if self.lr_of is None and self.lr_times != 1:
-            raise ValueError("lr_times needs lr_of, the method whose rate is multiplied")
+            raise ValueError("lr_times needs lr_of: name the method whose learning rate is multiplied")
         return self
 
 
 class Tune(BaseModel):
-    """The table ``[tune]``: each method's learning rate is picked on a part held out of the training set."""
+    """The table ``[tune]``: the learning rate of each method is picked on held-out training examples."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     lr: Annotated[list[Positive], Field(min_length=1, max_length=SOME)]
     seeds: Count = 3
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  #: fraction of the training examples
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  #: fraction of the training examples that is held out
 
 
 class Grid(BaseModel):
-    """The table ``[grid]``: every method at every learning rate and batch size."""
+    """The table ``[grid]``: every method runs at every learning rate and batch size."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -103,27 +107,29 @@ class Grid(BaseModel):
 
 
 class MethodsRecipe(BaseModel):
-    """A recipe of any kind: it has methods, and keeps the laws that were built from their tables."""
+    """The common part of both kinds of recipe: methods, and a cache of the laws built from their tables."""
 
-    if TYPE_CHECKING:  # fields of the recipes themselves, which fix their order in config.toml
+    if TYPE_CHECKING:  # the subclasses define these fields, in the order of config.toml
         methods: Mapping[str, LawTable]
         reference: str
         b: float | None
 
-    _built: dict[str, Any] = PrivateAttr(default_factory=dict)  # copies of a recipe share it: a key says all
+    _built: dict[str, Any] = PrivateAttr(
+        default_factory=dict
+    )  # shared by copies of the recipe, because the keys hold all arguments
 
     def law(self, name: str, *, b: float | None = None) -> Law:
-        """Build a method's law, or take the one that was built before.
+        """Build the law of a method, or return it from the cache.
 
         Args:
-            name: of the method.
-            b: for laws that have one and do not say otherwise; None: the recipe's.
+            name: name of the method.
+            b: batch size for a law that has a field b which the method does not set; None for the recipe's b.
 
         Returns:
             The law.
 
         Raises:
-            UserError: an unknown law or field, or a value that the law refuses.
+            UserError: the law or a field is unknown, or the law refuses a value.
         """
         method = self.methods[name]
         others = tuple(key for key in type(method).model_fields if key != "law")
@@ -131,20 +137,20 @@ class MethodsRecipe(BaseModel):
         return law
 
     def select(self, names: list[str] | None) -> Self:
-        """Keep the methods that are to run.
+        """Select the methods to run.
 
         Args:
-            names: of methods; None for all that are not optional.
+            names: names of the methods; None for all that are not optional.
 
         Returns:
-            The recipe with those methods, in the recipe's order.
+            A copy of the recipe with these methods, in the order of the recipe.
 
         Raises:
-            UserError: an unknown name, or a reference that is no method at all.
+            UserError: a name is unknown, no method is left, or the reference is not a method of the recipe.
         """
         known = ", ".join(self.methods)
         if self.reference not in self.methods:
-            raise UserError(f"reference: {self.reference!r} is not among the methods {known}")
+            raise UserError(f"reference: {self.reference!r} is not a method of the recipe; take one of {known}")
         for name in names or []:
             if name not in self.methods:
                 raise UserError(f"--methods: there is no method {name!r}; take some of {known}")
@@ -175,7 +181,7 @@ class MethodsRecipe(BaseModel):
 
 
 class Recipe(MethodsRecipe):
-    """One experiment. Accuracies and ``margin`` are in [0, 1]."""
+    """The recipe of a training experiment. Accuracies and ``margin`` lie in [0, 1]."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -183,8 +189,8 @@ class Recipe(MethodsRecipe):
     data: str
     n: Examples | None = None
     model: str
-    norm: str | None = None  #: of the model; None: its own
-    ghost: Count | None = None  #: examples in a group of the norm "batch"; None: the whole batch
+    norm: str | None = None  #: normalisation of the model; None for its default
+    ghost: Count | None = None  #: number of examples in a group of the norm "batch"; None for the whole batch
     lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -192,12 +198,14 @@ class Recipe(MethodsRecipe):
     steps: Steps
     eval_every: Count
     checkpoint_every: Count = 500
-    snapshots: AtSteps = []  #: after these steps the parameters are kept, for `msgd measure`
-    lr_drops: AtSteps = []  #: after these steps the learning rate is multiplied by ``lr_drop``
+    snapshots: AtSteps = []  #: steps after which the parameters are saved for `msgd measure`
+    lr_drops: AtSteps = []  #: steps after which the learning rate is multiplied by ``lr_drop``
     lr_drop: Annotated[float, Field(gt=0, lt=1)] = 0.1
     pixels: Pixels = "unit"
-    augment: Count | None = None  #: random flips, and crops after padding by so many pixels
-    micro_batch: Count | None = None  #: examples in memory at a time; the gradient is that of the whole batch
+    augment: Count | None = None  #: padding in pixels for random crops, with random flips; None for no augmentation
+    micro_batch: Count | None = (
+        None  #: number of examples computed at a time; the gradient is still that of the whole batch
+    )
     vary: Annotated[list[Literal["init", "noise", "data"]], Field(min_length=1)] = ["init", "noise"]
     match: Literal["steps", "epochs", "examples"] = "steps"
     tune: Tune | None = None
@@ -217,7 +225,7 @@ class Recipe(MethodsRecipe):
     def _known(cls, value: str, info: Any) -> str:
         allowed = NAMES if info.field_name == "data" else tuple(MODELS)
         if value not in allowed:
-            raise ValueError(f"{value!r} is not known; there are {', '.join(allowed)}")
+            raise ValueError(f"{value!r} is not known; take one of {', '.join(allowed)}")
         return value
 
     @model_validator(mode="after")
@@ -228,21 +236,21 @@ class Recipe(MethodsRecipe):
         if self.tune and (runs := len(self.methods) * len(self.tune.lr) * self.tune.seeds) > RUNS:
             raise ValueError(f"tune: methods, lr and seeds make {runs} runs; take at most {RUNS}")
         if "data" in self.vary and max(self.seeds, self.tune.seeds if self.tune else 1) > SOME:
-            raise ValueError(f"vary: the data of all seeds are held at once; take at most {SOME} seeds")
+            raise ValueError(f"vary: the data of all seeds are in memory together; take at most {SOME} seeds")
         return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if "data" in self.vary and self.data not in GENERATORS:
-            raise ValueError(f"vary: {self.data} is one data set, only {', '.join(GENERATORS)} can be drawn anew")
+            raise ValueError(f"vary: {self.data} is a fixed data set; leave out data, or use {', '.join(GENERATORS)}")
         if self.tune and self.grid:
-            raise ValueError("tune: a [grid] runs every learning rate, there is none to pick; leave one of the two out")
+            raise ValueError("tune: a [grid] runs every learning rate, so none is picked; leave out [tune] or [grid]")
         if self.micro_batch and self.batch_norm and (self.ghost is None or self.micro_batch % self.ghost):
             raise ValueError(
-                "micro_batch: batch norm would see other groups; set ghost, and micro_batch to a multiple of it"
+                "micro_batch: it would change the groups of batch norm; set ghost, and micro_batch to a multiple of it"
             )
         if len(set(self.vary)) < len(self.vary):
-            raise ValueError("vary: name each thing once")
+            raise ValueError("vary: write each entry only once")
         followers = [name for name, method in self.methods.items() if method.lr_of is not None]
         if self.grid and followers:
             raise ValueError(f"methods.{followers[0]}.lr_of: a [grid] sets the learning rates; leave lr_of out")
@@ -251,23 +259,25 @@ class Recipe(MethodsRecipe):
             if source not in self.methods:
                 raise ValueError(f"methods.{name}.lr_of: there is no method {source!r}; take {', '.join(self.methods)}")
             if source in followers:
-                raise ValueError(f"methods.{name}.lr_of: {source} has no rate of its own; name a method that has")
+                raise ValueError(
+                    f"methods.{name}.lr_of: {source} has no learning rate of its own; name a method that has one"
+                )
         if self.grid and self.match != "steps":
-            raise ValueError("match: the cells of a [grid] all take the same number of steps")
+            raise ValueError("match: the cells of a [grid] all take the same number of steps; leave match out")
         return self
 
     def noise(self, name: str, *, lr: float) -> ParameterNoise | None:
-        """Build a method's noise in parameter space.
+        """Build the parameter noise of a method.
 
         Args:
-            name: of the method.
-            lr: the learning rate, for a noise that depends on it.
+            name: name of the method.
+            lr: learning rate, for noise that depends on it.
 
         Returns:
-            The noise; None where the method has none.
+            The noise, or None if the method has none.
 
         Raises:
-            UserError: as `law`; or the noise has SGD's covariance, and the gradient has noise already.
+            UserError: the noise is invalid, or it stands for SGD's noise while the method's gradient is noisy already.
         """
         method = self.methods[name]
         if method.noise is None:
@@ -276,26 +286,26 @@ class Recipe(MethodsRecipe):
         noise: ParameterNoise = self._part("noise", method.noise, where, defaults={"lr": lr})
         if method.noise["kind"] != "sgld" and method.law != "full-batch":
             raise UserError(
-                f'{where}: {method.noise["kind"]} stands for SGD\'s noise; give the method law = "full-batch"'
+                f'{where}: {method.noise["kind"]} replaces SGD\'s noise; give the method law = "full-batch"'
             )
         return noise
 
     def penalty(self, name: str) -> Penalty | None:
-        """Build a method's penalty.
+        """Build the penalty of a method.
 
         Args:
-            name: of the method.
+            name: name of the method.
 
         Returns:
-            The penalty; None where the method has none.
+            The penalty, or None if the method has none.
 
         Raises:
-            UserError: as `law`; or the method has a penalty and noise.
+            UserError: the penalty is invalid, or the method also has noise.
         """
         method, where = self.methods[name], f"methods.{name}.penalty"
         if method.penalty is None:
             return None
         if method.law != "full-batch" or method.noise is not None:
-            raise UserError(f'{where}: it stands in the noise\'s place; give the method law = "full-batch" alone')
+            raise UserError(f'{where}: a penalty replaces the noise; give the method law = "full-batch", and no noise')
         penalty: Penalty = self._part("penalty", method.penalty, where)
         return penalty

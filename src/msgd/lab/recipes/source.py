@@ -1,4 +1,4 @@
-"""The TOML of recipes: where it is found, what it extends, which kind of experiment it is, the first fault in words."""
+"""The TOML of a recipe: find it, merge it with the recipe that it extends and with settings, and tell its kind."""
 
 from __future__ import annotations
 
@@ -9,55 +9,61 @@ from typing import Any, Literal
 from msgd.lab.errors import UserError
 from msgd.lab.safe_io.bounded import TOML_BYTES, check_values, has_control, parse_toml, read_bytes
 
-Kind = Literal["training", "least-squares"]  #: of experiment: the recipe's key ``experiment``; without it, "training"
+Kind = Literal[
+    "training", "least-squares"
+]  #: kind of experiment, the value of the key ``experiment``; "training" without it
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes in the package."""
+    """List the names of the recipes in the package."""
     folder = resources.files("msgd.lab") / "recipes"
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
 def recipe_text(name: str) -> str:
-    """Read a recipe's TOML.
+    """Read the TOML of a recipe.
 
     Args:
-        name: a recipe of the package, or the path of a TOML file.
+        name: the name of a recipe in the package, or the path of a TOML file.
 
     Returns:
-        Its text.
+        The text of the recipe.
 
     Raises:
-        UserError: there is no such recipe, or the file cannot be read.
+        UserError: the recipe does not exist, or the file cannot be read.
     """
     if name in recipe_names():
         return (resources.files("msgd.lab") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-    if not name.endswith(".toml") or not Path(name).stem.strip("."):  # its stem names the folder: runs/.. is none
+    if not name.endswith(".toml") or not Path(name).stem.strip(
+        "."
+    ):  # the stem becomes the name of a folder, which must not be ..
         known = ", ".join(recipe_names())
         raise UserError(f"there is no recipe {name!r}: take one of {known}, or the path of a TOML file")
     try:
         text = read_bytes(Path(name), TOML_BYTES).decode("utf-8")
     except (OSError, ValueError) as error:
         raise UserError(f"recipe {name} cannot be read: {error}") from error
-    if has_control(text):  # msgd show would hand it to the terminal
-        raise UserError(f"recipe {name} cannot be read: it has control characters, which TOML writes as \\u001b")
+    if has_control(text):  # msgd show would print them on the terminal
+        raise UserError(
+            f"recipe {name} cannot be read: it has control characters; write them as escapes such as \\u001b"
+        )
     return text
 
 
 def read_table(text: str, *, source: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Read a recipe's table, whatever kind of experiment it describes.
+    """Read the table of a recipe of either kind.
 
     Args:
-        text: TOML; with a key ``extends``, the name of a recipe of the package whose keys and methods hold where this
-            one has none of its own.
-        source: where it is from, for messages.
-        settings: dotted keys and the values that replace the recipe's, such as ``{"methods.gd.lr": 0.6}``.
+        text: TOML. The key ``extends`` may name a recipe in the package; this recipe then inherits the keys and the
+            methods that it does not set.
+        source: name of the recipe in messages.
+        settings: new values by dotted keys, such as ``{"methods.gd.lr": 0.6}``.
 
     Returns:
-        The table, with what it extends and the settings; not validated.
+        The table, merged with the inherited keys and the settings, but not validated.
 
     Raises:
-        UserError: it is not TOML, extends no recipe, or a setting does not fit.
+        UserError: the text is not TOML, ``extends`` names no recipe, or a setting does not fit.
     """
     table = _table(text, source)
     for key, value in (settings or {}).items():
@@ -71,28 +77,28 @@ def read_table(text: str, *, source: str, settings: dict[str, Any] | None = None
 
 
 def kind_of(table: dict[str, Any], *, source: str) -> Kind:
-    """Tell which kind of experiment a recipe's table describes.
+    """Determine the kind of experiment that a table describes.
 
     Args:
         table: from `read_table`.
-        source: where it is from, for messages.
+        source: name of the recipe in messages.
 
     Returns:
         The kind.
 
     Raises:
-        UserError: there is no such kind.
+        UserError: the key ``experiment`` has an unknown value.
     """
-    named = table.get("experiment")
-    if named is None:
+    kind = table.get("experiment")
+    if kind is None:
         return "training"
-    if named != "least-squares":
-        raise UserError(f'{source}: experiment: {named!r} is not known; write "least-squares", or leave it out')
+    if kind != "least-squares":
+        raise UserError(f'{source}: experiment: {kind!r} is not known; write "least-squares", or leave it out')
     return "least-squares"
 
 
 def _table(text: str, source: str, children: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A recipe's table, laid over that of the recipe it extends."""
+    """The table of a recipe, merged with the table of the recipe that it extends."""
     try:
         table = parse_toml(text)
     except ValueError as error:
@@ -101,13 +107,15 @@ def _table(text: str, source: str, children: tuple[str, ...] = ()) -> dict[str, 
     if name is None:
         return table
     if not isinstance(name, str) or name not in recipe_names() or name in children:
-        raise UserError(f"{source}: extends: {name!r} is no other recipe of the package; see msgd recipes")
+        raise UserError(f"{source}: extends: {name!r} is not another recipe of the package; msgd recipes lists them")
     base = _table(recipe_text(name), f"recipe {name}", (*children, name))
     methods = table.get("methods", {})
     if not isinstance(methods, dict) or not all(isinstance(method, dict) for method in methods.values()):
-        raise UserError(f"{source}: methods: write a table [methods.NAME] for each; --methods runs only some of them")
+        raise UserError(
+            f"{source}: methods: write a table [methods.NAME] for each method; --methods selects some of them"
+        )
     inherited = base["methods"]
-    # A method that names its law is a new one; one that does not changes what is inherited.
+    # A method with a law replaces the inherited method of that name; one without changes keys of it.
     merged = {key: method if "law" in method else inherited.get(key, {}) | method for key, method in methods.items()}
     return base | table | {"methods": inherited | merged}
 
@@ -122,7 +130,7 @@ def _set(table: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _check_methods(table: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Refuse a setting of a method that is not there: a misspelt name would be a new method without a law."""
+    """Refuse settings of methods that do not exist: a misspelt name would make a new method without a law."""
     for key in settings:
         top, _, rest = key.partition(".")
         name, _, inner = rest.partition(".")

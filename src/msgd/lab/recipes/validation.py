@@ -1,4 +1,4 @@
-"""A recipe's table checked against its model; the first fault in words."""
+"""Validate the table of a recipe, and describe its first error in words."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ def validate(model: type[AnyModel], table: dict[str, Any], *, source: str) -> An
     """Validate a recipe's table.
 
     Args:
-        model: the kind of recipe.
+        model: the class of the recipe.
         table: from `read_table`.
-        source: where it is from, for messages.
+        source: name of the recipe in messages.
 
     Returns:
         The recipe.
 
     Raises:
-        UserError: the first fault, with its key and what is allowed.
+        UserError: the table is invalid; the message names the first invalid key and what it allows.
     """
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        raise UserError(f"{source}: {_first_fault(error, model)}") from error
+        raise UserError(f"{source}: {_describe_first(error, model)}") from error
 
 
-SHOWN = 100  #: characters of a value in a message
+SHOWN = 100  #: largest number of characters of a value in a message
 
-#: pydantic's words for what a recipe's author calls otherwise
+#: messages that replace pydantic's, by the type of its error
 PLAIN = {
     "list_type": "write a list, in brackets",
     "dict_type": "write a table",
@@ -42,31 +42,31 @@ PLAIN = {
 }
 
 
-def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
-    fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"] if part != "[key]")
-    if fault["type"] == "extra_forbidden":
-        table = _table_of(model, str(fault["loc"][0])) if len(fault["loc"]) > 1 else model
+def _describe_first(error: ValidationError, model: type[BaseModel]) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    if first["type"] == "extra_forbidden":
+        table = _table_of(model, str(first["loc"][0])) if len(first["loc"]) > 1 else model
         return f"unknown key {key!r}; allowed are {', '.join(table.model_fields)}"
-    if fault["type"] == "missing":
+    if first["type"] == "missing":
         missing = [".".join(map(str, f["loc"])) for f in error.errors() if f["type"] == "missing"]
         return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-    if fault["type"] == "value_error":  # one of ours, which says what was given
-        return f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
-    if fault["loc"][-1] == "[key]":
-        return f"{key!r}: a method's name has lower-case letters, digits and + _ - only"
-    if fault["type"] in PLAIN:
-        return f"{key}: {PLAIN[fault['type']]}, not {_shown(fault['input'])}"
-    return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {_shown(fault['input'])}"
+    if first["type"] == "value_error":  # raised by our validators, whose messages are complete
+        return f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
+    if first["loc"][-1] == "[key]":
+        return f"{key!r}: write a method's name with only lower-case letters, digits, and + _ -"
+    if first["type"] in PLAIN:
+        return f"{key}: {PLAIN[first['type']]}, not {_shorten(first['input'])}"
+    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, not {_shorten(first['input'])}"
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def _table_of(model: type[BaseModel], key: str) -> type[BaseModel]:
-    """The model of a table within a recipe, such as ``[tune]``."""
+    """The model of a nested table of a recipe, such as ``[tune]``."""
     for kind in get_args(model.model_fields[key].annotation):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
