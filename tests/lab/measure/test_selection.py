@@ -42,10 +42,10 @@ def bad_inputs(out, tmp_path, other):
         return harm
 
     return {
-        "unknown what": ([out, "--what", "colour"], None, "--what: 'colour' is none of covariance"),
+        "unknown what": ([out, "--what", "colour"], None, "--what: 'colour' is unknown; use some of covariance"),
         "unknown cost": ([out, "--cost", "free"], None, "cheap, medium, full"),
-        "unknown method": ([out, "--methods", "adam"], None, "take some of gd, sgd, bernoulli"),
-        "a step that is not there": ([out, "--at", 15], None, "there are 0, 10, 20"),
+        "unknown method": ([out, "--methods", "adam"], None, "use some of gd, sgd, bernoulli"),
+        "a step that is not there": ([out, "--at", 15], None, "choose from 0, 10, 20"),
         "no step": ([out, "--at", "last"], None, "--at 0,300"),
         "another step than the checkpoint's": ([snapshot, "--at", 20], None, "leave --at out"),
         "no experiment": ([tmp_path], None, "holds no experiment"),

@@ -82,7 +82,7 @@ def check_identity(run: HasIdentity, folder: Path) -> None:
         if mine.get(key) != theirs.get(key):
             raise UserError(
                 f"{folder} holds a run with {key} = {theirs.get(key)}, and this one has {mine.get(key)}: "
-                "give --out another folder, or delete that one"
+                f"give --out another folder, or delete {folder}"
             )
 
 

@@ -68,11 +68,11 @@ def request_of(at: str | None, what: str | None, cost: str, methods: list[str] |
     except ValueError:
         raise UserError(f"--at {at}: write steps separated by commas, such as --at 0,300") from None
     if cost not in COSTS:
-        raise UserError(f"--cost: {cost!r} is none of {', '.join(COSTS)}")
+        raise UserError(f"--cost: {cost!r} is unknown; use one of {', '.join(COSTS)}")
     named = list(QUANTITIES) if what is None else [name.strip() for name in what.split(",")]
     for name in named:
         if name not in QUANTITIES:
-            raise UserError(f"--what: {name!r} is none of {', '.join(QUANTITIES)}")
+            raise UserError(f"--what: {name!r} is unknown; use some of {', '.join(QUANTITIES)}")
     things = tuple(thing for thing in QUANTITIES if thing in named)
     return Request(steps, things, cost, None if methods is None else tuple(methods), seeds)
 
@@ -131,7 +131,7 @@ def find_points(results: Results, out: Path, folder: Path | None, request: Reque
     known = dict.fromkeys(run.method for run in finished)
     for name in request.methods or ():
         if name not in known:
-            raise UserError(f"--methods: no run of {name!r} is finished; take some of {', '.join(known)}")
+            raise UserError(f"--methods: no run of {name!r} is finished; use some of {', '.join(known)}")
     if folder is None:
         chosen = [run for run in finished if request.methods is None or run.method in request.methods]
         first = sorted({run.seed for run in chosen})[: request.seeds]
@@ -145,7 +145,7 @@ def find_points(results: Results, out: Path, folder: Path | None, request: Reque
     for step in request.at or ():
         if step not in available:
             raise UserError(
-                f"--at: the parameters of step {step} were not saved; there are {', '.join(map(str, available))}"
+                f"--at: the parameters of step {step} were not saved; choose from {', '.join(map(str, available))}"
             )
     return [
         Point(run, run_folder(run, out), step)

@@ -216,7 +216,7 @@ def _tuning_text(tuning: Tuning) -> str:
     edge = tuning.at_edge()
     return (
         f"Each method uses the learning rate that was best on {tuning.held_out} examples held out of the training set, "
-        f"in the mean over {plural(tuning.seeds, 'seed')} and without the test set: "
+        f"on average over {plural(tuning.seeds, 'seed')}; the test set was not used. The rates are "
         + ", ".join(f"{method} {lr:g}" for method, lr in tuning.chosen.items())
         + "."
         + (
@@ -252,7 +252,7 @@ def _condition_text(results: Results) -> str:
         return (
             "The methods use the different learning rates that the table shows, so it compares noise and rate at once."
         )
-    text = f"All methods share the learning rate {rates.pop()}: this compares kinds of noise, not tuned optimizers."
+    text = f"All methods share the learning rate {rates.pop()}, so the table compares kinds of noise, not tuned optimizers."
     if "gd" in results.by_method():
         text += (
             " At another rate gd can do better: before you call one method better, give each its own rate, tuned on"
