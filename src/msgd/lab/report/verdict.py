@@ -252,7 +252,8 @@ def _condition_text(results: Results) -> str:
         return (
             "The methods use the different learning rates that the table shows, so it compares noise and rate at once."
         )
-    text = f"All methods share the learning rate {rates.pop()}, so the table compares kinds of noise, not tuned optimizers."
+    rate = rates.pop()
+    text = f"All methods share the learning rate {rate}, so the table compares kinds of noise, not tuned optimizers."
     if "gd" in results.by_method():
         text += (
             " At another rate gd can do better: before you call one method better, give each its own rate, tuned on"
