@@ -26,7 +26,7 @@ SOURCE = Source(
 
 
 def fashion_mnist(data_dir: Path | None, *, official: bool = False) -> Splits:
-    """Read Fashion-MNIST. As in the paper, the official test images train, and the official training images test.
+    """Read Fashion-MNIST. As in the paper, the training set is the official test set, and vice versa.
 
     Args:
         data_dir: folder with the four files, gzipped or not; None for the Debian package or a download.

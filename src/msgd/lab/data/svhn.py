@@ -26,7 +26,7 @@ TEST = 70_000  #: number of test examples, the first of the official training se
 
 
 def svhn(data_dir: Path | None) -> Splits:
-    """Read SVHN. As in the paper, official test images train, and official training images test.
+    """Read SVHN. As in the paper, the training images are official test images, and vice versa.
 
     Args:
         data_dir: folder with the two files; None to download them.

@@ -47,9 +47,7 @@ class LeastSquaresRecipe(MethodsRecipe):
     eval_every: Count
     trajectories: Trials
     seed: Seed = 0
-    false_alarms: Annotated[float, Field(gt=0, lt=1)] = (
-        0.01  #: probability of at least one false alarm if all methods follow their curves
-    )
+    false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01  #: probability of any, if all methods follow their curves
     reference: Name
     methods: Annotated[dict[Name, LawTable], Field(min_length=1, max_length=SOME)]
 

@@ -71,12 +71,8 @@ class LawTable(BaseModel):
 class Method(LawTable, Training):
     """A table ``[methods.NAME]``: a law, its fields, and the keys that the method overrides."""
 
-    noise: dict[str, Any] | None = (
-        None  #: noise in parameter space: a kind, which is a key of `LANGEVIN`, and its fields
-    )
-    penalty: dict[str, Any] | None = (
-        None  #: penalty instead of noise: a kind, which is a key of `PENALTIES`, and its fields
-    )
+    noise: dict[str, Any] | None = None  #: noise in parameter space: a key of `LANGEVIN`, and its fields
+    penalty: dict[str, Any] | None = None  #: penalty instead of noise: a key of `PENALTIES`, and its fields
 
     @model_validator(mode="after")
     def _one_rate(self) -> Self:
@@ -203,9 +199,7 @@ class Recipe(MethodsRecipe):
     lr_drop: Annotated[float, Field(gt=0, lt=1)] = 0.1
     pixels: Pixels = "unit"
     augment: Count | None = None  #: padding in pixels for random crops, with random flips; None for no augmentation
-    micro_batch: Count | None = (
-        None  #: number of examples computed at a time; the gradient is still that of the whole batch
-    )
+    micro_batch: Count | None = None  #: examples computed at a time; the gradient stays that of the whole batch
     vary: Annotated[list[Literal["init", "noise", "data"]], Field(min_length=1)] = ["init", "noise"]
     match: Literal["steps", "epochs", "examples"] = "steps"
     tune: Tune | None = None
