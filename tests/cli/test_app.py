@@ -180,10 +180,10 @@ BAD_INPUTS = {
     "steps 0": (lambda at: [*at.run, "--steps", 0], None, "steps: "),
     "other settings": (lambda at: [*at.run, "--set", "lr=0.2"], None, "give --out another folder"),
     "unknown method": (lambda at: [*at.run, "--methods", "adam"], None, "no method 'adam'"),
-    "unknown device": (lambda at: [*at.run, "--device", "tpu"], None, "auto, cpu, cuda"),
+    "unknown device": (lambda at: [*at.run, "--device", "tpu"], None, "auto, cpu or cuda"),
     "malformed set": (lambda at: [*at.run, "--set", "lr"], None, "--set key=value"),
     "no experiment": (lambda at: ["compare", at.empty], None, "holds no experiment"),
-    "wrong model": (lambda at: [*at.run, "--set", "model=resnet"], None, "there are mlp, conv-small"),
+    "wrong model": (lambda at: [*at.run, "--set", "model=resnet"], None, "take one of mlp, conv-small"),
     "jobs 0": (lambda at: [*at.run, "--jobs", 0], None, "jobs"),
 }
 

@@ -72,7 +72,7 @@ def test_finished_runs_and_a_loss_that_is_not_finite(tmp_path, fashion_mnist, re
     [
         (["small.toml", "--log", "wandb"], "--log: 'wandb' is not known; write --log tensorboard"),
         (["least-squares", "--log", "tensorboard"], "no metrics for TensorBoard: leave out --log"),
-        (["small.toml", "--log", "tensorboard"], "tensorboard is not installed: pip install 'msgd[tensorboard]'"),
+        (["small.toml", "--log", "tensorboard"], "tensorboard is not installed: pip install tensorboard"),
     ],
 )
 def test_refusals(arguments, message, tmp_path, recipe_file, fashion_mnist, monkeypatch, capsys):

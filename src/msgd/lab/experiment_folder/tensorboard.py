@@ -25,7 +25,7 @@ def check_installed() -> None:
     try:
         import tensorboard  # noqa: F401
     except ModuleNotFoundError as error:
-        raise UserError(f"--log tensorboard: {error.name} is not installed: pip install 'msgd[tensorboard]'") from None
+        raise UserError(f"--log tensorboard: {error.name} is not installed: pip install tensorboard") from None
 
 
 @contextmanager
