@@ -175,7 +175,7 @@ def test_stopped_in_the_middle(client, cluster, uninterrupted, tmp_path, target)
 
 
 def parallel(client, folder, *calls, jobs=2, hold=True):
-    """What `in_parallel` says of the calls, in the order in which they end."""
+    """The results of `run_in_parallel`, in the order in which the calls end."""
     ended = []
     folder.mkdir(exist_ok=True)
     with FileLock(folder / ".lock"):
