@@ -1,6 +1,8 @@
 """Fixtures that the command's and the lab's tests share."""
 
+import atexit
 import os
+import shutil
 import signal
 import tempfile
 
@@ -13,12 +15,9 @@ from helpers.small import SMALL, write_fashion_mnist
 # Dask, torchrun and torch.compile leave files in the system's temporary folder. Those of the tests go to this one, and
 # are removed at the end. Pytest keeps its own folder, with the files of tests that fail, where it always is.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
-TEMPORARY = tempfile.TemporaryDirectory(prefix="msgd-tests-", ignore_cleanup_errors=True)
-os.environ["TMPDIR"], tempfile.tempdir = TEMPORARY.name, None
-
-
-def pytest_unconfigure():
-    TEMPORARY.cleanup()
+os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="msgd-tests-")
+tempfile.tempdir = None
+atexit.register(shutil.rmtree, os.environ["TMPDIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
