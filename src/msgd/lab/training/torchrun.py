@@ -77,7 +77,7 @@ def _help() -> None:
         if os.environ.get("MSGD_DEBUG"):
             raise
         name = f"rank {rank()}"
-        sys.stderr.write(f"msgd: a fault of msgd in {name}: {error!r}; MSGD_DEBUG=1 shows where, please report it\n")
+        sys.stderr.write(f"msgd: a bug in msgd, in {name}: {error!r}; MSGD_DEBUG=1 shows where, please report it\n")
         sys.exit(1)
 
 
