@@ -16,6 +16,9 @@ from msgd.lab.execution.signals import sigterm_raises
 _LOST_WORKERS = {
     "TerminatedWorkerError": "a worker was killed (out of memory?); give the same command again to continue, "
     "with --jobs 1 to need less memory",
+    # A worker that lacks the memory to read its job.
+    "BrokenProcessPool": "a worker could not read its job (out of memory?); give the same command again to continue, "
+    "with --jobs 1 to need less memory",
     "KilledWorker": "the workers that ran one job died repeatedly (out of memory?); give the same command again to "
     "continue; to allow more retries, raise distributed.scheduler.allowed-failures in the scheduler's configuration",
 }
