@@ -222,18 +222,6 @@ def test_a_fault_of_ours_is_one_line_and_exit_1(copy, capsys, monkeypatch):
         app(["compare", str(copy)])
 
 
-def test_recipes_and_show(tmp_path, capsys):
-    code, listed, _ = here(capsys, "recipes")
-    assert code == 0
-    assert "mnist1d " in listed
-    code, shown, _ = here(capsys, "show", "mnist1d")
-    assert code == 0
-    tomllib.loads(shown)
-    mine = tmp_path / "mine.toml"
-    mine.write_text(shown)
-    assert here(capsys, "show", mine) == (0, shown, "")
-
-
 def test_nothing_is_finished_yet(copy, capsys):
     for checkpoint in copy.glob("*/seed-*/checkpoint.safetensors"):
         checkpoint.unlink()

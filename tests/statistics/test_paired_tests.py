@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from msgd.statistics.multiple_testing import holm
 from msgd.statistics.paired_tests import compare, mean_interval
 
 
@@ -94,13 +93,6 @@ def test_the_number_of_seeds_that_would_do():
     same = np.mean([v.p_equivalence < 0.05 for v in verdicts])
     assert 0.77 < max(differ, same) < 0.87  # the next whole number of seeds overshoots a little
     assert one(np.array([-0.3, 0.33])).seeds_needed is None  # beyond what one would run
-
-
-def test_holm_against_its_definition():
-    p = [0.01, 0.04, 0.03, 0.005]
-    assert holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
-    assert holm([0.7, 0.8]) == [1.0, 1.0]
 
 
 def test_pairs_are_by_seed_and_incomplete_ones_are_left_out():

@@ -1,17 +1,13 @@
 """Data sets by name: what is loaded, what is refused, and how pixels become floats."""
 
-import random
 import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
-from helpers.small import write_cifar10, write_cifar100, write_svhn
-from msgd.lab.data.dataset import Data
 from msgd.lab.data.device import CHUNK, on_device, pixel_statistics
-from msgd.lab.data.load import NAMES, load_data
-from msgd.lab.errors import UserError
+from msgd.lab.data.load import load_data
 from msgd.lab.training.sgd import select_examples
 
 CPU = torch.device("cpu")
@@ -28,46 +24,6 @@ def test_images_make_convolutions_channels_last(channels):
         assert output.is_contiguous(memory_format=torch.channels_last)
         assert not output.is_contiguous()
     assert torch.equal(x, torch.from_numpy(images).float().div_(255))
-
-
-def test_mnist1d_is_the_packages_own():
-    random.seed(1)
-    np.random.seed(1)
-    before = random.getstate()[1][:3], np.random.get_state()[1][:3].tolist()
-    data = load_data("mnist1d", n=1000)
-    assert (random.getstate()[1][:3], np.random.get_state()[1][:3].tolist()) == before
-    from mnist1d.data import make_dataset
-
-    made = make_dataset()
-    np.testing.assert_array_equal(data.train_inputs, made["x"][:1000].astype(np.float32))
-    np.testing.assert_array_equal(data.test_targets, made["y_test"])
-    assert data.train_inputs.shape == (1000, 40)
-    assert data.test_inputs.shape == (1000, 40)
-    fewer = Data(data.train_inputs[:999], data.train_targets[:999], data.test_inputs, data.test_targets, 10)
-    assert data.digest() == load_data("mnist1d", n=1000).digest()
-    assert data.digest() != fewer.digest()
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory, fashion_mnist):
-    writers = {"svhn": write_svhn, "cifar10": write_cifar10, "cifar100": write_cifar100}
-    written = {name: write(tmp_path_factory.mktemp(name)) for name, write in writers.items()}
-    return {"mnist1d": None, "fashion-mnist": fashion_mnist, "fashion-mnist-60k": fashion_mnist} | written
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_data_set_keeps_the_same_rules(folders, name):
-    data = load_data(name, n=30, data_dir=folders[name])
-    assert data.n == 30
-    assert data.train_inputs.shape == (30, *data.input_shape)
-    assert data.test_inputs.shape[1:] == data.input_shape
-    for inputs, targets in ((data.train_inputs, data.train_targets), (data.test_inputs, data.test_targets)):
-        assert inputs.dtype == (np.float32 if name == "mnist1d" else np.uint8)
-        assert targets.dtype == np.int64
-        assert targets.shape == (len(inputs),)
-        assert 0 <= targets.min() <= targets.max() < data.classes
-    x, _ = on_device(data.train_inputs, data.train_targets, CPU)
-    assert (x.dtype, x.shape) == (torch.float32, (30, *data.input_shape))
 
 
 def test_pixels_are_scaled_and_images_channels_last(fashion_mnist):
@@ -137,15 +93,3 @@ def test_unknown_pixels_and_missing_statistics(images):
         on_device(images, np.zeros(40), CPU, "grey")
     with pytest.raises(ValueError, match="pixel_statistics"):
         on_device(images, np.zeros(40), CPU, "standard")
-
-
-def test_a_missing_folder_and_too_large_n(fashion_mnist, tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
-        load_data("fashion-mnist", data_dir=tmp_path / "nowhere")
-    with pytest.raises(UserError, match="has 60 training examples"):
-        load_data("fashion-mnist", n=61, data_dir=fashion_mnist)
-
-
-def test_data_holds_its_shape():
-    data = Data(np.zeros((3, 4), np.float32), np.zeros(3, np.int64), np.zeros((2, 4), np.float32), np.zeros(2), 10)
-    assert (data.n, data.input_shape) == (3, (4,))

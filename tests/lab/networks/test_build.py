@@ -11,9 +11,6 @@ from torch.nn import functional as F
 from msgd.lab.errors import UserError
 from msgd.lab.networks.build import MODELS, build_network
 from msgd.lab.networks.resnet import Block
-from msgd.lab.training.sgd import losses_of
-from msgd.noise import Weights
-from msgd.reweighting.weighted_mean import weighted_mean
 from reference import gradient_matrix
 
 COLOUR = (3, 32, 32)
@@ -111,16 +108,6 @@ def test_the_initialisation_belongs_to_the_seed(name):
     assert sum(torch.equal(a, b) for a, b in zip(first, other, strict=True)) == constant
 
 
-@pytest.mark.parametrize(("name", "options"), [("vgg11", {}), ("resnet18", {"norm": "batch"})])
-def test_weights_have_the_variance_of_he(name, options):
-    model = build_network(name, input_shape=COLOUR, classes=10, seed=0, **options)
-    weights = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    for weight in weights:
-        expected = (1 if weight is weights[-1] else 2) / weight[0].numel()
-        spread = math.sqrt(2 / weight.numel())  # of the second moment of a normal sample, relative
-        assert abs(weight.square().mean().item() / expected - 1) < 5 * spread
-
-
 def test_the_signal_of_vgg11_neither_vanishes_nor_explodes():
     model = build_network("vgg11", input_shape=COLOUR, classes=10, seed=0)
     x = pictures(16)
@@ -202,18 +189,3 @@ def test_wrong_inputs_are_refused():
 def test_a_norm_that_cannot_be_had_is_refused(name, options, message):
     with pytest.raises(UserError, match=message):
         build_network(name, input_shape=SHAPES[name], classes=10, seed=0, **options)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("n", [0, 1, 20, 300])  # few and many are laid out differently
-def test_the_perceptrons_gradient_is_autograds_to_the_bit(n, dtype):
-    model = build_network("mlp", input_shape=(4, 5), classes=10, seed=2).to(dtype)
-    rng = torch.Generator().manual_seed(n)
-    x, y = torch.randn(n, 4, 5, generator=rng, dtype=dtype), torch.randint(0, 10, (n,), generator=rng)
-    value = torch.randn(n, generator=rng)
-    loss = weighted_mean(losses_of(model(x), y), Weights(None, value, 1000))
-    slow = F.cross_entropy(model(x), y, reduction="none") @ value.to(dtype) / 1000
-    theirs, plain = (torch.autograd.grad(scalar, list(model.parameters())) for scalar in (loss, slow))
-    for mine, same, alike in zip(model.gradient(x, y, value, 1000), theirs, plain, strict=True):
-        assert torch.equal(mine, same)
-        torch.testing.assert_close(mine, alike, rtol=1e-4 if dtype == torch.float32 else 1e-11, atol=1e-8)

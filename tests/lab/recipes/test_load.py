@@ -203,15 +203,6 @@ def test_least_squares_of_terabytes_are_refused(settings, message):
         recipe_from(table, source="it")
 
 
-def test_a_recipe_with_control_characters_is_not_shown(tmp_path):
-    (tmp_path / "a.toml").write_text('title = "a\x1b[2J"')
-    with pytest.raises(UserError, match="it has control characters"):
-        recipe_text(str(tmp_path / "a.toml"))
-    (tmp_path / "b.toml").write_bytes(bytes(2**19 + 1))
-    with pytest.raises(UserError, match="more than 524288 bytes"):
-        recipe_text(str(tmp_path / "b.toml"))
-
-
 def test_a_law_without_b_anywhere():
     with pytest.raises(UserError, match=r"methods\.sgd: the law mini-batch needs b"):
         parse(SMALL.replace("b = 8\n", ""))
@@ -235,12 +226,3 @@ def test_selecting_methods():
         parse().select([])
     with pytest.raises(UserError, match="reference: 'adam' is not a method"):
         parse(reference="adam").select(None)
-
-
-def test_files(tmp_path):
-    with pytest.raises(UserError, match=r"no recipe 'nope': take one of .*mnist1d"):
-        recipe_text("nope")
-    with pytest.raises(UserError, match="cannot be read"):
-        recipe_text(str(tmp_path / "nope.toml"))
-    with pytest.raises(UserError, match="is not TOML"):
-        parse_recipe("title = ", source="x")
