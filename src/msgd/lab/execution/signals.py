@@ -1,5 +1,7 @@
 """Handle SIGTERM, with which a scheduler ends a command: runs are saved, and the same command continues them later.
 
+The command ends with exit code 143.
+
 A scheduler may send SIGTERM to the command only, or also to its workers, once or several times; all of these are the
 same request. A worker whose command has ended treats that as the same request.
 """

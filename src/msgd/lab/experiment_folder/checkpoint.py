@@ -1,10 +1,13 @@
-"""The files of a run's folder, written so that a kill at any moment loses nothing.
+"""Checkpoints and snapshots of a run, written so that a kill at any moment loses nothing.
 
-``config.toml`` identifies the run; ``environment.json`` describes the machine and the versions; ``metrics.jsonl`` has a
-line for each evaluation; ``checkpoint.safetensors`` holds the parameters and momenta at the last checkpoint;
-``snapshots/STEP.safetensors`` holds the parameters after each step that the recipe keeps. Metrics and snapshots are on
-disk before the checkpoint that follows them, and a checkpoint replaces the previous one atomically. No pickle is ever
-loaded.
+``checkpoint.safetensors`` holds all tensors that training changes (parameters, buffers, momenta, and the measured state
+of noise in parameter space), and as metadata the number of steps, the seconds, the step after which the run diverged,
+if it did, and a checksum. ``snapshots/STEP.safetensors`` holds the parameters and buffers after each step that the
+recipe keeps.
+
+The other files of a run's folder have their own modules: ``config.toml`` and ``environment.json`` (`identity`),
+``metrics.jsonl`` (`metrics`). Metrics and snapshots are on disk before the checkpoint that follows them, and a
+checkpoint replaces the previous one atomically. No pickle is ever loaded.
 """
 
 from __future__ import annotations

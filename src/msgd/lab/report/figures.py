@@ -1,4 +1,4 @@
-"""The report's figures: curves, endpoints, differences, and the planes of a phase diagram."""
+"""The report's figures: curves, endpoints and differences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import plotly.graph_objects as go
 
 from msgd.lab.experiment_folder.results import FinishedRun, Results
-from msgd.lab.report.phase_diagram import PhasePlane
 from msgd.statistics.paired_tests import mean_interval
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; all further methods are grey.
@@ -156,42 +155,4 @@ def differences(results: Results) -> Any:
     )
     figure.update_xaxes(range=[-reach, reach])
     figure.update_yaxes(range=[len(shown) - 0.4, -0.6], showgrid=False)
-    return figure
-
-
-def heat_map(phase: PhasePlane, reach: float) -> Any:
-    """Draw a method's gain at each learning rate and batch size; for the reference, draw its accuracy.
-
-    Args:
-        phase: the method's plane.
-        reach: the gain in points at which the colour scale ends, the same for all methods.
-
-    Returns:
-        The figure.
-    """
-    gains = {place: 100 * c.difference for place, c in phase.gains.items()}
-    shown = gains or {place: 100 * mean for place, (mean, _, _) in phase.accuracies.items()}
-    rows = [[shown.get((lr, b)) for lr in phase.lrs] for b in phase.bs]
-    form = "{:+.1f}" if gains else "{:.1f}"
-
-    def label(place: tuple[float, float | None]) -> str:
-        return "diverged" if place in phase.diverged else form.format(shown[place]) if place in shown else ""
-
-    figure = go.Figure(
-        go.Heatmap(
-            z=rows,
-            x=[f"{lr:g}" for lr in phase.lrs],
-            y=["" if b is None else f"{b:g}" for b in phase.bs],
-            text=[[label((lr, b)) for lr in phase.lrs] for b in phase.bs],
-            texttemplate="%{text}",
-            textfont={"size": 15},
-            colorscale="RdBu" if gains else "Blues",
-            **({"zmin": -reach, "zmax": reach} if gains else {}),
-            colorbar={"title": "points" if gains else "%"},
-            hovertemplate="lr %{x}, b %{y}: %{text}<extra></extra>",
-        )
-    )
-    layout(figure, x="learning rate", y="b" if phase.bs != [None] else "", height=130 + 55 * len(phase.bs))
-    figure.update_xaxes(type="category")
-    figure.update_yaxes(type="category", showgrid=False, autorange="reversed")  # in the order of the table
     return figure

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from msgd.lab.experiment_folder.results import Results
 from msgd.lab.measure.measurements_file import Measurement
-from msgd.lab.report.figures import curves, differences, endpoints, heat_map
+from msgd.lab.report.figures import curves, differences, endpoints
 from msgd.lab.report.html import Plot, Section, Table, render_page
 from msgd.lab.report.noise_figures import noise_plots
 from msgd.lab.report.noise_tables import noise_notes, noise_rows, shape_rows
-from msgd.lab.report.phase_diagram import phase_notes, phase_rows, phases
+from msgd.lab.report.phase_diagram import heat_map, phase_notes, phase_rows, phases
 from msgd.lab.report.verdict import answers, columns, endpoint_text, notes, rows
 from msgd.lab.text import plural
 

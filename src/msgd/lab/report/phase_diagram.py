@@ -1,11 +1,15 @@
-"""The numbers of a phase diagram: each method's gain over the reference, by learning rate and batch size."""
+"""A phase diagram: each method's gain over the reference by learning rate and batch size. `heat_map` is its picture."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
 
 from msgd.lab.experiment_folder.results import Results
 from msgd.lab.plan.grid import cells
+from msgd.lab.report.figures import layout
 from msgd.lab.report.verdict import endpoint_text
 from msgd.statistics.paired_tests import Comparison, mean_interval
 
@@ -113,3 +117,41 @@ def phase_notes(results: Results) -> list[str]:
         "reference, and for methods that have no cell of it to compare with, the cells show the accuracy in percent.",
         endpoint_text(results),
     ]
+
+
+def heat_map(phase: PhasePlane, reach: float) -> Any:
+    """Draw a method's gain at each learning rate and batch size; for the reference, draw its accuracy.
+
+    Args:
+        phase: the method's plane.
+        reach: the gain in points at which the colour scale ends, the same for all methods.
+
+    Returns:
+        The figure.
+    """
+    gains = {place: 100 * c.difference for place, c in phase.gains.items()}
+    shown = gains or {place: 100 * mean for place, (mean, _, _) in phase.accuracies.items()}
+    rows = [[shown.get((lr, b)) for lr in phase.lrs] for b in phase.bs]
+    form = "{:+.1f}" if gains else "{:.1f}"
+
+    def label(place: tuple[float, float | None]) -> str:
+        return "diverged" if place in phase.diverged else form.format(shown[place]) if place in shown else ""
+
+    figure = go.Figure(
+        go.Heatmap(
+            z=rows,
+            x=[f"{lr:g}" for lr in phase.lrs],
+            y=["" if b is None else f"{b:g}" for b in phase.bs],
+            text=[[label((lr, b)) for lr in phase.lrs] for b in phase.bs],
+            texttemplate="%{text}",
+            textfont={"size": 15},
+            colorscale="RdBu" if gains else "Blues",
+            **({"zmin": -reach, "zmax": reach} if gains else {}),
+            colorbar={"title": "points" if gains else "%"},
+            hovertemplate="lr %{x}, b %{y}: %{text}<extra></extra>",
+        )
+    )
+    layout(figure, x="learning rate", y="b" if phase.bs != [None] else "", height=130 + 55 * len(phase.bs))
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(type="category", showgrid=False, autorange="reversed")  # in the order of the table
+    return figure

@@ -1,4 +1,7 @@
-"""The training loop: trains a run under any law of w, resumes it bitwise, and ends it when a loss is not finite."""
+"""The training loop: trains a run under any law of w, resumes it bitwise, and ends it when a loss is not finite.
+
+The arithmetic of a step is in `step` (weights, gradient, noise) and `sgd` (momentum, update, evaluation).
+"""
 
 from __future__ import annotations
 
