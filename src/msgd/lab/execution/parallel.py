@@ -37,7 +37,7 @@ def run_in_parallel(calls: list[Any], on_result: Callable[[Any], None], *, out: 
     # By default, glibc returns the memory of each step to the system and allocates it again; workers inherit these.
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
-    count, initializer = min(workers.jobs, len(calls)), partial(_install_signals, os.getpid())
+    count, initializer = min(workers.jobs, len(calls)), partial(_start_worker, os.getpid())
     with joblib.parallel_config("loky", inner_max_num_threads=1, initializer=initializer):
         parallel = joblib.Parallel(n_jobs=count, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
         results = parallel(calls)
@@ -54,6 +54,10 @@ def run_in_parallel(calls: list[Any], on_result: Callable[[Any], None], *, out: 
                 get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
-def _install_signals(parent: int) -> None:
+def _start_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends SIGINT to all processes; only the parent reacts
     install_sigterm(parent)
+    if not os.environ.get("MSGD_DEBUG"):
+        # An error of a job reaches the command, which reports it. What a worker that runs out of memory writes itself,
+        # half a traceback, would only hide that line.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
