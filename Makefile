@@ -21,7 +21,7 @@ run: $(READY)  ## run the main job: does the class of the noise matter? (runs/mn
 	$(BIN)/msgd run mnist1d
 
 # files in the order of their names: in that of their numbers of tests, few long ones would be left for one core
-# glibc keeps the memory of a training step for the next one: without that, tests spend an eighth of their time on page faults
+# glibc keeps the memory of a training step for the next one: tests that train or measure take an eighth less CPU time
 KEEP_MEMORY := MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=1073741824
 test: $(READY)  ## run the tests, on two cores
 	OMP_NUM_THREADS=1 $(KEEP_MEMORY) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -1,4 +1,4 @@
-"""Two methods from the literature that are laws of w: noise enhancement and SVAG."""
+"""Two batches with opposite signs: noise enhancement (`noise_enhancement`) and SVAG (`svag`), both a law `TwoBatch`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verdicts: paired comparison with a reference, tests of a difference and of equivalence."""
+"""Paired comparisons with a reference: a t-test of the difference, and two one-sided tests (TOST) of equivalence."""
 
 from __future__ import annotations
 
