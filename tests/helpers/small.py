@@ -31,6 +31,27 @@ law = "mini-batch"
 law = "bernoulli"
 """
 
+#: simulated least squares in a second: 12 examples, two methods
+LEAST_SQUARES = """
+experiment = "least-squares"
+title = "Small"
+n = 12
+d = 3
+intercept = 2.0
+slopes = 1.0
+noise = 0.5
+lr = 0.2
+b = 4
+steps = 6
+eval_every = 4
+trajectories = 300
+reference = "cov"
+[methods.sgd]
+law = "mini-batch"
+[methods.cov]
+law = "cov"
+"""
+
 
 def write_idx(path: Path, array: np.ndarray) -> None:
     head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from helpers.commands import call, msgd, start, wait_until
 from helpers.measuring import RECIPE, entries, trained
 from helpers.outcomes import loss_files, outcome
-from helpers.small import SMALL
+from helpers.small import LEAST_SQUARES, SMALL
 from msgd.lab.errors import UserError
 from msgd.lab.execution.parallel import run_in_parallel
 from msgd.lab.execution.workers import Workers
@@ -26,25 +26,6 @@ from msgd.lab.experiment_folder.checkpoint import read_checkpoint
 
 LONG = SMALL.replace("steps = 60", "steps = 800").replace("eval_every = 10", "eval_every = 100")
 LONG = LONG.replace("checkpoint_every = 20", "checkpoint_every = 100")
-LEAST_SQUARES = """
-experiment = "least-squares"
-title = "Small"
-n = 12
-d = 3
-intercept = 2.0
-slopes = 1.0
-noise = 0.5
-lr = 0.2
-b = 4
-steps = 6
-eval_every = 4
-trajectories = 300
-reference = "cov"
-[methods.sgd]
-law = "mini-batch"
-[methods.cov]
-law = "cov"
-"""
 
 
 def local_cluster(**options):

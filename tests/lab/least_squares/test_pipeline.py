@@ -13,6 +13,7 @@ import pytest
 
 from helpers.commands import here, msgd, start, wait_until
 from helpers.outcomes import loss_files, outcome
+from helpers.small import LEAST_SQUARES
 from msgd.lab.errors import UserError
 from msgd.lab.least_squares import verdict
 from msgd.lab.least_squares.band import critical_value
@@ -25,29 +26,14 @@ from msgd.noise import Bernoulli, Cov, Emulate, Injected, MiniBatch, Rademacher,
 from msgd.theory import LeastSquares
 from reference import fourth_moment_radius, outcomes, simulated_losses
 
-SMALL = """
-experiment = "least-squares"
-title = "Small"
-n = 12
-d = 3
-intercept = 2.0
-slopes = 1.0
-noise = 0.5
-lr = 0.2
-b = 4
-steps = 6
-eval_every = 4
-trajectories = 300
-reference = "cov"
-[methods.sgd]
-law = "mini-batch"
-[methods.cov]
-law = "cov"
-[methods.heavy]
+SMALL = (
+    LEAST_SQUARES
+    + """[methods.heavy]
 law = "injected"
 centred = true
 scalar_law = { law = "student-t", df = 1.5, scale = "iqr" }
 """
+)
 
 
 def recipe(text=SMALL, **settings):
