@@ -28,6 +28,7 @@ LAWS: dict[str, Law] = {
     "mini-batch": noise.MiniBatch(B),
     "mini-batch-replacement": noise.MiniBatch(B, replacement=True),
     "reshuffled": noise.Reshuffled(B),
+    "emulate-reshuffled": noise.EmulateReshuffled(200, B),
     "bernoulli": noise.Bernoulli(B),
     "poisson": noise.Poisson(B),
     "bayesian-bootstrap": noise.BayesianBootstrap(B),
@@ -62,6 +63,12 @@ ABOUT: dict[type[Law], tuple[str, str]] = {
     noise.Reshuffled: (
         "SGD with a data loader: each epoch visits the examples in the order of a new random permutation, b per step.",
         r"w_i = \frac{n}{b} \text{ on the next } b \text{ examples of the permutation, else } 0",
+    ),
+    noise.EmulateReshuffled: (
+        "A data loader with shuffled batches of B, as noisy as one with shuffled batches of b. The sum of the Gaussian "
+        "weights is fixed for each batch, and for each example over B/b epochs.",
+        r"w_i = \frac{n}{B}\left(1 + \sigma\,(\Pi\varepsilon)_i\right) \text{ on the next } B \text{ examples of the "
+        r"permutation, else } 0,\quad \Pi \text{ a projection}",
     ),
     noise.Bernoulli: (
         "MSGD-Bernoulli: each example is kept independently with probability b/n.",
@@ -224,9 +231,9 @@ kurtosis of one weight is measured on {DRAWS} draws and is 3 for a normal law.
 
 - A law that is made of others has a different b_eff. `TwoBatch` is noisier than one batch of b by design. `Grouped`
   and `Subsampled` apply b to fewer examples.
-- `Reshuffled` and `Anticorrelated` make consecutive steps dependent, and `Scheduled` changes with the step. The
-  table shows the moments of one step by itself, for `Scheduled` those of step 0. `halving` is a function that
-  returns Cov(20) for the first 1000 steps and Cov(40) after them.
+- `Reshuffled`, `EmulateReshuffled` and `Anticorrelated` make the steps dependent, and `Scheduled` changes with the
+  step. The table shows the moments of one step by itself, for `Scheduled` those of step 0. `halving` is a function
+  that returns Cov(20) for the first 1000 steps and Cov(40) after them.
 
 | law | α | β | b_eff | coefficient of ḡḡᵀ | kurtosis |
 | :-- | --: | --: | --: | --: | --: |

@@ -15,6 +15,7 @@ from msgd.noise import (
     Bernoulli,
     Cov,
     Emulate,
+    EmulateReshuffled,
     Fisher,
     FullBatch,
     Gamma,
@@ -86,6 +87,8 @@ TABLE: list[tuple[Law, int, float, float]] = [
     (BayesianBootstrap(20), 1000, 50, -1 / 20),
     (BayesianBootstrap(1), 1000, 1000, -1),
     (Reshuffled(20), 1000, 1000 * 980 / (20 * 999), -980 / (20 * 999)),
+    (EmulateReshuffled(100, 20), 1000, 1000 * 980 / (20 * 999), -980 / (20 * 999)),
+    (EmulateReshuffled(300, 20), 1000, 1000 * 980 / (20 * 999), -980 / (20 * 999)),
     (Anticorrelated(Fisher(20)), 1000, 50, 0),
     (Scheduled(halving), 10, 10 * 6 / (4 * 9), -6 / (4 * 9)),
 ]
@@ -157,6 +160,7 @@ EVERY_LAW: list[Law] = [
     BayesianBootstrap(3),
     BayesianBootstrap(1),
     Reshuffled(3),
+    EmulateReshuffled(6, 3),
     Anticorrelated(MiniBatch(3)),
     Scheduled(halving),
 ]

@@ -16,6 +16,7 @@ from msgd.noise import (
     BayesianBootstrap,
     Cov,
     Emulate,
+    EmulateReshuffled,
     Fisher,
     Gamma,
     Injected,
@@ -80,6 +81,7 @@ def draws(law, n, number):
         (Injected(StudentT(9, scale="iqr"), 5), 60, 6_500),
         (BayesianBootstrap(20), 60, 16_000),
         (Anticorrelated(Fisher(5)), 60, 4_000),
+        (EmulateReshuffled(30, 5), 60, 9_000),
     ],
     ids=repr,
 )

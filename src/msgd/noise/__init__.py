@@ -8,6 +8,7 @@ from msgd.noise.compose import Grouped, Subsampled
 from msgd.noise.correlated import Anticorrelated, Reshuffled
 from msgd.noise.distributions import Gamma, Laplace, Normal, Rademacher, ScalarLaw, StudentT, Uniform
 from msgd.noise.emulate import Emulate
+from msgd.noise.emulate_reshuffled import EmulateReshuffled
 from msgd.noise.injected import Cov, Fisher, Injected, SparseCov, SparseFisher
 from msgd.noise.law import Law, Sample, Weights
 from msgd.noise.moments import Moments
@@ -32,6 +33,7 @@ LAWS: dict[str, type[Law]] = {
     "two-batch": TwoBatch,
     "bayesian-bootstrap": BayesianBootstrap,
     "reshuffled": Reshuffled,
+    "emulate-reshuffled": EmulateReshuffled,
     "anticorrelated": Anticorrelated,
     "scheduled": Scheduled,
 }  #: the laws, by the names that recipes use
@@ -56,6 +58,7 @@ __all__ = [
     "Bernoulli",
     "Cov",
     "Emulate",
+    "EmulateReshuffled",
     "Fisher",
     "FullBatch",
     "Gamma",
