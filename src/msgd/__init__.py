@@ -28,13 +28,14 @@ __all__ = [
     "statistics",
     "theory",
     "weighted_mean",
+    "weighted_outputs",
 ]
 
 if TYPE_CHECKING:
     from msgd import diagnostics, gradients, langevin, noise, reweighting, statistics, theory
     from msgd.gradients import GradientMatrix
     from msgd.noise import Weights
-    from msgd.reweighting import Reweighter, WeightedBatchSampler, per_sequence, weighted_mean
+    from msgd.reweighting import Reweighter, WeightedBatchSampler, per_sequence, weighted_mean, weighted_outputs
 
 _PACKAGES = ("diagnostics", "gradients", "langevin", "noise", "reweighting", "statistics", "theory")
 _HOME = {
@@ -44,6 +45,7 @@ _HOME = {
     "Weights": "msgd.noise",
     "per_sequence": "msgd.reweighting",
     "weighted_mean": "msgd.reweighting",
+    "weighted_outputs": "msgd.reweighting",
 }
 
 

@@ -1,0 +1,197 @@
+"""Hooks that weight the outputs of a module, or of a model's head, in every forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from msgd.reweighting.documents import number_examples, packed_ids
+from msgd.reweighting.gate import (
+    carries_gradient,
+    gate_examples,
+    gated_linear,
+    gated_tensors,
+    map_tensors,
+    number_of_examples,
+    refuse_backward,
+    spread,
+)
+
+#: Names of the heads of Transformers models that ``get_output_embeddings`` does not return.
+_HEADS = ("classifier", "score", "classification_head", "qa_outputs", "lm_head", "logits_proj", "head")
+_INPUTS = ("input_ids", "inputs_embeds", "pixel_values", "input_features", "input_values")
+_FUSED = (
+    "this loss was computed without the weights, because {} was not called: a fused loss uses its parameters directly. "
+    "Switch it off (use_liger_kernel=False), or compute the loss from the outputs"
+)
+_OWN_LOSS = (
+    "this loss was computed inside of {}, without the weights: attach to the module whose outputs it is computed from, "
+    "e.g. reweight.attach(model.lm_head)"
+)
+
+
+class Attachment:
+    """Weights the outputs of a module in every forward pass with gradients; ``remove()`` detaches.
+
+    Args:
+        draw: function of ``(outputs, n)`` that returns the next n weights, on the device of the outputs.
+        module: the model, or the module whose outputs the loss depends on.
+        batch_dim: dimension of the examples.
+
+    Raises:
+        TypeError: ``module`` is not a module.
+        ValueError: something is attached to it already.
+    """
+
+    def __init__(self, draw: Callable[[Tensor, int], Tensor], module: nn.Module, batch_dim: int = 0) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"attach needs a module, not {type(module).__name__}")
+        self._draw = draw
+        self._batch_dim = batch_dim
+        self.head, name = _head_of(module)
+        target = module if self.head is None else self.head
+        if getattr(target, "_msgd_attachment", None) is not None:
+            raise ValueError(f"weights are attached to this {type(target).__name__} already: remove() the first handle")
+        self.name = f"{name}: {type(target).__name__}" if name else type(target).__name__
+        #: number of forward passes whose outputs were weighted
+        self.passes = 0
+        self._within = False  # a forward pass of the module, with gradients
+        self._rows: int | None = None  # of the inputs of this pass
+        self._at: Tensor | None = None  # position of each token's example, if documents are packed
+        self._n = 0
+        self._w: Tensor | None = None  # weights of this pass, drawn when the head is called
+        self._removals: list[Callable[[], Any]] = [
+            module.register_forward_pre_hook(self._before, with_kwargs=True).remove,
+            module.register_forward_hook(self._after, always_call=True).remove,
+        ]
+        if self.head is not None:
+            self._hold(self.head)
+        object.__setattr__(target, "_msgd_attachment", self)
+        self._removals.append(partial(vars(target).pop, "_msgd_attachment", None))
+
+    def __repr__(self) -> str:
+        return f"Attachment({self.name})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Attachment:
+        # A copy of the model, such as an average of its parameters, keeps hooks to the same weights.
+        return self
+
+    def remove(self) -> None:
+        """Detach from the module."""
+        for removal in self._removals:
+            removal()
+        self._removals = []
+
+    def _hold(self, head: nn.Module) -> None:
+        if type(head).forward is nn.Linear.forward and "forward" not in vars(head) and self._batch_dim == 0:
+            vars(head)["forward"] = partial(self._linear, head)
+            self._removals.append(partial(vars(head).pop, "forward", None))
+        else:
+            self._removals.append(head.register_forward_hook(self._gate_head).remove)
+
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Begin a forward pass: look at the inputs."""
+        self._within, self._w, self._at = torch.is_grad_enabled(), None, None
+        if not self._within:
+            return
+        named = [kwargs[name] for name in _INPUTS if isinstance(kwargs.get(name), Tensor)]
+        inputs = next((x for x in (*named, *args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim), None)
+        self._rows = self._n = 0 if inputs is None or inputs.ndim <= self._batch_dim else inputs.shape[self._batch_dim]
+        del module
+        positions = kwargs.get("position_ids")
+        if kwargs.get("attention_mask") is None and isinstance(positions, Tensor) and positions.ndim == 2:
+            ids = packed_ids(positions)
+            if bool(ids.any()):
+                labels = kwargs.get("labels")
+                counted = labels != -100 if isinstance(labels, Tensor) and labels.shape == ids.shape else None
+                self._at, self._n = number_examples(ids, counted)
+
+    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """End a forward pass: weight its outputs if there is no head, or if the head was not called."""
+        del module, args
+        within, self._within = self._within, False
+        if not within or output is None or self._w is not None:
+            return None
+        remedy = (_OWN_LOSS if self.head is None else _FUSED).format(self.name)
+        if isinstance(output, Mapping) and carries_gradient(output.get("loss")):
+            output["loss"] = refuse_backward(output["loss"], remedy)  # type: ignore[index]
+        tensors = [y for y in gated_tensors(output) if y.ndim]
+        if not tensors:
+            return output
+        if self._at is None:
+            self._expect(number_of_examples(tensors, self._batch_dim))
+        w = self._weights(tensors[0])
+        loose = isinstance(output, Mapping)  # its other scalars, such as the loss of a router, are nobody's examples
+
+        def gated(y: Tensor) -> Tensor:
+            if not carries_gradient(y):
+                return y
+            if y.ndim == 0:
+                return y if loose else refuse_backward(y, remedy)
+            return gate_examples(y, w, self._at, self._batch_dim)
+
+        return map_tensors(gated, output)
+
+    def _linear(self, head: Any, h: Tensor) -> Tensor:
+        """The forward pass of a linear head."""
+        if not torch.is_grad_enabled() or not (h.requires_grad or head.weight.requires_grad):
+            plain: Tensor = nn.Linear.forward(head, h)
+            return plain
+        w = self._head_weights(h)
+        return gated_linear(h, head.weight, head.bias, w if self._at is None else spread(w, self._at, h))
+
+    def _gate_head(self, head: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Weight the outputs of a head that is not a linear layer."""
+        del head, args
+        tensors = gated_tensors(output)
+        if not tensors:
+            return None
+        number_of_examples(tensors, self._batch_dim)
+        w = self._head_weights(tensors[0])
+        return map_tensors(lambda y: gate_examples(y, w, self._at, self._batch_dim), output)
+
+    def _head_weights(self, y: Tensor) -> Tensor:
+        if not self._within:  # the head is called by itself
+            self._w, self._at, self._rows, self._n = None, None, None, y.shape[self._batch_dim]
+        if self._at is None:
+            self._expect(y.shape[self._batch_dim])
+        return self._weights(y)
+
+    def _expect(self, rows: int) -> None:
+        """Raise if the outputs have another number of examples than the inputs."""
+        if self._rows not in (None, rows):
+            raise ValueError(
+                f"{self.name} has {rows} rows for {self._rows} examples in the inputs, so that it is not clear which "
+                "example a row belongs to: use reweight.outputs(y, examples=…) instead of attach"
+            )
+
+    def _weights(self, y: Tensor) -> Tensor:
+        """Return the weights of this pass, drawn once for all calls of the head in it."""
+        if self._w is None:
+            self._w = self._draw(y, self._n)
+            self.passes += 1
+        return self._w
+
+
+def _head_of(module: nn.Module) -> tuple[nn.Module | None, str]:
+    """Return the head of a Transformers model and its name; None for other modules."""
+    model: Any = module
+    while isinstance(model, nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod"):
+        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+    find = getattr(model, "get_output_embeddings", None)
+    if not callable(find):
+        return None, ""
+    try:
+        head = find()
+    except (AttributeError, NotImplementedError):
+        head = None
+    for name in _HEADS:
+        if not isinstance(head, nn.Module):
+            head = getattr(model, name, None)
+    if not isinstance(head, nn.Module):
+        return None, ""
+    return head, next((name for name, found in model.named_modules() if found is head), "")

@@ -1,0 +1,119 @@
+"""Optimizer steps that are checked against the logical batches: one logical batch for each step."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import Optimizer
+
+from msgd.reweighting.draws import Draws
+
+_REMEDY = "pass logical_batch=, the number of examples of a step, or use watch(optimizer, learn=True)"
+
+
+class StepWatch:
+    """Hooks of an optimizer that raise if a step does not use exactly one logical batch; ``remove()`` ends it.
+
+    Args:
+        draws: the draws of a `Reweighter`.
+        optimizer: the optimizer; a wrapper with the attribute ``optimizer`` is looked through.
+        scaler: the GradScaler that performs the steps, if there is one; a step that it skips ends the logical batch.
+        learn: take the size of a logical batch from the steps before it, instead of raising.
+
+    Raises:
+        TypeError: ``optimizer`` is not an optimizer of torch.
+    """
+
+    def __init__(self, draws: Draws, optimizer: Any, scaler: Any = None, learn: bool = False) -> None:
+        while hasattr(optimizer, "optimizer"):
+            optimizer = optimizer.optimizer
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"watch needs an optimizer of torch.optim, not {type(optimizer).__name__}")
+        self._draws = draws
+        self._optimizer: Optimizer = optimizer
+        self._learn = draws.learning = learn
+        self._sizes: deque[int] = deque([draws.logical_batch] if draws.logical_batch else [], maxlen=2)
+        self._warned = False
+        self._removals: list[Callable[[], None]] = [optimizer.register_step_pre_hook(self._before_step).remove]
+        if scaler is not None:
+            self._look_through(scaler)
+        self._reset()
+
+    def remove(self) -> None:
+        """Stop watching."""
+        self._draws.learning = False
+        for removal in self._removals:
+            removal()
+        self._removals = []
+
+    def _look_through(self, scaler: Any) -> None:
+        """Notice the steps that a GradScaler skips, in which it does not call the optimizer."""
+        step = scaler.step
+
+        def watched(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            self._stepped = False
+            result = step(optimizer, *args, **kwargs)
+            inner = getattr(optimizer, "optimizer", optimizer)
+            if inner is self._optimizer and not self._stepped:
+                self._check()
+            return result
+
+        scaler.step = watched
+        self._removals.append(lambda: vars(scaler).pop("step", None))
+
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Check the logical batch of this step."""
+        del optimizer
+        self._stepped = True
+        # A closure computes the losses within the step, with the draw of a given step.
+        if (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None:
+            self._reset()
+            return
+        self._check()
+
+    def _check(self) -> None:
+        draws = self._draws
+        seen, completed, pending = draws.examples_since_step, draws.batches_since_step, draws.offset
+        self._reset()
+        if self._learn:
+            self._learn_from(seen, completed)
+            return
+        if seen == 0:
+            raise ValueError(
+                "an optimizer step without weighted examples: call reweight(losses) or reweight.outputs(y) in every "
+                "step, or attach to a module that the loss depends on"
+            )
+        if pending:
+            n = draws.logical_batch
+            raise ValueError(
+                f"an optimizer step after {pending} of {n} examples of a logical batch: before a shorter one call "
+                f"reweight.begin(its size), or {_REMEDY}"
+            )
+        if completed > 1:
+            raise ValueError(
+                f"an optimizer step after {completed} logical batches, {seen} examples together: {_REMEDY}; "
+                "if a GradScaler skipped a step, pass scaler="
+            )
+
+    def _learn_from(self, seen: int, completed: int) -> None:
+        """Take the size of the next logical batch from the last two steps, so that one short step changes nothing."""
+        draws = self._draws
+        if seen == 0:
+            return
+        if self._sizes and seen != draws.logical_batch and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"a step of {seen} examples where {draws.logical_batch} were expected from the steps before it: "
+                "some of them have noise of another strength; call reweight.begin(size) to announce a shorter step",
+                UserWarning,
+                stacklevel=4,
+            )
+        self._sizes.append(seen)
+        draws.begin(max(self._sizes), step=draws.step if completed else draws.step + 1)
+
+    def _reset(self) -> None:
+        self._stepped = False
+        self._draws.examples_since_step = self._draws.batches_since_step = 0

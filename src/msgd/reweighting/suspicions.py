@@ -1,0 +1,107 @@
+"""Warnings, once each, about calls that look as if the examples or the optimizer steps were not what they seem."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: A graph is followed over this many nodes: enough for the path from a loss to the last layer.
+_DEPTH = 12
+
+
+class Suspicions:
+    """Looks at the calls of one `Reweighter`.
+
+    Args:
+        quiet: look at nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._looked = self._warned_of_step = quiet
+        self._parameter: weakref.ref[Tensor] | None = None
+        self._version = -1
+
+    def first_call(self, values: Tensor, *, losses: bool) -> None:
+        """Warn if the examples of the first call look like tokens.
+
+        Args:
+            values: losses of shape (batch,), or outputs whose first dimension is the batch.
+            losses: whether they are losses.
+        """
+        if self._looked or torch.compiler.is_compiling():
+            return
+        self._looked = True
+        shape = _flattened_from(values)
+        if shape is not None:
+            _warn(
+                f"{len(values)} examples that were flattened from shape {tuple(shape)}: if these are tokens of "
+                f"{shape[0]} sequences, call reweight.outputs before the view, or use msgd.per_sequence for the losses",
+                5,
+            )
+        elif losses and 0 < (zeros := int((values.detach() == 0).sum())) < len(values):
+            _warn(
+                f"{zeros} of {len(values)} losses are exactly 0, as those of ignored tokens (ignore_index) or of "
+                "classes with weight 0 are: if so, use reweight.outputs(y) with your mean loss, which leaves them out",
+                5,
+            )
+
+    def call(self, values: Tensor) -> None:
+        """Warn if the gradient of an earlier logical batch is still there, and no optimizer step came between.
+
+        Args:
+            values: losses or outputs at the beginning of a logical batch.
+        """
+        if self._warned_of_step or torch.compiler.is_compiling():
+            return
+        parameter = _first_parameter(values)
+        if parameter is None:
+            return
+        same = self._parameter is not None and self._parameter() is parameter
+        if same and parameter._version == self._version and parameter.grad is not None:
+            self._warned_of_step = True
+            _warn(
+                "a logical batch begins, and the gradient of the one before has not been used by an optimizer step: "
+                "with gradient accumulation pass logical_batch=, the number of examples of a step, or call "
+                "reweight.watch(optimizer, learn=True)",
+                6,
+            )
+        self._parameter, self._version = weakref.ref(parameter), parameter._version
+
+
+def _warn(message: str, depth: int) -> None:
+    warnings.warn(message, UserWarning, stacklevel=depth)  # the line of the user's call
+
+
+def _first_parameter(values: Tensor) -> Tensor | None:
+    """Return the first leaf in the graph of a tensor, found over the first edges only."""
+    node: Any = values.grad_fn
+    for _ in range(_DEPTH):
+        if node is None:
+            return None
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            parameter: Tensor = leaf
+            return parameter
+        following = [edge for edge, _ in node.next_functions if edge is not None]
+        leaves = [edge.variable for edge in following if hasattr(edge, "variable")]
+        if leaves:
+            return leaves[0]
+        node = following[0] if following else None
+    return None
+
+
+def _flattened_from(values: Tensor) -> tuple[int, ...] | None:
+    """Return the shape (batch, length, …) of a tensor whose view (batch·length, …) led to ``values``."""
+    node: Any = values.grad_fn
+    for _ in range(_DEPTH):
+        if node is None:
+            return None
+        shape = getattr(node, "_saved_self_sym_sizes", None) if "View" in type(node).__name__ else None
+        if shape and len(shape) > 1 and shape[0] != len(values) and shape[0] * shape[1] == len(values):
+            return tuple(int(size) for size in shape)
+        node = next((edge for edge, _ in node.next_functions if edge is not None), None)
+    return None
