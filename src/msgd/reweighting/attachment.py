@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msgd.reweighting.documents import number_examples, packed_ids
+from msgd.reweighting.documents import examples_in
 from msgd.reweighting.gate import (
     carries_gradient,
     gate_examples,
@@ -23,7 +23,6 @@ from msgd.reweighting.gate import (
 
 #: Names of the heads of Transformers models that ``get_output_embeddings`` does not return.
 _HEADS = ("classifier", "score", "classification_head", "qa_outputs", "lm_head", "logits_proj", "head")
-_INPUTS = ("input_ids", "inputs_embeds", "pixel_values", "input_features", "input_values")
 _FUSED = (
     "this loss was computed without the weights, because {} was not called: a fused loss uses its parameters directly. "
     "Switch it off (use_liger_kernel=False), or compute the loss from the outputs"
@@ -60,7 +59,7 @@ class Attachment:
         #: number of forward passes whose outputs were weighted
         self.passes = 0
         self._within = False  # a forward pass of the module, with gradients
-        self._rows: int | None = None  # of the inputs of this pass
+        self._rows = 0  # of the inputs of this pass; 0: not known
         self._at: Tensor | None = None  # position of each token's example, if documents are packed
         self._n = 0
         self._w: Tensor | None = None  # weights of this pass, drawn when the head is called
@@ -98,17 +97,8 @@ class Attachment:
         self._within, self._w, self._at = torch.is_grad_enabled(), None, None
         if not self._within:
             return
-        named = [kwargs[name] for name in _INPUTS if isinstance(kwargs.get(name), Tensor)]
-        inputs = next((x for x in (*named, *args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim), None)
-        self._rows = self._n = 0 if inputs is None or inputs.ndim <= self._batch_dim else inputs.shape[self._batch_dim]
         del module
-        positions = kwargs.get("position_ids")
-        if kwargs.get("attention_mask") is None and isinstance(positions, Tensor) and positions.ndim == 2:
-            ids = packed_ids(positions)
-            if bool(ids.any()):
-                labels = kwargs.get("labels")
-                counted = labels != -100 if isinstance(labels, Tensor) and labels.shape == ids.shape else None
-                self._at, self._n = number_examples(ids, counted)
+        self._rows, self._n, self._at = examples_in(args, kwargs, self._batch_dim)
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """End a forward pass: weight its outputs if there is no head, or if the head was not called."""
@@ -123,7 +113,7 @@ class Attachment:
         if not tensors:
             return output
         if self._at is None:
-            self._expect(number_of_examples(tensors, self._batch_dim))
+            self._n = self._expect(number_of_examples(tensors, self._batch_dim))
         w = self._weights(tensors[0])
         loose = isinstance(output, Mapping)  # its other scalars, such as the loss of a router, are nobody's examples
 
@@ -156,18 +146,19 @@ class Attachment:
 
     def _head_weights(self, y: Tensor) -> Tensor:
         if not self._within:  # the head is called by itself
-            self._w, self._at, self._rows, self._n = None, None, None, y.shape[self._batch_dim]
+            self._w, self._at, self._rows, self._n = None, None, 0, y.shape[self._batch_dim]
         if self._at is None:
-            self._expect(y.shape[self._batch_dim])
+            self._n = self._expect(y.shape[self._batch_dim])
         return self._weights(y)
 
-    def _expect(self, rows: int) -> None:
-        """Raise if the outputs have another number of examples than the inputs."""
-        if self._rows not in (None, rows):
+    def _expect(self, rows: int) -> int:
+        """Return the number of rows; raise if it is not that of the inputs."""
+        if self._rows not in (0, rows):
             raise ValueError(
                 f"{self.name} has {rows} rows for {self._rows} examples in the inputs, so that it is not clear which "
                 "example a row belongs to: use reweight.outputs(y, examples=…) instead of attach"
             )
+        return rows
 
     def _weights(self, y: Tensor) -> Tensor:
         """Return the weights of this pass, drawn once for all calls of the head in it."""
