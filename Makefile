@@ -43,6 +43,7 @@ docs: $(READY)  ## write the pages that are made by code, and the site (build/si
 	$(BIN)/python docs/laws.py
 	$(BIN)/python docs/results.py
 	$(BIN)/python docs/after_noise.py
+	$(BIN)/python docs/shuffled.py
 	$(BIN)/python docs/benchmarks.py
 	$(BIN)/python docs/faults.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
