@@ -47,7 +47,7 @@ def test_rates_are_those_that_training_sees(scheduler):
 
 def test_the_ratio_is_held():
     rates = learning_rates(warm_then_cosine, lr=0.3, steps=26)
-    law = hold_ratio(Emulate(64), rates, lr=0.3)
+    law = hold_ratio(Emulate(64), rates, lr=0.3, lowest=1)
     assert isinstance(law, Scheduled)
     for step, rate in enumerate(rates):
         b = law.law_of_step.b_of_step(step)
@@ -74,8 +74,47 @@ def test_other_laws(law, later):
     assert schedule.law_of_step(0) == law
     assert schedule.law_of_step(3) == later
     assert schedule.law_of_step.b_of_step(3) == 4
-    assert repr(schedule) == f"Scheduled(msgd.noise.schedule.HeldRatio({law!r}, lr=1))"
+    assert repr(schedule) == f"Scheduled(msgd.noise.schedule.HeldRatio({law!r}, lr=1, lowest=2))"
     assert torch.equal(schedule.draw(64, seed=0, step=3).value, later.draw(64, seed=0, step=3).value)
+
+
+@pytest.mark.parametrize(
+    ("b", "lowest", "floor"), [(64, None, 4.0), (64, 1, 1.0), (64, 10.5, 10.5), (64, 64, 64.0), (8, None, 1.0)]
+)
+def test_b_never_falls_below_the_lowest(b, lowest, floor):
+    rates = [0.0, 0.003, 0.1, 0.2, 0.1, 1e-9, 0.0]
+    law = hold_ratio(Subsampled(128, Emulate(b)), rates, lr=0.2, lowest=lowest)
+    found = [law.law_of_step.b_of_step(step) for step in range(len(rates))]
+    assert found == [max(floor, b * rate / 0.2) for rate in rates]
+    assert found[0] == found[-1] == floor
+    drawn = law.draw(500, seed=4, step=0).value
+    assert torch.equal(drawn, Subsampled(128, Emulate(floor)).draw(500, seed=4, step=0).value)
+
+
+def test_the_weights_are_at_most_four_times_as_spread_by_default():
+    B, law = 1024, Emulate(64)
+    schedule = hold_ratio(law, lambda step: 0.4 * step / 100, lr=0.4)
+    spread = [math.sqrt(schedule.law_of_step(step).moments(B).alpha) for step in range(101)]
+    assert max(spread) == spread[0] < 4 * math.sqrt(B / law.b)
+    assert spread[0] > 0.99 * 4 * math.sqrt(B / law.b)
+    assert spread[-1] == math.sqrt(law.moments(B).alpha)
+    once = hold_ratio(law, lambda step: 0.4 * step / 100, lr=0.4, lowest=1)  # negative control: no floor but 1
+    assert math.sqrt(once.law_of_step(0).moments(B).alpha) == pytest.approx(32, rel=1e-3)
+
+
+def test_states_tell_floors_apart():
+    def state(**options):
+        return Reweighter(hold_ratio(Emulate(64), [0.4] * 3, lr=0.4, **options), seed=0).state_dict()
+
+    def load(found, **options):
+        Reweighter(hold_ratio(Emulate(64), [0.4] * 3, lr=0.4, **options), seed=0).load_state_dict(found)
+
+    load(state())
+    with pytest.raises(ValueError, match="this state is of law Scheduled"):
+        load(state(), lowest=1)
+    before = state(lowest=1)  # the text of a law before there was a floor
+    assert before["law"] == f"Scheduled(msgd.noise.schedule.HeldRatio({Emulate(64)!r}, lr=0.4))"
+    load(before, lowest=1)
 
 
 def test_resumed_training_has_the_noise_of_its_step():
@@ -100,6 +139,10 @@ def test_resumed_training_has_the_noise_of_its_step():
         (lambda: hold_ratio(MiniBatch(8), [0.1], lr=0.1), TypeError, "cannot follow the learning rate"),
         (lambda: hold_ratio(Emulate(4), warm_then_cosine(optimizer()), lr=1), TypeError, "noise.learning_rates"),
         (lambda: hold_ratio(Emulate(4), [0.1], lr=-1), ValueError, "lr must be positive"),
+        (lambda: hold_ratio(Emulate(4), [1], lr=1, lowest=5), ValueError, "between 1 and the b of the law, which is 4"),
+        (lambda: hold_ratio(Emulate(4), [1], lr=1, lowest=0.5), ValueError, "lowest must lie between 1 and"),
+        (lambda: hold_ratio(Emulate(4), [1], lr=1, lowest=math.nan), ValueError, "lowest must lie between 1 and"),
+        (lambda: hold_ratio(Emulate(4), [1], lr=1, lowest="b"), TypeError, "lowest must be a number"),
         (lambda: hold_ratio(Emulate(4), [], lr=1), ValueError, "step 0 lies beyond the 0 learning"),
         (lambda: hold_ratio(Emulate(4), [1], lr=1).draw(8, seed=0, step=1), ValueError, "step 1 lies beyond the 1 le"),
         (lambda: hold_ratio(Emulate(4), [math.nan], lr=1), ValueError, "the learning rate of step 0 is nan"),
