@@ -39,7 +39,7 @@ class _GatedLinear(torch.autograd.Function):
     """y = h·Vᵀ + c forward; backward as for the gate behind it, without a pass over the gradient of y.
 
     For y with more columns than h, as in the head of a language model, it is cheaper to weight h than the gradient of
-    y: ∂h = w·(∂y·V), ∂V = ∂yᵀ·(w·h), ∂c = ∂yᵀ·w.
+    y: ∂h = w·(∂y·V), ∂V = ∂yᵀ·(w·h), ∂c = Σ w·∂y.
     """
 
     @staticmethod
@@ -64,7 +64,7 @@ class _GatedLinear(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             to_V = rows.t().mm((h.reshape(-1, h.shape[-1]) * w).to(h.dtype))
         if ctx.needs_input_grad[2]:
-            to_c = rows.t().mv(w.squeeze(1).to(rows.dtype))
+            to_c = (rows * w).to(rows.dtype).sum(0)
         return to_h, to_V, to_c, None
 
 
