@@ -1,4 +1,4 @@
-"""Write the tables of scaling.md: how clipping, Adam and float16 transform the noise. `make docs`.
+"""Write the tables of scaling.md: how clipping, Adam, LARS, LAMB, Muon and float16 transform the noise. `make docs`.
 
 The network is a perceptron of 40-100-100-10 on MNIST-1D, after 300 steps of gradient descent at lr 0.1. All n = 1000
 examples form the batch, and Cov(b) draws its noise. The parameters stay fixed during the draws.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -96,6 +97,76 @@ def adam(G: Tensor, draws: int = 2000) -> list[list[str]]:
     return rows
 
 
+Rule = Callable[[Tensor], Tensor]  #: from the gradient of a step, shape (d,), to its update in units of η
+
+
+def clip(gradient: Tensor) -> Tensor:
+    """Shorten the gradient to length 1, like the default max_grad_norm=1.0 of the Hugging Face Trainer."""
+    shorter: Tensor = gradient / gradient.norm().clamp(min=1)
+    return shorter
+
+
+def scaled(update: Tensor, parameters: list[Tensor]) -> Tensor:
+    """Give the update of each layer the length of the layer's parameters."""
+    layers = zip(torch.split(update, [p.numel() for p in parameters]), parameters, strict=True)
+    return torch.cat([part * p.norm() / part.norm().clamp(min=1e-12) for part, p in layers])
+
+
+def lamb(parameters: list[Tensor]) -> Rule:
+    """LAMB without weight decay: Adam's update, scaled in each layer (You et al. 2020, arXiv 1904.00962)."""
+    first, second, step = torch.zeros(1), torch.zeros(1), 0
+
+    def update(gradient: Tensor) -> Tensor:
+        nonlocal first, second, step
+        step += 1
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        return scaled(first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-6), parameters)
+
+    return update
+
+
+def muon(parameters: list[Tensor]) -> Rule:
+    """PyTorch's Muon on the weight matrices, at its default momentum of 0.95 and without weight decay."""
+    matrices = [nn.Parameter(torch.zeros_like(p)) for p in parameters if p.ndim == 2]
+    optimizer = torch.optim.Muon(matrices, lr=1.0, weight_decay=0.0)
+
+    def update(gradient: Tensor) -> Tensor:
+        parts = torch.split(gradient, [p.numel() for p in parameters])
+        grads = [part.view_as(p) for part, p in zip(parts, parameters, strict=True) if p.ndim == 2]
+        with torch.no_grad():
+            for matrix, grad in zip(matrices, grads, strict=True):
+                matrix.zero_()
+                matrix.grad = grad.clone()
+        optimizer.step()  # type: ignore[no-untyped-call]
+        return -torch.cat([matrix.detach().flatten() for matrix in matrices])
+
+    return update
+
+
+def normalised(
+    G: Tensor, parameters: list[Tensor], draws: int = 400, sizes: tuple[int | None, ...] = SIZES
+) -> list[list[str]]:
+    """Measure what is left of the noiseless update in the mean update of each rule, at fixed parameters."""
+    rules: list[Callable[[], Rule]] = [
+        lambda: clip,
+        lambda: lambda gradient: scaled(gradient, parameters),  # LARS but for its momentum, which is linear
+        lambda: lamb(parameters),
+        lambda: muon(parameters),
+    ]
+    rows, plain = [], None
+    for b in sizes:
+        noisy, means = drawn(G, b, draws), []
+        for rule in rules:
+            update = rule()
+            steps = [update(noisy[:, step % noisy.shape[1]]) for step in range(draws)]
+            means.append(torch.stack(steps[draws // 2 :]).mean(0))  # once the averages have settled
+        plain = plain or means
+        length = float(noisy.norm(dim=0).square().mean().sqrt())
+        left = [f"{float(mean @ first / (first @ first)):.2f}" for mean, first in zip(means, plain, strict=True)]
+        rows.append(["none" if b is None else str(b), f"{length:.2f}", *left])
+    return rows
+
+
 def variance(vectors: Tensor) -> float:
     """Return the trace of the covariance of the columns."""
     return float(vectors.var(1).sum())
@@ -136,15 +207,22 @@ def highest_scale(model: nn.Module, x: Tensor, y: Tensor, w: Tensor, start: int)
 HEADS = {
     "clipping": ["b", "‖g̃‖ / ‖ḡ‖", "clipped", "step along ḡ", "remaining noise"],
     "adam": ["b", "mean update / η", "spread / η"],
+    "normalised": ["b", "‖g̃‖", "clipped at 1.0", "LARS", "LAMB", "Muon"],
     "float16": ["b", "standard deviation of w", "negative", "largest absolute w", "highest loss scale"],
 }
 
 
 def tables() -> dict[str, list[list[str]]]:
-    """Compute the three tables."""
+    """Compute the tables."""
     model, x, y = trained()
     G = GradientMatrix(model, losses, x, y).to_dense().detach()
-    return {"clipping": clipping(G), "adam": adam(G), "float16": float16(model, x, y)}
+    parameters = [parameter.detach() for parameter in model.parameters()]
+    return {
+        "clipping": clipping(G),
+        "adam": adam(G),
+        "normalised": normalised(G, parameters),
+        "float16": float16(model, x, y),
+    }
 
 
 def markdown(heads: list[str], body: list[list[str]]) -> str:

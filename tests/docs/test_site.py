@@ -1,5 +1,6 @@
 """Every code block of the pages runs, and every command on them can be given."""
 
+import math
 import re
 import shlex
 from itertools import pairwise
@@ -125,6 +126,14 @@ def test_the_numbers_of_the_page_on_scaling():
         assert again == pytest.approx(shown, rel=0.1, abs=0.6 if shown[4] < 10 else 2)
     for shown, again in zip(found["adam"], numbers(module.adam(G)), strict=True):
         assert again == pytest.approx(shown, rel=0.15, abs=0.02)
+    if hasattr(torch.optim, "Muon"):  # from PyTorch 2.9 on
+        layers = [parameter.detach() for parameter in model.parameters()]
+        again = numbers(module.normalised(G, layers, draws=100, sizes=(None, 20)))
+        assert again[1] == pytest.approx(found["normalised"][3], rel=0.1, abs=0.04)
+    (_, length, *_), *noisy = found["normalised"]
+    for b, noisy_length, _, *left in noisy:  # the page's rule, by the noise scale that the lengths give
+        scale = b * ((noisy_length / length) ** 2 - 1)
+        assert left == pytest.approx([1 / math.sqrt(1 + scale / (m * b)) for m in (1, 19, 39)], abs=0.12)
     scales = [row[4] for row in found["float16"]]
     assert all(quieter > louder for quieter, louder in pairwise(scales))
 
