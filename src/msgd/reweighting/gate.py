@@ -22,7 +22,7 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(y: Tensor, w: Tensor) -> Tensor:
         del w
-        return y.view_as(y)
+        return y.detach()  # and not a view, which a loss could not change in place
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -74,7 +74,7 @@ class _NoBackward(torch.autograd.Function):
     @staticmethod
     def forward(loss: Tensor, remedy: str) -> Tensor:
         del remedy
-        return loss.view_as(loss)
+        return loss.clone()  # no view, because frameworks scale losses in place
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
@@ -139,7 +139,7 @@ def gated_linear(h: Tensor, weight: Tensor, bias: Tensor | None, w: Tensor) -> T
         The outputs, shape (batch, …, outputs).
     """
     device = h.device.type
-    if torch.is_autocast_enabled(device):
+    if torch.is_autocast_enabled(device) and h.dtype != torch.float64:  # which autocast leaves alone
         dtype = torch.get_autocast_dtype(device)
         h, weight, bias = h.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     w = w.view(w.shape + (1,) * (h.ndim - w.ndim))
@@ -178,7 +178,7 @@ def weighted_outputs(outputs: Outputs, weights: Weights, *, batch_dim: int = 0) 
     k = len(weights.value)
 
     def gated(y: Tensor) -> Tensor:
-        if y.ndim <= batch_dim or y.shape[batch_dim] != k:
+        if not 0 <= batch_dim < y.ndim or y.shape[batch_dim] != k:
             raise ValueError(f"outputs of shape {tuple(y.shape)} for {k} weights: pass the outputs of these examples")
         return gate_examples(y, weights.value.to(y.device) * (k / weights.n), None, batch_dim)
 
@@ -192,9 +192,9 @@ def carries_gradient(value: object) -> bool:
         value: any value.
 
     Returns:
-        True for floating-point tensors that require a gradient, with gradients enabled.
+        True for tensors that require a gradient, with gradients enabled.
     """
-    return isinstance(value, Tensor) and value.requires_grad and value.is_floating_point() and torch.is_grad_enabled()
+    return isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled()
 
 
 def gated_tensors(outputs: object) -> list[Tensor]:
@@ -232,18 +232,19 @@ def number_of_examples(tensors: list[Tensor], batch_dim: int) -> int:
         ValueError: a tensor has no such dimension, or the tensors differ in size.
     """
     for y in tensors:
-        if y.ndim <= batch_dim:
+        if not 0 <= batch_dim < y.ndim:
             raise ValueError(
                 f"an output of shape {tuple(y.shape)} has no dimension {batch_dim} of examples"
                 + (": it looks like a loss; weight the outputs that it is computed from" if y.ndim == 0 else "")
             )
-    sizes = {y.shape[batch_dim] for y in tensors}
-    if len(sizes) > 1:
-        raise ValueError(
-            f"the outputs have {' and '.join(map(str, sorted(sizes)))} examples in dimension {batch_dim}: weight those "
-            "that the loss depends on, or say batch_dim="
-        )
-    return sizes.pop()
+    n = tensors[0].shape[batch_dim]
+    for y in tensors[1:]:
+        if y.shape[batch_dim] != n:  # no set of them, which would compile anew for each size
+            raise ValueError(
+                f"the outputs have {n} and {y.shape[batch_dim]} examples in dimension {batch_dim}: weight those that "
+                "the loss depends on, or say batch_dim="
+            )
+    return n
 
 
 def gate_examples(y: Tensor, w: Tensor, at: Tensor | None, batch_dim: int = 0) -> Tensor:
@@ -263,9 +264,8 @@ def gate_examples(y: Tensor, w: Tensor, at: Tensor | None, batch_dim: int = 0) -
     """
     if not carries_gradient(y):
         return y
-    if at is None:
-        return gate(y, w.to(torch.promote_types(y.dtype, torch.float32)), batch_dim=batch_dim)
-    return gate(y, spread(w, at, y))
+    w = w.to(y.device, torch.promote_types(y.dtype, torch.float32))
+    return gate(y, w, batch_dim=batch_dim) if at is None else gate(y, spread(w, at, y))
 
 
 def spread(w: Tensor, at: Tensor, y: Tensor) -> Tensor:
