@@ -1,4 +1,4 @@
-"""Lightning: accumulated batches with the noise of small ones, by a callback and one loss per example.
+"""Lightning: accumulated batches with the noise of small ones, by a callback.
 
 python examples/lightning_module.py [EPOCHS]
 """
@@ -24,9 +24,9 @@ class Net(pl.LightningModule):
         self.layers = nn.Sequential(nn.Linear(40, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
-        """Return one loss per example instead of their mean."""
+        """Return the mean loss."""
         inputs, targets = batch
-        return F.cross_entropy(self.layers(inputs), targets, reduction="none")
+        return F.cross_entropy(self.layers(inputs), targets)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Use plain SGD."""

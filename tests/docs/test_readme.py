@@ -13,6 +13,7 @@ from msgd import noise
 
 ROOT = Path(__file__).parents[2]
 SHOWS = {
+    "accelerate_loop.py": "accuracy",
     "data_parallel.py": "1 processes, ",
     "language_model.py": "bits a character",
     "fine_tune.py": "loss per token",

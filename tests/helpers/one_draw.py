@@ -37,15 +37,22 @@ def logical_batches(epochs=1, logical=LOGICAL):
     return [torch.arange(N)[start : start + logical] for _ in range(epochs) for start in range(0, N, logical)]
 
 
-def plain_loop(batches, *, c=None, clip=None, law=LAW, examples=None):
-    """Parameters at the start and after each step; c: own weights of all examples, in Σ w c ℓ / Σ c."""
+def plain_loop(batches, *, c=None, clip=None, law=LAW, examples=None, split=None):
+    """Parameters at the start and after each step; c: own weights of all examples, in Σ w c ℓ / Σ c.
+
+    split: (number k, size) of the micro-batches of a framework, whose losses are means of their own, divided by k also
+    where a step has fewer of them.
+    """
     (x, y), model = examples or data(), network()
     optimizer, path = optimizer_of(model), [parameters(model)]
     for step, batch in enumerate(batches):
         w = law.draw(len(batch), seed=SEED, step=step).dense().double()
         own = torch.ones(len(batch)).double() if c is None else c[batch]
         optimizer.zero_grad()
-        ((w * own * losses_of(model(x[batch]), y[batch])).sum() / own.sum()).backward()
+        number, size = split or (1, len(batch))
+        for part in torch.arange(len(batch)).split(size):
+            losses = losses_of(model(x[batch[part]]), y[batch[part]])
+            ((w[part] * own[part] * losses).sum() / own[part].sum() / number).backward()
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()

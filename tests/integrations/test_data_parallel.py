@@ -9,6 +9,7 @@ from torch.utils.data import DistributedSampler
 from helpers.one_draw import LAW, LOGICAL, N, data, logical_batches, network, plain_loop, same
 from helpers.torchrun import run_ranks
 from integrations.test_transformers import FLOAT32, SPOKEN, spoken_plainly
+from msgd.noise import FullBatch
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -21,7 +22,16 @@ def results(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-@pytest.mark.parametrize("framework", ["accelerate", "transformers True", "transformers False"])
+@pytest.mark.parametrize("by", ["outputs", "attach", "losses"])
+def test_steps_of_accelerate_are_those_of_one_process(results, by):
+    """Accelerate fills the last batches with the first example; in the last group it divides by 2 as well."""
+    batches = [*logical_batches()[:3], torch.tensor([24, 25, 26, 0])]
+    for paths in results:
+        same(paths[f"accelerate {by}"], plain_loop(batches, split=None if by == "losses" else (2, 4)))
+        assert torch.equal(paths["accelerate ones"], paths["accelerate nothing"])  # weights of 1
+
+
+@pytest.mark.parametrize("framework", ["transformers True", "transformers False"])
 def test_steps_are_those_of_one_process(results, framework):
     """All frameworks fill the last batches with the first example, so that the ranks have equally many."""
     truth = plain_loop([*logical_batches()[:3], torch.tensor([24, 25, 26, 0])])
@@ -33,9 +43,10 @@ def test_steps_of_lightning_are_those_of_one_process(results):
     """Lightning shuffles in DDP, and deals the examples to the ranks in turn."""
     dealt = [list(DistributedSampler(range(N), num_replicas=2, rank=rank, seed=0)) for rank in range(2)]
     order = torch.tensor(dealt).T.flatten()
-    truth = plain_loop(order.split(LOGICAL))
+    truth = plain_loop(order.split(LOGICAL), split=(2, 4))
     for paths in results:
-        same(paths["lightning"], truth)
+        same(paths[f"lightning {LAW}"], truth)
+        assert torch.equal(paths[f"lightning {FullBatch()}"], paths["lightning None"])  # weights of 1
 
 
 @pytest.mark.parametrize("average", [True, False])

@@ -7,15 +7,18 @@ from pathlib import Path
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
+from helpers.one_draw import LAW
 from helpers.rank_end import end_rank
 from integrations.test_accelerate import Loop
 from integrations.test_lightning import Net, fit, loader
 from integrations.test_transformers import NoisyTrainer, classified, spoken
+from msgd.noise import FullBatch
 
 
 def main(folder):
     """Two processes, two micro-batches of two examples at each: logical batches of eight."""
-    paths = {"accelerate": Loop(2, 2).epoch().steps()}
+    paths = {f"accelerate {by}": Loop(2, 2, by=by).epoch().steps() for by in ("outputs", "attach", "losses", "nothing")}
+    paths["accelerate ones"] = Loop(2, 2, law=FullBatch()).epoch().steps()
     loop = Loop(2, 2)
     with torch.no_grad():
         evaluated = [loop.accelerator.gather_for_metrics(loop.model(x).sum(1)) for x, *_ in loop.loader]
@@ -26,9 +29,10 @@ def main(folder):
         more = {"average_tokens_across_devices": average}
         paths[f"transformers {average}"] = classified(folder, 2, 2, num_train_epochs=1, **more)[1]
         paths[f"language {average}"] = spoken(folder, 2, 1, NoisyTrainer, **more)[0]
-    module = Net()
-    fit(module, 2, loader(2), strategy="ddp", devices=2)
-    paths["lightning"] = module.steps()
+    for law in (LAW, FullBatch(), None):
+        module = Net()
+        fit(module, 2, loader(2), law=law, strategy="ddp", devices=2)
+        paths[f"lightning {law}"] = module.steps()
     torch.save(paths, folder / f"{os.environ['RANK']}.pt")
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
 
 from msgd._checks import check_state, positive_integer
-from msgd.integrations.batch_sizes import REMEDY, examples
+from msgd.integrations.batch_sizes import REMEDY, AnnouncedReweighter, examples
 from msgd.noise import Law
-from msgd.reweighting.reweighter import Reweighter
 
 try:
     from accelerate import Accelerator
@@ -27,14 +25,19 @@ class AcceleratedState(TypedDict):
     law: str
 
 
-class AcceleratedReweighter:
-    """Turns per-example losses into the scalar loss for ``accelerator.backward``.
+class AcceleratedReweighter(AnnouncedReweighter):
+    """A `msgd.Reweighter` whose logical batch is that of ``accelerator.accumulate``, over all processes.
 
-    The gradient of an optimizer step is that of ``Σ w_i ℓ_i / n``, with w drawn once for all micro-batches of the step
-    (``accelerator.accumulate``) and all processes. Accelerate divides each loss by ``gradient_accumulation_steps``,
-    also when the data end early; this class undoes the division. It registers itself for checkpointing, so that
-    ``save_state`` and ``load_state`` resume the noise. With gradients disabled it returns the plain mean and does not
-    advance.
+    The loss stays the usual mean, ``loss = F.cross_entropy(reweight.outputs(model(inputs)), targets)``, and
+    ``accelerator.backward(loss)`` divides it as it always does. Or call ``reweight.attach(model)`` once, if the model
+    computes its loss itself. w is drawn once for all micro-batches and processes of an optimizer step. The object
+    registers itself for checkpointing, so that ``save_state`` and ``load_state`` resume the noise. With gradients
+    disabled nothing changes or advances.
+
+    ``reweight(losses)``, for one loss per example, returns ``Σ w_i ℓ_i / n`` over the n examples of the logical batch:
+    it undoes the divisions of Accelerate, which differ from n if the last micro-batches are short.
+
+    Use the weights once for each batch of a prepared loader: by one call, or in one forward pass.
 
     Args:
         accelerator: the Accelerator of the training loop.
@@ -45,16 +48,19 @@ class AcceleratedReweighter:
 
     Raises:
         TypeError: ``law`` is not a law, or a number is not an integer.
-        ValueError: a number is out of range, or processes share examples (tensor parallelism).
+        ValueError: a number is out of range, or processes share examples (tensor parallelism). During training: the
+            size of the logical batch cannot be determined, or the optimizer step comes before or after its end.
 
     Examples:
         >>> from msgd import noise
         >>> accelerator = Accelerator(cpu=True)
+        >>> model = accelerator.prepare(torch.nn.Linear(3, 4))
         >>> reweight = AcceleratedReweighter(accelerator, noise.Emulate(b=2), seed=0)
-        >>> losses = torch.ones(8, requires_grad=True)  # in the loop, within accelerator.accumulate(model)
-        >>> accelerator.backward(reweight(losses))
-        >>> round(float(losses.grad.sum()), 5)
-        1.0
+        >>> with accelerator.accumulate(model):
+        ...     outputs = reweight.outputs(model(torch.ones(8, 3)))
+        ...     accelerator.backward(torch.nn.functional.cross_entropy(outputs, torch.arange(8) % 4))
+        >>> reweight.step
+        1
 
     References:
         Wu et al. 2020, arXiv 1906.07405.
@@ -65,53 +71,15 @@ class AcceleratedReweighter:
         if parallelism is not None and parallelism.non_data_parallel_size > 1:
             raise ValueError("some processes share examples (tensor parallel): use msgd.Reweighter(group=…) instead")
         # "blocked": Accelerate distributes whole batches, the first to rank 0, the second to rank 1.
-        self._reweight = Reweighter(law, seed=seed, layout="blocked")
-        self._accelerator = accelerator
-        self._logical_batch = None if logical_batch is None else positive_integer("logical_batch", logical_batch)
+        super().__init__(law, seed=seed, layout="blocked")
+        self._accelerator: Any = accelerator
+        self._given = None if logical_batch is None else positive_integer("logical_batch", logical_batch)
+        self.divided_by = accelerator.gradient_accumulation_steps
         self._pass: tuple[int, int, int] | None = None  # identifies the current pass over a loader
         self._index = -1  # of the current micro-batch in that pass
         accelerator.register_for_checkpointing(self)
 
-    @property
-    def step(self) -> int:
-        """Number of completed logical batches, which is the step of the next draw."""
-        return self._reweight.step
-
-    def __call__(
-        self, losses: Tensor, *, sample_weight: Tensor | None = None, total: float | Tensor | None = None
-    ) -> Tensor:
-        """Weight the losses of a micro-batch; call this once for each batch of the loader.
-
-        Args:
-            losses: one loss per example, shape (batch,), computed with ``reduction="none"``.
-            sample_weight: your own weights c_i ≥ 0 of the examples, shape (batch,); see `msgd.Reweighter`.
-            total: Σ c_i over the logical batch; required with accumulation.
-
-        Returns:
-            The scalar for ``accelerator.backward``; with gradients disabled the plain mean.
-
-        Raises:
-            TypeError: ``losses`` or ``sample_weight`` is not a floating-point tensor.
-            ValueError: a shape is wrong, the size of the logical batch cannot be determined, or the optimizer step
-                comes before or after the end of the logical batch.
-        """
-        if not torch.is_grad_enabled():
-            return self._reweight(losses, sample_weight=sample_weight, total=total)
-        accelerator: Any = self._accelerator
-        pending = self._reweight.state_dict()["offset"]
-        self._follow()
-        if not pending:
-            self._reweight.begin(None if accelerator.sync_gradients else self._size())
-        loss = self._reweight(losses, sample_weight=sample_weight, total=total)
-        pending, n = self._reweight.state_dict()["offset"], self._reweight.logical_batch
-        if accelerator.sync_gradients and pending:
-            raise ValueError(f"the optimizer step comes after {pending} of {n} examples: {REMEDY}")
-        if not accelerator.sync_gradients and not pending:
-            raise ValueError(f"all {n} examples came, and the optimizer step comes later: {REMEDY}")
-        accumulated: int = accelerator.gradient_accumulation_steps
-        return loss * accumulated
-
-    def state_dict(self) -> AcceleratedState:
+    def state_dict(self) -> AcceleratedState:  # type: ignore[override]  # a state without a position in a batch
         """Return the state from which a run can resume.
 
         An incomplete logical batch is not part of it: its gradient is not saved, so it is drawn again.
@@ -119,7 +87,7 @@ class AcceleratedReweighter:
         Returns:
             Seed, step, and the law as text.
         """
-        return {"seed": self._reweight.seed, "step": self._reweight.step, "law": repr(self._reweight.law)}
+        return {"seed": self.seed, "step": self.step, "law": repr(self.law)}
 
     def load_state_dict(self, state: AcceleratedState) -> None:
         """Resume from ``state``.
@@ -131,7 +99,25 @@ class AcceleratedReweighter:
             ValueError: ``state`` has another seed or law, or is not a state of this class.
         """
         check_state("AcceleratedReweighter", state, self.state_dict(), ("seed", "law"))
-        self._reweight.begin(None, step=state["step"])
+        self.begin(None, step=state["step"])
+
+    def _before_micro_batch(self) -> None:
+        """Begin a logical batch if the last one is complete."""
+        self._follow()
+        self.divided_by = self._accelerator.gradient_accumulation_steps
+        if not self.offset:
+            self.begin(None if self._accelerator.sync_gradients else self._size())
+
+    def _after_micro_batch(self, n: int) -> None:
+        """Raise if the optimizer step comes before or after the end of the logical batch."""
+        del n
+        if self._accelerator.sync_gradients and self.offset:
+            raise ValueError(f"the optimizer step comes after {self.offset} of {self.logical_batch} examples: {REMEDY}")
+        if not self._accelerator.sync_gradients and not self.offset:
+            raise ValueError(
+                f"all {self.logical_batch} examples came, and the optimizer step comes later: use the weights once for "
+                f"each batch, and {REMEDY}"
+            )
 
     def _follow(self) -> None:
         """Count the micro-batches of the current pass over a loader."""
@@ -145,8 +131,8 @@ class AcceleratedReweighter:
 
     def _size(self) -> int:
         """Return the number of examples of all processes in the micro-batches from this one to the optimizer step."""
-        if self._logical_batch is not None:
-            return self._logical_batch
+        if self._given is not None:
+            return self._given
         accelerator = self._accelerator
         accumulated, state = accelerator.gradient_accumulation_steps, accelerator.gradient_state
         stop = self._index + accumulated - (accelerator.step - 1) % accumulated
