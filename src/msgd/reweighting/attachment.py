@@ -56,8 +56,6 @@ class Attachment:
         if getattr(target, "_msgd_attachment", None) is not None:
             raise ValueError(f"weights are attached to this {type(target).__name__} already: remove() the first handle")
         self.name = f"{name}: {type(target).__name__}" if name else type(target).__name__
-        #: number of forward passes whose outputs were weighted
-        self.passes = 0
         self._within = False  # a forward pass of the module, with gradients
         self._rows = 0  # of the inputs of this pass; 0: not known
         self._at: Tensor | None = None  # position of each token's example, if documents are packed
@@ -110,11 +108,9 @@ class Attachment:
         if isinstance(output, Mapping) and carries_gradient(output.get("loss")):
             output["loss"] = refuse_backward(output["loss"], remedy)  # type: ignore[index]
         tensors = [y for y in gated_tensors(output) if y.ndim]
-        if not tensors:
-            return output
-        if self._at is None:
+        if tensors and self._at is None:
             self._n = self._expect(number_of_examples(tensors, self._batch_dim))
-        w = self._weights(tensors[0])
+        w = self._weights(tensors[0]) if tensors else torch.empty(0)
         loose = isinstance(output, Mapping)  # its other scalars, such as the loss of a router, are nobody's examples
 
         def gated(y: Tensor) -> Tensor:
@@ -126,8 +122,9 @@ class Attachment:
 
         return map_tensors(gated, output)
 
-    def _linear(self, head: Any, h: Tensor) -> Tensor:
+    def _linear(self, head: Any, *args: Tensor, **kwargs: Tensor) -> Tensor:
         """The forward pass of a linear head."""
+        h = args[0] if args else kwargs["input"]
         if not torch.is_grad_enabled() or not (h.requires_grad or head.weight.requires_grad):
             plain: Tensor = nn.Linear.forward(head, h)
             return plain
@@ -153,7 +150,7 @@ class Attachment:
 
     def _expect(self, rows: int) -> int:
         """Return the number of rows; raise if it is not that of the inputs."""
-        if self._rows not in (0, rows):
+        if self._rows != 0 and self._rows != rows:  # "in" is wrong for compiled sizes
             raise ValueError(
                 f"{self.name} has {rows} rows for {self._rows} examples in the inputs, so that it is not clear which "
                 "example a row belongs to: use reweight.outputs(y, examples=…) instead of attach"
@@ -164,7 +161,6 @@ class Attachment:
         """Return the weights of this pass, drawn once for all calls of the head in it."""
         if self._w is None:
             self._w = self._draw(y, self._n)
-            self.passes += 1
         return self._w
 
 

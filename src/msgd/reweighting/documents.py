@@ -35,9 +35,12 @@ def number_examples(ids: Tensor) -> tuple[Tensor, int]:
     ids = ids.to(torch.int64)
     kept = ids >= 0
     if ids.ndim > 1:
-        width = int(ids.max()) + 1 if ids.numel() else 1
+        width = max(int(ids.max()) + 1, 1) if ids.numel() else 1
+        if width * len(ids) >= 2**63:  # such as hashes
+            ids = torch.unique(ids, return_inverse=True)[1]
+            width = ids.numel()
         row = torch.arange(len(ids), device=ids.device).view(-1, *[1] * (ids.ndim - 1))
-        ids = torch.where(kept, ids + row * max(width, 1), -1)
+        ids = torch.where(kept, ids + row * width, -1)
     chosen = torch.unique(ids[kept])
     if len(chosen) == 0:
         return torch.full_like(ids, -1), 0

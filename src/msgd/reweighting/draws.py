@@ -73,8 +73,13 @@ class Draws:
         self.learning = False  # whether a `StepWatch` takes the sizes of logical batches from the steps before
         self.batches_since_step = 0  # complete ones, since the optimizer step that a `StepWatch` saw last
         self.examples_since_step = 0
+        self.given_since_step = False  # whether there were calls with a given step, which are not counted
         self._ranks: Ranks | None = None  # set at the first call, because torch.distributed may be initialised later
         self._drawn: tuple[tuple[Law, int, int], Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy finds its processes anew, and no optimizer is watched for it.
+        return vars(self) | {"_ranks": None, "learning": False}
 
     def begin(self, n: int | None, *, step: int | None = None) -> None:
         """Begin a logical batch whose size becomes known only now, such as a short last one; drop an incomplete one.
@@ -157,7 +162,7 @@ class Draws:
         if not 0 <= state["offset"] < (n or 1):
             raise ValueError(f"offset {state['offset']} lies outside the logical batch of {n or 1}")
         self.begin(n, step=state["step"])
-        self.offset = state["offset"]
+        self.offset = self.examples_since_step = state["offset"]
         self._ranks = None  # the ranks compare their states again
 
     def _processes(self) -> Ranks:
@@ -242,6 +247,7 @@ class Draws:
                 raise ValueError(
                     f"{together} of {self.logical_batch} losses with step={step}: pass offset=, the first position"
                 )
+            self.given_since_step = True
             return self._part(counts, step, offset or 0)
         self.examples_since_step += together
         n = self.logical_batch
@@ -258,6 +264,8 @@ class Draws:
         """Return the weights of this rank's part of a micro-batch at ``offset``; rank r has ``counts[r]`` examples."""
         together, everyone = sum(counts), self._processes()
         whole = together if self.logical_batch is None else self.logical_batch
+        if whole == 0:
+            raise ValueError("no examples: the batch is empty, or all numbers in examples= are negative")
         if not 0 <= offset <= whole - together:
             raise ValueError(
                 f"{together} losses from position {offset} run past the logical batch of {whole}: the micro-batches of "

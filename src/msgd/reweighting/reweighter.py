@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from msgd._checks import check_losses, check_sample_weight, positive_integer
 from msgd.noise.law import Law, Weights
 from msgd.reweighting.attachment import Attachment
-from msgd.reweighting.compiled_draw import next_weights, register
+from msgd.reweighting.compiled_draw import CompiledDraw
 from msgd.reweighting.documents import number_examples
 from msgd.reweighting.draws import Draws
 from msgd.reweighting.gate import Outputs, gate_examples, gated_tensors, map_tensors, number_of_examples, recomputed
@@ -86,10 +86,14 @@ class Reweighter(Draws):
         if positive_integer("divided_by", divided_by) != 1 and logical_batch is None:
             raise ValueError("divided_by needs logical_batch: pass both, since otherwise each call is a logical batch")
         self.divided_by = divided_by
-        self._number = register(self._next_gate_weights)
+        self._compiled = CompiledDraw(self._next_gate_weights)
         self._suspicions = Suspicions()
         self._watch: StepWatch | None = None
         self._means: list[tuple[Tensor, Tensor | None]] = []  # losses and sample weights of the logical batch so far
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._compiled = CompiledDraw(self._next_gate_weights)
 
     def __repr__(self) -> str:
         return (
@@ -317,9 +321,7 @@ class Reweighter(Draws):
             )
         self._suspicions.first_call(losses, losses=sample_weight is None)
         self._look_for_step(losses, step)
-        if self.offset == 0:
-            self._means = []
-        self._means.append((losses.detach(), sample_weight))
+        self._means = [*(self._means if self.offset else []), (losses.detach(), sample_weight)]
 
     def _look_for_step(self, values: Tensor, step: int | None) -> None:
         if step is None and self.logical_batch is None and self._watch is None:
@@ -333,12 +335,11 @@ class Reweighter(Draws):
         """Return the weights of the next n examples, on the device of their outputs y."""
         dtype = torch.promote_types(y.dtype, torch.float32)
         if torch.compiler.is_compiling():
-            known = -1 if step is None else step, -1 if offset is None else offset
-            drawn: Tensor = next_weights(y.detach(), self._number, n, *known)
-            return drawn.to(y.device, dtype)
+            return self._compiled(y, n, step, offset).to(y.device, dtype)
         if recomputed():  # the second pass of activation checkpointing, whose weights nothing uses
             return torch.ones(n, device=y.device, dtype=dtype)
-        self._suspicions.first_call(y, losses=False)
+        if n == len(y):
+            self._suspicions.first_call(y, losses=False)
         self._look_for_step(y, step)
         return Weights(None, self._next_gate_weights(n, step, offset), n).to(y.device, dtype).value
 

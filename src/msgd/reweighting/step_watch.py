@@ -28,8 +28,7 @@ class StepWatch:
     """
 
     def __init__(self, draws: Draws, optimizer: Any, scaler: Any = None, learn: bool = False) -> None:
-        while hasattr(optimizer, "optimizer"):
-            optimizer = optimizer.optimizer
+        optimizer = _inner(optimizer)
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"watch needs an optimizer of torch.optim, not {type(optimizer).__name__}")
         self._draws = draws
@@ -41,6 +40,9 @@ class StepWatch:
         if scaler is not None:
             self._look_through(scaler)
         self._reset()
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # the copy of a `Reweighter` has none
 
     def remove(self) -> None:
         """Stop watching."""
@@ -56,8 +58,7 @@ class StepWatch:
         def watched(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
             self._stepped = False
             result = step(optimizer, *args, **kwargs)
-            inner = getattr(optimizer, "optimizer", optimizer)
-            if inner is self._optimizer and not self._stepped:
+            if _inner(optimizer) is self._optimizer and not self._stepped:
                 self._check()
             return result
 
@@ -77,11 +78,12 @@ class StepWatch:
     def _check(self) -> None:
         draws = self._draws
         seen, completed, pending = draws.examples_since_step, draws.batches_since_step, draws.offset
+        given = draws.given_since_step
         self._reset()
         if self._learn:
             self._learn_from(seen, completed)
             return
-        if seen == 0:
+        if seen == 0 and not given:
             raise ValueError(
                 "an optimizer step without weighted examples: call reweight(losses) or reweight.outputs(y) in every "
                 "step, or attach to a module that the loss depends on"
@@ -103,6 +105,8 @@ class StepWatch:
         draws = self._draws
         if seen == 0:
             return
+        if not self._sizes and draws.logical_batch:
+            self._sizes.append(draws.logical_batch)  # of a run that goes on
         if self._sizes and seen != draws.logical_batch and not self._warned:
             self._warned = True
             warnings.warn(
@@ -117,3 +121,11 @@ class StepWatch:
     def _reset(self) -> None:
         self._stepped = False
         self._draws.examples_since_step = self._draws.batches_since_step = 0
+        self._draws.given_since_step = False
+
+
+def _inner(optimizer: Any) -> Any:
+    """Look through wrappers of an optimizer."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer

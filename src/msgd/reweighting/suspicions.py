@@ -25,6 +25,9 @@ class Suspicions:
         self._parameter: weakref.ref[Tensor] | None = None
         self._version = -1
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_parameter": None}  # which belongs to this process
+
     def first_call(self, values: Tensor, *, losses: bool) -> None:
         """Warn if the examples of the first call look like tokens.
 
@@ -61,7 +64,7 @@ class Suspicions:
         if parameter is None:
             return
         same = self._parameter is not None and self._parameter() is parameter
-        if same and parameter._version == self._version and parameter.grad is not None:
+        if same and parameter._version == self._version and _left(parameter.grad):
             self._warned_of_step = True
             _warn(
                 "a logical batch begins, and the gradient of the one before has not been used by an optimizer step: "
@@ -82,16 +85,18 @@ def _first_parameter(values: Tensor) -> Tensor | None:
     for _ in range(_DEPTH):
         if node is None:
             return None
-        leaf = getattr(node, "variable", None)
-        if leaf is not None:
-            parameter: Tensor = leaf
-            return parameter
         following = [edge for edge, _ in node.next_functions if edge is not None]
-        leaves = [edge.variable for edge in following if hasattr(edge, "variable")]
-        if leaves:
-            return leaves[0]
+        for each in (node, *following):
+            leaf: Tensor | None = getattr(each, "variable", None)
+            if leaf is not None:
+                return leaf
         node = following[0] if following else None
     return None
+
+
+def _left(gradient: Tensor | None) -> bool:
+    """Say whether a gradient waits for a step: one that is not finite waits for none, as a GradScaler skips it."""
+    return gradient is not None and bool(gradient.isfinite().all())
 
 
 def _flattened_from(values: Tensor) -> tuple[int, ...] | None:
