@@ -22,6 +22,7 @@ from helpers.one_draw import (
     plain_loop,
     same,
 )
+from helpers.tiny_language import language_model, language_optimizer, language_plainly, sentences
 from msgd.integrations.accelerate import AcceleratedReweighter
 from msgd.noise import Cov, FullBatch
 
@@ -89,6 +90,22 @@ def test_steps_with_losses_are_those_of_whole_logical_batches(accumulated, micro
     loop = Loop(accumulated, micro, by="losses").epoch().epoch()
     same(loop.steps(), plain_loop(logical_batches(2)))
     assert loop.reweight.step == 8
+
+
+@pytest.mark.parametrize("split", [(1, 4), (2, 2), (4, 1)])
+def test_a_language_model_that_computes_its_loss_itself(split):
+    accelerator, model = Accelerator(cpu=True, gradient_accumulation_steps=split[0]), language_model()
+    path, loader = [parameters(model)], DataLoader(sentences(), batch_size=split[1])
+    model, optimizer, loader = accelerator.prepare(model, language_optimizer(model), loader)
+    AcceleratedReweighter(accelerator, LAW, seed=SEED).attach(model)
+    for batch in loader:
+        with accelerator.accumulate(model):
+            accelerator.backward(model(**batch).loss)
+            optimizer.step()
+            optimizer.zero_grad()
+        if accelerator.sync_gradients:
+            path.append(parameters(model))
+    same(torch.stack(path), language_plainly(split), atol=1e-6)
 
 
 @pytest.mark.parametrize(("accumulated", "micro"), SPLITS)

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import lightning.pytorch as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.plugins import MixedPrecision
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -152,34 +152,6 @@ def test_a_step_that_a_scaler_skips():
     (LAW.draw(8, seed=SEED, step=1).dense().double() * losses_of(model(x), y)).mean().backward()
     optimizer_of(model).step()
     same(steps[2], parameters(model))
-
-
-@pytest.mark.parametrize(("accumulated", "micro"), SPLITS)
-def test_stop_and_resume(tmp_path, accumulated, micro):
-    straight, first, second = Net(), Net(), Net()
-    fit(straight, accumulated, loader(micro), epochs=2)
-    trainer = fit(first, accumulated, loader(micro), epochs=1)
-    trainer.save_checkpoint(tmp_path / "a.ckpt")
-    fit(second, accumulated, loader(micro), epochs=2, path=tmp_path / "a.ckpt")
-    assert torch.equal(second.steps(), straight.steps()[4:])
-    with pytest.raises(ValueError, match="of seed 7, and this ReweightCallback has 8"):
-        fit(Net(), accumulated, loader(micro), epochs=2, path=tmp_path / "a.ckpt", seed=8)
-
-
-def test_resume_within_an_epoch(tmp_path):
-    """Lightning begins the loader anew; where all examples are alike the noise alone tells the runs apart."""
-    x, y = data()
-    x, y = x[:1].expand(N, 4), y[:1].expand(N)
-    alike = loader(2, TensorDataset(x, y, torch.arange(N)))
-    saving = {"dirpath": tmp_path, "every_n_train_steps": 2, "save_top_k": -1, "filename": "{step}"}
-    first, second = Net(), Net()
-    fit(first, 4, alike, callbacks=[ModelCheckpoint(**saving)], enable_checkpointing=True)
-    again = ModelCheckpoint(**saving)
-    path = tmp_path / "step=2.ckpt"
-    fit(second, 4, alike, callbacks=[again], epochs=2, path=path, enable_checkpointing=True)
-    # The pass that begins anew does not come to its short batch: two whole micro-batches end the resumed epoch.
-    batches = [*logical_batches()[:3], torch.arange(4), *logical_batches()]
-    same(second.steps(), plain_loop(batches, examples=(x, y), split=(4, 2))[2:])
 
 
 def test_accumulation_that_changes():
