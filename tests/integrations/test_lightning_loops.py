@@ -10,7 +10,6 @@ from helpers.one_draw import (
     LOGICAL,
     SEED,
     SPLITS,
-    N,
     data,
     logical_batches,
     losses_of,
@@ -80,23 +79,30 @@ def test_two_optimizers_in_a_training_step():
     same(parameters(module.network), parameters(model))
 
 
-@pytest.mark.parametrize(("accumulated", "micro"), SPLITS)
-def test_fabric_needs_no_integration(accumulated, micro):
-    """A loop with Fabric is a plain loop: msgd.Reweighter, with the size of each logical batch."""
-    fabric = Fabric(accelerator="cpu", devices=1)
+def fabric_steps(accumulated, micro, **options):
+    """Parameters at the start and after each step of a loop with Fabric, whose only changed line is the loss."""
+    fabric = Fabric(accelerator="cpu", **options)
+    fabric.launch()
     model = network()
     path, (model, optimizer) = [parameters(model)], fabric.setup(model, optimizer_of(model))
     batches = fabric.setup_dataloaders(loader(micro))
-    reweight = Reweighter(LAW, seed=SEED, logical_batch=LOGICAL)
+    reweight = Reweighter(LAW, seed=SEED)
     reweight.watch(optimizer)
-    for number, (x, y, index) in enumerate(batches):
+    together = len(batches.sampler) * fabric.world_size  # with the examples that fill the last batches
+    for number, (x, y, *_) in enumerate(batches):
         last = (number + 1) % accumulated == 0 or number + 1 == len(batches)
         if number % accumulated == 0:
-            reweight.begin(min(LOGICAL, N - int(index[0])))
+            reweight.begin(min(LOGICAL, together - number * micro * fabric.world_size))
         with fabric.no_backward_sync(model, enabled=not last):
             fabric.backward(F.cross_entropy(reweight.outputs(model(x)), y) / accumulated)
         if last:
             optimizer.step()
             optimizer.zero_grad()
             path.append(parameters(model))
-    same(torch.stack(path), plain_loop(logical_batches(), split=(accumulated, micro)))
+    return torch.stack(path)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_fabric_needs_no_integration(split):
+    """A loop with Fabric is a plain loop: msgd.Reweighter, with the size of each logical batch."""
+    same(fabric_steps(*split, devices=1), plain_loop(logical_batches(), split=split))

@@ -37,7 +37,8 @@ class AcceleratedReweighter(AnnouncedReweighter):
     ``reweight(losses)``, for one loss per example, returns ``Σ w_i ℓ_i / n`` over the n examples of the logical batch:
     it undoes the divisions of Accelerate, which differ from n if the last micro-batches are short.
 
-    Use the weights once for each batch of a prepared loader: by one call, or in one forward pass.
+    Use the weights once for each batch of a prepared loader: by one call, or in one forward pass. To be told where that
+    is not so, call ``reweight.watch(optimizer)``.
 
     Args:
         accelerator: the Accelerator of the training loop.

@@ -84,6 +84,7 @@ class ReweightCallback(Callback):
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
+            self._reweight.follow(None)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Detach the weights, since Lightning does not call `teardown` after an exception."""
@@ -160,8 +161,8 @@ class _StepReweighter(AnnouncedReweighter):
         self.used = False  # whether weights were drawn for this micro-batch
         self._place = (-1, -1, 0)  # step, index and offset of the micro-batch whose weights were drawn last
 
-    def follow(self, trainer: Trainer) -> None:
-        """Begin to take the steps of a trainer."""
+    def follow(self, trainer: Trainer | None) -> None:
+        """Begin to take the steps of a trainer; None: of no trainer any more."""
         self._trainer, self._place = trainer, (-1, -1, 0)
         self.begin(None)
 
