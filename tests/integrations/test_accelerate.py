@@ -202,12 +202,19 @@ def test_a_check_of_the_gradient_asks_for_no_logical_batch():
 
 
 def test_a_given_step_asks_for_no_logical_batch():
-    loop = Loop(2, 4)
-    y = torch.zeros(8, requires_grad=True)
-    loop.reweight.outputs(y, step=3).sum().backward()
-    assert torch.equal(y.grad, LAW.draw(8, seed=SEED, step=3).dense())
-    assert loop.reweight.weights(8, step=3).n == 8
-    assert loop.reweight.step == 0
+    class Twice(Loop):
+        def loss(self, x, *more):
+            y = torch.zeros(len(x), requires_grad=True)
+            self.reweight.outputs(y, step=3, offset=0).sum().backward()
+            self.found.append((self.reweight.logical_batch, y.grad))
+            assert self.reweight.weights(len(x), step=3, offset=0).n == self.reweight.logical_batch
+            return super().loss(x, *more)
+
+    loop = Twice(2, 4)
+    loop.found, loop.reweight.logical_batch = [], 8
+    same(loop.epoch().steps(), plain_loop(logical_batches(), split=(2, 4)))
+    for n, w in loop.found[:-1]:
+        assert torch.equal(w, LAW.draw(n, seed=SEED, step=3).dense()[:4])
 
 
 def test_watch():
