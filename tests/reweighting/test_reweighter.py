@@ -285,6 +285,7 @@ def test_repr_shows_where_it_stands():
 def test_on_a_gpu_without_a_synchronisation():
     values = losses().detach().cuda().requires_grad_()
     reweight = Reweighter(Cov(3), seed=5)
+    reweight(values, step=1)  # the first call looks at the losses
     torch.cuda.set_sync_debug_mode("error")
     try:
         loss = reweight(values)

@@ -260,10 +260,12 @@ def gate_examples(y: Tensor, w: Tensor, at: Tensor | None, batch_dim: int = 0) -
         A tensor with the values of y.
 
     Raises:
-        ValueError: the shape of ``at`` is not that of the first dimensions of y.
+        ValueError: the shape of ``at`` is not that of the first dimensions of y, or ``batch_dim`` is given with it.
     """
     if not carries_gradient(y):
         return y
+    if at is not None and batch_dim:
+        raise ValueError("examples= has the shape of the first dimensions of the outputs: leave batch_dim= out")
     w = w.to(y.device, torch.promote_types(y.dtype, torch.float32))
     return gate(y, w, batch_dim=batch_dim) if at is None else gate(y, spread(w, at, y))
 
