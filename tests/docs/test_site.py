@@ -143,9 +143,9 @@ def test_the_numbers_of_the_page_on_large_batches():
     module = script("shuffled")
     table = module.PLACE.search((ROOT / "docs" / "large-batch.md").read_text())[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[3:-1]]
-    assert [row[:2] for row in rows] == [[name, f"`{text}`"] for name, (text, _) in module.LAWS.items()]
+    assert [row[:2] for row in rows] == [[name, f"`{text}`"] for name, (text, _) in module.laws(100, 10).items()]
     shown = {row[1]: float(row[2].split(" ")[0]) for row in rows}
-    for name, (text, law) in module.LAWS.items():
+    for name, (text, law) in module.laws(100, 10).items():
         mean, _ = module.excess(name, law, module.RATES[0], trajectories=20, epochs=30)
         assert mean == pytest.approx(shown[f"`{text}`"], rel=0.1, abs=0.01)
     assert shown["`Reshuffled(10)`"] < shown["`MiniBatch(10)`"] / 3
