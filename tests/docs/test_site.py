@@ -110,7 +110,7 @@ def numbers(rows):
     return [[float(re.sub(r"^2\^|%$", "", cell)) if cell not in ("none", "–") else 0.0 for cell in row] for row in rows]
 
 
-def test_the_numbers_of_the_page_on_scaling():
+def test_the_numbers_of_the_page_on_scaling(monkeypatch):
     """Fewer draws than the page's, within a tenth or the last digit shown."""
     module = script("after_noise")
     text = (ROOT / "docs" / "scaling.md").read_text()
@@ -130,6 +130,11 @@ def test_the_numbers_of_the_page_on_scaling():
         layers = [parameter.detach() for parameter in model.parameters()]
         again = numbers(module.normalised(G, layers, draws=100, sizes=(None, 20)))
         assert again[1] == pytest.approx(found["normalised"][3], rel=0.1, abs=0.04)
+        monkeypatch.setattr(module.noise, "Cov", module.noise.MiniBatch)  # batches themselves, as the page says
+        for row, size in ((1, 200), (4, 5)):
+            batches = numbers(module.normalised(G, layers, draws=100, sizes=(None, size)))
+            assert batches[1][2:] == pytest.approx(found["normalised"][row][2:], abs=0.06)
+        monkeypatch.undo()
     (_, length, *_), *noisy = found["normalised"]
     for b, noisy_length, _, *left in noisy:  # the page's rule, by the noise scale that the lengths give
         scale = b * ((noisy_length / length) ** 2 - 1)
