@@ -211,6 +211,8 @@ def test_a_given_step_asks_for_no_logical_batch():
             return super().loss(x, *more)
 
     loop = Twice(2, 4)
+    loss = loop.reweight(torch.ones(8, requires_grad=True), step=3)  # the weights of this law have mean 1
+    torch.testing.assert_close(loss, torch.tensor(2.0))  # which Accelerate divides by 2
     loop.found, loop.reweight.logical_batch = [], 8
     same(loop.epoch().steps(), plain_loop(logical_batches(), split=(2, 4)))
     for n, w in loop.found[:-1]:

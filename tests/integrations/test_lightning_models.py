@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
-from helpers.one_draw import SPLITS, logical_batches, parameters, plain_loop, same
+from helpers.one_draw import SPLITS, logical_batches, network, parameters, plain_loop, same
 from helpers.tiny_language import language_model, language_optimizer, language_plainly, sentences
 from integrations.test_lightning import Net, fit, hooks, loader, pytestmark  # noqa: F401
 from msgd.noise import FullBatch
@@ -70,6 +70,20 @@ def test_compiled(split, compiled):
         whole = torch.compile(module, backend="aot_eager")
     fit(whole, split[0], loader(split[1]))
     same(module.steps(), plain_loop(logical_batches(), split=split))
+
+
+@pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'> should not be instantiated")
+def test_compiled_and_used_before():
+    """torch keeps what it compiled without the weights."""
+    module = Net()
+    module.network = torch.compile(module.network, backend="aot_eager")
+    fit(module, 1, loader(8), law=None)
+    with pytest.raises(ValueError, match=r"did not use the outputs of Linear.* call torch\.compiler\.reset\(\)"):
+        fit(module, 1, loader(8), at="network.2")
+    torch.compiler.reset()
+    module.network._orig_mod.load_state_dict(network().state_dict())
+    fit(module, 1, loader(8), at="network.2")
+    same(module.steps(), plain_loop(logical_batches()))
 
 
 def test_averaged_parameters():
