@@ -324,7 +324,7 @@ class Reweighter(Draws):
         self._means = [*(self._means if self.offset else []), (losses.detach(), sample_weight)]
 
     def _look_for_step(self, values: Tensor, step: int | None) -> None:
-        if step is None and self.logical_batch is None and self._watch is None:
+        if step is None and self.logical_batch is None and not (self._watch and self._watch.active):
             self._suspicions.call(values)
 
     def _next_gate_weights(self, n: int, step: int | None, offset: int | None) -> Tensor:

@@ -36,6 +36,7 @@ class StepWatch:
         self._learn = draws.learning = learn
         self._sizes: deque[int] = deque([draws.logical_batch] if draws.logical_batch else [], maxlen=2)
         self._warned = False
+        self._stepped = False  # whether the optimizer was called within a step of the scaler
         self._removals: list[Callable[[], None]] = [optimizer.register_step_pre_hook(self._before_step).remove]
         if scaler is not None:
             self._look_through(scaler)
@@ -43,6 +44,11 @@ class StepWatch:
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # the copy of a `Reweighter` has none
+
+    @property
+    def active(self) -> bool:
+        """Whether it watches: until ``remove()``."""
+        return bool(self._removals)
 
     def remove(self) -> None:
         """Stop watching."""
@@ -119,7 +125,6 @@ class StepWatch:
         draws.begin(max(self._sizes), step=draws.step if completed else draws.step + 1)
 
     def _reset(self) -> None:
-        self._stepped = False
         self._draws.examples_since_step = self._draws.batches_since_step = 0
         self._draws.given_since_step = False
 
