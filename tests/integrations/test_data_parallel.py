@@ -39,6 +39,12 @@ def test_steps_are_those_of_one_process(results, framework):
         same(paths[framework], truth)
 
 
+def test_steps_of_fabric_are_those_of_one_process(results):
+    """The loader of Fabric keeps the order, and deals the examples to the ranks in turn."""
+    for paths in results:
+        same(paths["fabric"], plain_loop([*logical_batches()[:3], torch.tensor([24, 25, 26, 0])], split=(2, 4)))
+
+
 def test_steps_of_lightning_are_those_of_one_process(results):
     """Lightning shuffles in DDP, and deals the examples to the ranks in turn."""
     dealt = [list(DistributedSampler(range(N), num_replicas=2, rank=rank, seed=0)) for rank in range(2)]

@@ -11,6 +11,7 @@ from helpers.one_draw import LAW
 from helpers.rank_end import end_rank
 from integrations.test_accelerate import Loop
 from integrations.test_lightning import Net, fit, loader
+from integrations.test_lightning_loops import fabric_steps
 from integrations.test_transformers import NoisyTrainer, classified, spoken
 from msgd.noise import FullBatch
 
@@ -33,6 +34,7 @@ def main(folder):
         module = Net()
         fit(module, 2, loader(2), law=law, strategy="ddp", devices=2)
         paths[f"lightning {law}"] = module.steps()
+    paths["fabric"] = fabric_steps(2, 2, strategy="ddp", devices=2)
     torch.save(paths, folder / f"{os.environ['RANK']}.pt")
 
 
