@@ -8,9 +8,10 @@ from torch.utils.data import DistributedSampler
 
 from helpers.one_draw import LAW, LOGICAL, N, data, logical_batches, network, plain_loop, same
 from helpers.torchrun import run_ranks
-from integrations.test_transformers import FLOAT32, SPOKEN, spoken_plainly
+from integrations.trainer_twin import relative
 from msgd.noise import FullBatch
 
+FLOAT32 = 1e-6
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -31,14 +32,6 @@ def test_steps_of_accelerate_are_those_of_one_process(results, by):
         assert torch.equal(paths["accelerate ones"], paths["accelerate nothing"])  # weights of 1
 
 
-@pytest.mark.parametrize("framework", ["transformers True", "transformers False"])
-def test_steps_are_those_of_one_process(results, framework):
-    """All frameworks fill the last batches with the first example, so that the ranks have equally many."""
-    truth = plain_loop([*logical_batches()[:3], torch.tensor([24, 25, 26, 0])])
-    for paths in results:
-        same(paths[framework], truth)
-
-
 def test_steps_of_fabric_are_those_of_one_process(results):
     """The loader of Fabric keeps the order, and deals the examples to the ranks in turn."""
     for paths in results:
@@ -56,11 +49,15 @@ def test_steps_of_lightning_are_those_of_one_process(results):
 
 
 @pytest.mark.parametrize("average", [True, False])
-def test_language_models(results, average):
-    """N is the number of tokens of all processes, whether Trainer averages them across devices or not."""
-    truth = spoken_plainly(LAW, [*SPOKEN[:2], [8, 9, 10, 0]])
-    for paths in results:
-        same(paths[f"language {average}"], truth, FLOAT32)
+@pytest.mark.parametrize("name", ["rows", "packed", "trl"])
+def test_trainers(results, name, average):
+    """Each step has the gradient of the examples of both processes, each alone, times its weight."""
+    for ranks in results:
+        found, truth, plain, ones = ranks[f"{name} {average}"]
+        assert relative(found, truth) < FLOAT32
+        assert relative(found, plain) > 0.1  # the control
+        assert torch.equal(ones, plain)
+    assert torch.equal(results[0][f"{name} {average}"][0], results[1][f"{name} {average}"][0])
 
 
 def test_evaluation_gathers_each_example_once(results):

@@ -1,4 +1,4 @@
-"""Started by torchrun: the same scripts as in one process, in data parallel; rank 0 writes the steps that it took."""
+"""Started by torchrun: the same scripts as in one process, in data parallel; each writes the steps that it took."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from helpers.rank_end import end_rank
 from integrations.test_accelerate import Loop
 from integrations.test_lightning import Net, fit, loader
 from integrations.test_lightning_loops import fabric_steps
-from integrations.test_transformers import NoisyTrainer, classified, spoken
+from integrations.test_transformers import TRAINERS, gradients_on_two_ranks
 from msgd.noise import FullBatch
 
 
@@ -27,9 +27,8 @@ def main(folder):
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     for average in (True, False):
-        more = {"average_tokens_across_devices": average}
-        paths[f"transformers {average}"] = classified(folder, 2, 2, num_train_epochs=1, **more)[1]
-        paths[f"language {average}"] = spoken(folder, 2, 1, NoisyTrainer, **more)[0]
+        for name, how in TRAINERS.items():
+            paths[f"{name} {average}"] = gradients_on_two_ranks(folder, how, average)
     for law in (LAW, FullBatch(), None):
         module = Net()
         fit(module, 2, loader(2), law=law, strategy="ddp", devices=2)

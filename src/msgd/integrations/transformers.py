@@ -1,185 +1,207 @@
-"""Random weights in the Hugging Face Trainer: a mixin class, and the per-sequence losses that it uses."""
+"""Random weights in the Hugging Face Trainer and its subclasses, by a callback."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import nn
 
-from msgd._checks import check_losses
 from msgd.noise import Law
+from msgd.reweighting.attachment import Attachment
+from msgd.reweighting.documents import examples_in
 from msgd.reweighting.reweighter import Reweighter
 
 try:
-    from accelerate.utils import find_batch_size
-    from transformers.loss.loss_utils import ForCausalLMLoss
+    from accelerate.state import GradientState
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+    from msgd.integrations.prepared_loader import examples_in_loader
 except ImportError as error:
     raise ImportError(
         "msgd.integrations.transformers needs Transformers and Accelerate: pip install transformers accelerate"
     ) from error
 
-
-def sequence_losses(logits: Tensor, labels: Tensor, *, shift: bool = False) -> Tensor:
-    """Return the cross entropy of each example, summed over its tokens: ``ℓ_i = Σ_t ℓ_it`` where labels are not -100.
-
-    Args:
-        logits: shape (batch, …, classes).
-        labels: integers, shape (batch, …): the next tokens, or the class of each example.
-        shift: whether the logits at one position predict the label at the next, as in causal language models.
-
-    Returns:
-        The losses, shape (batch,), in float32 or wider.
-
-    Raises:
-        TypeError: ``labels`` are not integers.
-        ValueError: the shapes of ``logits`` and ``labels`` do not match.
-
-    Examples:
-        >>> logits = torch.zeros(2, 3, 5)  # five equally likely words: log 5 = 1.609 for each predicted token
-        >>> sequence_losses(logits, torch.tensor([[1, 2, 3], [1, 2, -100]]), shift=True)
-        tensor([3.2189, 1.6094])
-    """
-    if labels.is_floating_point():
-        raise TypeError("labels must be integer classes: pass compute_loss_func=, which returns one loss per example")
-    if shift:
-        logits, labels = logits[:, :-1], labels[:, 1:]
-    if logits.shape[:-1] != labels.shape:
-        raise ValueError(
-            f"logits of shape {tuple(logits.shape)} for labels of shape {tuple(labels.shape)}: "
-            "pass compute_loss_func=, which returns one loss per example"
-        )
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    losses = F.cross_entropy(wide.reshape(-1, wide.shape[-1]), labels.reshape(-1), reduction="none", ignore_index=-100)
-    return losses.view(len(labels), -1).sum(1)
+#: What a callback attached to a model; a training that was interrupted leaves it there.
+_ATTACHED: WeakKeyDictionary[nn.Module, Attachment] = WeakKeyDictionary()
+_STATE = "msgd"  # name of the law and seed in the state that the Trainer saves
 
 
-class ReweightMixin:
-    """Weights the per-example losses in a `transformers.Trainer`, and leaves everything else unchanged.
+class ReweightCallback(TrainerCallback):  # type: ignore[misc]
+    """Weights the outputs of the model in any `transformers.Trainer`, whose loss stays as it is.
 
-    The gradient of an optimizer step is that of ``Σ w_i ℓ_i / N``. w is drawn once for the examples of all
-    micro-batches of the step (``gradient_accumulation_steps``) and all processes. ℓ_i is the sum over the tokens of a
-    sequence. N is the Trainer's ``num_items_in_batch``, the number of tokens (labels that are not -100) in the logical
-    batch; without labels it is the number of examples. The step is therefore that of one process on the whole batch,
-    with or without ``average_tokens_across_devices``. The draw is determined by ``(noise_seed, state.global_step)``, so
-    a resumed run has the same noise. Evaluation uses the Trainer's own mean.
-
-    The default loss is the cross entropy of tokens or classes. To use another loss, pass ``compute_loss_func=``: a
-    function of ``(outputs, labels)`` that returns **one loss per example**, shape (batch,), summed over the labels of
-    the example, not divided by N, and multiplied by label weights if there are any.
+    The callback attaches to the model's head (`msgd.Reweighter.attach`), so that the gradient of each example is
+    multiplied by its weight. The loss may be the model's own, a ``compute_loss_func``, label smoothing, or that of a
+    subclass such as ``Seq2SeqTrainer`` or TRL's ``SFTTrainer``; its scale and the printed loss are the Trainer's. w is
+    drawn once for the examples of all micro-batches of a step (``gradient_accumulation_steps``) and all processes, from
+    ``(seed, state.global_step)``, so that a resumed run has the same noise. An example is a sequence, or a document if
+    several are packed into a row. Evaluation is unchanged.
 
     Args:
-        *args: arguments of the Trainer.
-        law: law of the weights, such as `msgd.noise.Emulate`, whose b counts sequences.
-        noise_seed: seed of the noise, 0 ≤ noise_seed < 2⁶⁴; the same in all processes.
-        **kwargs: keyword arguments of the Trainer.
+        law: law of the weights, such as `msgd.noise.Emulate`, whose b counts examples.
+        seed: seed of the noise, 0 ≤ seed < 2⁶⁴; the same in all processes.
+        module: the module whose outputs the loss depends on, by its name in the model; None: the head that is found.
+        logical_batch: number of examples of a step over all micro-batches and processes. Required only with gradient
+            accumulation over batches whose sizes cannot be found.
 
     Raises:
-        TypeError: ``law`` is not a law, or the losses are not a floating-point tensor.
-        ValueError: the loss function does not return one loss per example, or a setting makes the scale wrong: several
-            GPUs in one process, tensor, context or sequence parallelism, or label smoothing with the default loss.
+        TypeError: ``law`` is not a law, or a number is not an integer.
+        ValueError: a number is out of range. During training: the head was not called, so that nothing was weighted;
+            the model was resumed with another law or seed; one process uses several GPUs (DataParallel), or processes
+            share examples (tensor, context or sequence parallelism).
 
     Examples:
         >>> from msgd import noise
-        >>> from transformers import Trainer
-        >>> class NoisyTrainer(ReweightMixin, Trainer):
-        ...     pass  # NoisyTrainer(model, args, train_dataset=…, law=noise.Emulate(b=32), noise_seed=0)
+        >>> callback = ReweightCallback(noise.Emulate(b=32), seed=0)  # Trainer(model, args, …, callbacks=[callback])
 
     References:
         Wu et al. 2020, arXiv 1906.07405.
     """
 
-    accelerator: Any  # these four attributes are set by the Trainer
-    args: Any
-    model: Any
-    state: Any
-
-    def __init__(self, *args: Any, law: Law, noise_seed: int, **kwargs: Any) -> None:
+    def __init__(self, law: Law, *, seed: int, module: str | None = None, logical_batch: int | None = None) -> None:
         # "blocked": Accelerate distributes whole batches, the first to rank 0, the second to rank 1.
-        self._reweight = Reweighter(law, seed=noise_seed, layout="blocked")
-        super().__init__(*args, **kwargs)
-        self._losses_of = self.compute_loss_func or self._cross_entropies
-        self.compute_loss_func: Any = self._weighted_loss  # tells Trainer that the loss is scaled for accumulation
-        self._sizes: list[int] = []  # numbers of examples in the remaining micro-batches of this step
-        self._items: int | None = None  # number of tokens in the logical batch, over all processes
-        self._called = False  # whether Trainer called _weighted_loss
-        self._check_scale()
+        self._reweight = Reweighter(law, seed=seed, layout="blocked")
+        if logical_batch is not None:
+            self._reweight.begin(logical_batch)  # raises for an invalid number now
+        self._module = module
+        self._logical_batch = logical_batch
+        self._attachment: Attachment | None = None
+        self._made: list[int] = []  # examples of each batch of this epoch so far; one more may be made than taken
+        self._taken = 0  # batches of earlier steps in it
+        self._restore: list[Callable[[], None]] = []
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, *args: Any) -> Any:
-        """Return the micro-batches of a step, as Trainer does, and begin a logical batch of their total size.
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Attach to the model; refuse settings whose scale is not known, and another law than the checkpoint's."""
+        del control
+        _check_scale(args)
+        mine = {"law": repr(self._reweight.law), "seed": self._reweight.seed}
+        saved = state.stateful_callbacks.get(_STATE, {}).get("attributes", mine)
+        for key, value in mine.items():
+            if saved[key] != value:
+                raise ValueError(
+                    f"the checkpoint is of {key} {saved[key]}, and this callback has {value}: build it as it was"
+                )
+        state.stateful_callbacks[_STATE] = {"args": {}, "attributes": mine}
+        model: nn.Module = kwargs["model"]
+        for stale in (_ATTACHED.pop(model, None), self._attachment):
+            if stale is not None:
+                stale.remove()
+        self._attachment = _ATTACHED[model] = self._reweight.attach(_find(model, self._module))
+        if args.gradient_accumulation_steps > 1 and self._logical_batch is None:
+            self._count(kwargs["train_dataloader"])
 
-        Args:
-            epoch_iterator: passed to Trainer.
-            num_batches: passed to Trainer.
-            *args: passed to Trainer.
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin to count the batches of an epoch."""
+        del args, state, control, kwargs
+        self._made, self._taken = [], 0
 
-        Returns:
-            The micro-batches, and ``num_items_in_batch``.
-        """
-        samples, items = super().get_batch_samples(epoch_iterator, num_batches, *args)  # type: ignore[misc]
-        if samples:
-            self._sizes = [find_batch_size(batch) for batch in samples]
-            own = [sum(self._sizes), 0 if items is None else int(items)]
-            n, everyones = self.accelerator.gather(torch.tensor([own], device=self.args.device)).sum(0).tolist()
-            self._items = None if items is None else own[1] if self.args.average_tokens_across_devices else everyones
-            self._reweight.begin(n, step=self.state.global_step)
-        return samples, items
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin the logical batch of a step, of which the Trainer has taken all micro-batches."""
+        del control, kwargs
+        n = self._logical_batch
+        if args.gradient_accumulation_steps > 1 and n is None:
+            own = self._examples(args.gradient_accumulation_steps)
+            n = int(sum(count for (count,) in self._reweight._processes().all_gather([float(own)])))
+        self._reweight.begin(n, step=state.global_step)
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Perform a training step, as Trainer does, and check that the losses were weighted.
-
-        Args:
-            *args: passed to Trainer.
-            **kwargs: passed to Trainer.
-
-        Returns:
-            The loss of the micro-batch.
-
-        Raises:
-            ValueError: an overridden ``compute_loss`` did not call ``compute_loss_func``.
-        """
-        self._called = False
-        loss: Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
-        if not self._called:
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Check that the outputs of all micro-batches were weighted."""
+        del args, control, kwargs
+        reweight, seen = self._reweight, self._reweight.examples_since_step
+        reweight.examples_since_step = reweight.batches_since_step = 0
+        if seen == 0:
+            name = "the module" if self._attachment is None else self._attachment.name
             raise ValueError(
-                "compute_loss has not called compute_loss_func, so the losses are not weighted: instead of overriding "
-                "compute_loss pass compute_loss_func=, which returns one loss per example"
+                f"nothing was weighted in this step, because {name} was not called: name the module whose outputs the "
+                "loss depends on (module=), and switch fused losses off (use_liger_kernel=False)"
             )
-        self._sizes = self._sizes[1:]
-        return loss
+        if reweight.offset or reweight.step != state.global_step + 1:
+            raise ValueError(
+                f"the optimizer step comes after {seen} of {reweight.logical_batch} examples: the model "
+                "must be called once for each micro-batch; pass logical_batch= if the loader counts otherwise"
+            )
 
-    def _weighted_loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Compute the loss of a micro-batch, with the signature of a ``compute_loss_func``."""
-        losses: Tensor = self._losses_of(outputs, labels)
-        check_losses(losses)
-        if not torch.is_grad_enabled():  # evaluation
-            return losses.mean() if num_items_in_batch is None else losses.sum() / num_items_in_batch
-        self._called = True
-        if self._sizes and len(losses) != self._sizes[0]:
-            raise ValueError(f"{len(losses)} losses for {self._sizes[0]} examples: return one for each, shape (batch,)")
-        if self._items is None:
-            loss = self._reweight(losses)
-        else:
-            loss = self._reweight(losses, sample_weight=torch.ones_like(losses), total=self._items)
-        # In this case both the Reweighter and Trainer undo the mean over processes, so one factor is removed.
-        twice = self.args.average_tokens_across_devices and num_items_in_batch is not None
-        return loss / self.accelerator.num_processes if twice else loss
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Detach from the model and the loader."""
+        del args, state, control
+        _ATTACHED.pop(kwargs["model"], None)
+        if self._attachment is not None:
+            self._attachment.remove()
+            self._attachment = None
+        for restore in self._restore:
+            restore()
+        self._restore = []
 
-    def _cross_entropies(self, outputs: Any, labels: Any) -> Tensor:
-        """Compute the default loss, used without ``compute_loss_func``."""
-        if labels is None:
-            raise ValueError('no "labels" in the batches: pass compute_loss_func=, which returns one loss per example')
-        logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
-        model = self.accelerator.unwrap_model(self.model)
-        return sequence_losses(logits, labels, shift=getattr(model, "loss_function", None) is ForCausalLMLoss)
+    def _count(self, loader: Any) -> None:
+        """Count the examples of the batches that the Trainer's loader makes."""
+        base = getattr(loader, "base_dataloader", loader)
+        if base.num_workers == 0:
+            # The rest of a resumed epoch comes from another loader, which has the same collate_fn.
+            collate = base.collate_fn
+            base.collate_fn = lambda features: self._note(collate(features))
+            self._restore.append(lambda: setattr(base, "collate_fn", collate))
+        elif base is not loader:
+            loader.base_dataloader = _Noted(base, self._note)
+            self._restore.append(lambda: setattr(loader, "base_dataloader", base))
 
-    def _check_scale(self) -> None:
-        """Raise if a setting scales the gradient in a way that is not accounted for."""
-        if self.args.n_gpu > 1:
-            raise ValueError("one process uses several GPUs (DataParallel): start one process per GPU with torchrun")
-        if self.args.label_smoothing_factor and self._losses_of == self._cross_entropies:
-            raise ValueError("label_smoothing_factor: pass compute_loss_func= with F.cross_entropy(label_smoothing=…)")
-        parallelism = getattr(self.accelerator, "parallelism_config", None)
-        if parallelism is not None and parallelism.non_data_parallel_size > 1:
-            raise ValueError("tensor, context and sequence parallelism are not supported: use data parallelism only")
+    def _note(self, batch: Any) -> Any:
+        named = batch if isinstance(batch, Mapping) else {}
+        self._made.append(examples_in([] if named else batch, named)[1])
+        return batch
+
+    def _examples(self, accumulated: int) -> int:
+        """Return the number of this process's examples in the micro-batches of the coming step."""
+        first, self._taken = self._taken, self._taken + accumulated
+        if self._made:
+            return sum(self._made[first : first + accumulated])
+        found = examples_in_loader(GradientState().active_dataloader, first, first + accumulated)
+        if found is None:
+            raise ValueError(
+                "the sizes of the micro-batches are not known: pass logical_batch=, the number of examples of a step, "
+                "or set dataloader_num_workers=0"
+            )
+        return found
+
+
+class _Noted:
+    """A loader whose batches are noted."""
+
+    def __init__(self, loader: Any, note: Callable[[Any], Any]) -> None:
+        self._loader, self._note = loader, note
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._note, self._loader)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+def _find(model: nn.Module, name: str | None) -> nn.Module:
+    """Return the module to attach to."""
+    modules = dict(model.named_modules())
+    if name is not None and name not in modules:
+        raise ValueError(f"the model has no module {name!r}; there are {', '.join(filter(None, modules))}"[:500])
+    return model if name is None else modules[name]
+
+
+def _check_scale(args: TrainingArguments) -> None:
+    """Raise if a setting scales or shares the gradient in a way that is not accounted for."""
+    if args.n_gpu > 1:
+        raise ValueError("one process uses several GPUs (DataParallel): start one process per GPU with torchrun")
+    parallelism = getattr(args, "parallelism_config", None)
+    if parallelism is not None and parallelism.non_data_parallel_size > 1:
+        raise ValueError("tensor, context and sequence parallelism are not supported: use data parallelism only")
