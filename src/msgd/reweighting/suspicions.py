@@ -8,9 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 #: A graph is followed over this many nodes: enough for the path from a loss to the last layer.
 _DEPTH = 12
+#: The steps of all optimizers since they are counted: a fused optimizer leaves the versions of its parameters alone.
+_STEPS: list[int] = []
 
 
 class Suspicions:
@@ -23,7 +26,7 @@ class Suspicions:
     def __init__(self, *, quiet: bool = False) -> None:
         self._looked = self._warned_of_step = quiet
         self._parameter: weakref.ref[Tensor] | None = None
-        self._version = -1
+        self._seen = -1, -1  # version of the parameter and number of steps, at the call before
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_parameter": None}  # which belongs to this process
@@ -64,7 +67,8 @@ class Suspicions:
         if parameter is None:
             return
         same = self._parameter is not None and self._parameter() is parameter
-        if same and parameter._version == self._version and _left(parameter.grad):
+        seen = parameter._version, _steps()
+        if same and seen == self._seen and _left(parameter.grad):
             self._warned_of_step = True
             _warn(
                 "a logical batch begins, and the gradient of the one before has not been used by an optimizer step: "
@@ -72,7 +76,7 @@ class Suspicions:
                 "reweight.watch(optimizer, learn=True)",
                 6,
             )
-        self._parameter, self._version = weakref.ref(parameter), parameter._version
+        self._parameter, self._seen = weakref.ref(parameter), seen
 
 
 def _warn(message: str, depth: int) -> None:
@@ -94,6 +98,20 @@ def _first_parameter(values: Tensor) -> Tensor | None:
     return None
 
 
+def _steps() -> int:
+    """Return the number of optimizer steps since the first call, but for those that are compiled."""
+    if not _STEPS:
+        _STEPS.append(0)
+        register_optimizer_step_post_hook(_count)
+    return _STEPS[0]
+
+
+def _count(*args: Any) -> None:
+    del args
+    if not torch.compiler.is_compiling():
+        _STEPS[0] += 1
+
+
 def _left(gradient: Tensor | None) -> bool:
     """Say whether a gradient waits for a step: one that is not finite waits for none, as a GradScaler skips it."""
     return gradient is not None and bool(gradient.isfinite().all())
@@ -108,5 +126,6 @@ def _flattened_from(values: Tensor) -> tuple[int, ...] | None:
         shape = getattr(node, "_saved_self_sym_sizes", None) if "View" in type(node).__name__ else None
         if shape and len(shape) > 1 and shape[0] != len(values) and shape[0] * shape[1] == len(values):
             return tuple(int(size) for size in shape)
-        node = next((edge for edge, _ in node.next_functions if edge is not None), None)
+        # The first edge of a linear layer is its bias.
+        node = next((edge for edge, _ in node.next_functions if edge and not hasattr(edge, "variable")), None)
     return None
