@@ -7,12 +7,13 @@ from typing import Any, TypedDict
 import torch
 
 from msgd._checks import check_state, positive_integer
-from msgd.integrations.batch_sizes import REMEDY, AnnouncedReweighter, examples
+from msgd.integrations.batch_sizes import REMEDY, AnnouncedReweighter
 from msgd.noise import Law
 
 try:
     from accelerate import Accelerator
-    from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
+
+    from msgd.integrations.prepared_loader import examples_in_loader
 except ImportError as error:
     raise ImportError("msgd.integrations.accelerate needs Accelerate: pip install accelerate") from error
 
@@ -139,22 +140,7 @@ class AcceleratedReweighter(AnnouncedReweighter):
         stop = self._index + accumulated - (accelerator.step - 1) % accumulated
         own = None
         if state.in_dataloader and state.sync_with_dataloader:
-            own = _examples_in(state.active_dataloader, self._index, stop)
+            own = examples_in_loader(state.active_dataloader, self._index, stop)
         if own is None:
             raise ValueError(f"the loader (is it prepared?) cannot tell how many examples a step will have: {REMEDY}")
         return int(accelerator.gather(torch.tensor([own], device=accelerator.device)).sum())
-
-
-def _examples_in(loader: Any, first: int, stop: int) -> int | None:
-    """Return the number of examples in this process's batches first … stop−1 of a pass over a prepared loader."""
-    sampler = loader.batch_sampler
-    while isinstance(sampler, SkipBatchSampler):  # of accelerator.skip_first_batches
-        first, stop = first + sampler.skip_batches, stop + sampler.skip_batches
-        sampler = sampler.batch_sampler
-    if not isinstance(sampler, BatchSamplerShard):
-        return examples(sampler, first, stop)
-    if not (sampler.even_batches or sampler.drop_last):
-        return None
-    # All batches are full: Accelerate completes the last ones with examples from the start of the data set.
-    full = sampler.batch_size // (sampler.num_processes if sampler.split_batches else 1)
-    return (min(stop, len(sampler)) - first) * int(full)
