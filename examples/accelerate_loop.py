@@ -38,7 +38,7 @@ def main(epochs: int) -> None:
 
     with torch.no_grad():
         accuracy = (model(x_test.float()).argmax(1) == y_test).float().mean().item()
-    accelerator.print(f"{reweight.step} steps: accuracy {accuracy:.4f}")
+    accelerator.print(f"accuracy {accuracy:.4f}")
 
 
 if __name__ == "__main__":
