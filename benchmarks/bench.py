@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 from alone import EXACT, FAST, ROOT, ask
 from draws import DENSE, SPARSE, dense, microseconds, sparse
+from gate import gate
 from gpu import lockstep, on_gpu
 from settings import loop, make
 from timing import Result, interleaved, judged, ratio
@@ -177,6 +178,7 @@ def draws(quick: bool) -> list[Result]:
 
 ROWS: dict[str, Callable[[bool], list[Result]]] = {
     "draws": draws,
+    "gate": gate,
     "reweighter": reweighter,
     "peers": peers,
     "full-batch": lab("full-batch"),

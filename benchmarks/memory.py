@@ -1,6 +1,6 @@
-"""The peak of memory of a few training steps, with `Reweighter` or without, and on top of what is there: prints JSON.
+"""The peak of memory of a few training steps, with weights or without, and on top of what is there: prints JSON.
 
-python benchmarks/memory.py SETTING reweighter|plain
+python benchmarks/memory.py SETTING reweighter|plain|outputs|attach|mean
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 
 import torch
 from alone import peak_mib, resident_mib
+from gate import gated
 from settings import loop, make
 
 from msgd import Reweighter
@@ -20,7 +21,10 @@ def main() -> None:
     """Train five steps and look."""
     torch.set_num_threads(1)
     name, which = sys.argv[1:]
-    step = loop(make(name), Reweighter(Fisher(20), seed=0) if which == "reweighter" else torch.mean)
+    if which in ("reweighter", "plain"):
+        step = loop(make(name), Reweighter(Fisher(20), seed=0) if which == "reweighter" else torch.mean)
+    else:
+        step = gated(make(name), which)
     before = resident_mib()
     for _ in range(5):
         step()

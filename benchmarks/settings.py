@@ -32,17 +32,17 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class Language(nn.Module):
-    """A causal transformer over 1000 tokens: 4 layers of width 128, 4 heads."""
+    """A causal transformer: 4 layers of width 128, 4 heads."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: int) -> None:
         super().__init__()
-        self.embed = nn.Embedding(1000, 128)
+        self.embed = nn.Embedding(words, 128)
         layer = nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, batch_first=True, norm_first=True)
         self.body = nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
-        self.head = nn.Linear(128, 1000)
+        self.head = nn.Linear(128, words, bias=words == 1000)  # GPT-2's has none
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of the next tokens, shape (n, length, 1000)."""
+        """Logits of the next tokens, shape (n, length, words)."""
         mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1], device=tokens.device)
         logits: Tensor = self.head(self.body(self.embed(tokens), mask=mask, is_causal=True))
         return logits
@@ -62,16 +62,18 @@ def make(name: str, device: str = "cpu") -> Setting:
     """Build a setting.
 
     Args:
-        name: "conv-small", n = 1000; "vgg11", B = 128; or "transformer", B = 32 sequences of 64 tokens.
+        name: "conv-small", n = 1000; "vgg11", B = 128; "transformer", B = 32 sequences of 64 tokens of 1000; or
+            "language", B = 8 sequences of 64 tokens of 50,257, the vocabulary of GPT-2.
         device: where.
 
     Returns:
         The same network and batch every time.
     """
     torch.manual_seed(0)
-    if name == "transformer":
-        tokens = torch.randint(1000, (32, 64), device=device)
-        return Setting(Language().to(device), tokens, tokens, next_token)
+    if name in ("transformer", "language"):
+        words, B = (1000, 32) if name == "transformer" else (50_257, 8)
+        tokens = torch.randint(words, (B, 64), device=device)
+        return Setting(Language(words).to(device), tokens, tokens, next_token)
     if name == "vgg11":
         x, y = torch.randn(128, 3, 32, 32), torch.randint(10, (128,))
         model: nn.Module = vgg11((3, 32, 32), 10)
@@ -99,6 +101,30 @@ def loop(setting: Setting, weighted: Callable[[Tensor], Tensor]) -> Callable[[],
     def step() -> None:
         optimizer.zero_grad()
         weighted(setting.losses(setting.model(setting.x), setting.y)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def mean_loop(setting: Setting, outputs: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    """A training loop's step with the usual mean loss of the outputs.
+
+    Args:
+        setting: the network and its batch.
+        outputs: what is done to the outputs before the loss.
+
+    Returns:
+        The step.
+    """
+    optimizer = torch.optim.SGD(setting.model.parameters(), lr=0.01)
+    sequences = setting.losses is next_token
+
+    def step() -> None:
+        optimizer.zero_grad()
+        y = outputs(setting.model(setting.x))
+        logits, targets = (y[:, :-1].flatten(0, 1), setting.y[:, 1:].flatten()) if sequences else (y, setting.y)
+        loss: Tensor = F.cross_entropy(logits, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step

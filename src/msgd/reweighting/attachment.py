@@ -52,6 +52,8 @@ class Attachment:
         self._draw = draw
         self._batch_dim = batch_dim
         self.head, name = _head_of(module)
+        if self.head is None and type(module).forward is nn.Linear.forward:
+            self.head = module
         target = module if self.head is None else self.head
         if getattr(target, "_msgd_attachment", None) is not None:
             raise ValueError(f"weights are attached to this {type(target).__name__} already: remove() the first handle")
