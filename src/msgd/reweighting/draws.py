@@ -288,7 +288,8 @@ def _look_at_parallel_modules() -> None:
     if any(getattr(getattr(thing, "_join_config", None), "enable", False) for thing in found):
         raise ValueError(
             "inside Join the inputs may end early on some ranks, and the others would wait for them: use a "
-            "DistributedSampler instead of Join, which gives every rank equally many batches"
+            "DistributedSampler instead of Join, which gives every rank equally many batches; pass "
+            "group=torch.distributed.group.WORLD if the Join has ended"
         )
     kinds = {cls.__name__ for thing in found for cls in type(thing).__mro__}
     if not kinds & _AVERAGING:
