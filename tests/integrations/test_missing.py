@@ -10,7 +10,7 @@ import pytest
     ("name", "needs", "packages"),
     [
         ("lightning", "lightning", "lightning"),
-        ("transformers", "transformers.loss", "transformers accelerate"),
+        ("transformers", "transformers", "transformers accelerate"),
         ("accelerate", "accelerate", "accelerate"),
     ],
 )

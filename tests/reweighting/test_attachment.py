@@ -457,6 +457,18 @@ def test_examples_in_dimension_1():
     assert far(gradient(model), truth) < EXACT
 
 
+def test_a_linear_head_with_examples_in_dimension_1():
+    torch.manual_seed(0)
+    model, x, y = Headed(), torch.randn(5, 8, 4).double(), torch.randint(3, (5, 8))
+    reweight = reweighter()
+    handle = reweight.attach(model, batch_dim=1)
+    F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()
+    handle.remove()
+    truth = weighted_sum(model, lambda m, i: F.cross_entropy(m(x[:, i]), y[:, i]), weights(LAW, 8) / 8)
+    assert far(gradient(model), truth) < EXACT
+    assert reweight.step == 1
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_of_a_linear_head(dtype):
     model, (x, y) = Headed().float(), batch(dtype=torch.float32)
@@ -499,6 +511,15 @@ def test_an_attached_model_within_a_checkpoint_draws_once(make):
         assert reweight.step == step + 1
 
 
+@pytest.mark.parametrize("make", [classifier, Headed])
+def test_an_attached_model_within_a_reentrant_checkpoint_is_refused(make):
+    model, (x, _) = make(), batch()
+    reweighter().attach(model)
+    outputs = torch.utils.checkpoint.checkpoint(model, x.requires_grad_(), use_reentrant=True)
+    with pytest.raises(ValueError, match="use use_reentrant=False, or weight the outputs outside of it"):
+        outputs.sum().backward()
+
+
 def test_a_model_of_transformers():
     from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
@@ -527,3 +548,20 @@ def test_a_model_of_transformers():
         return m(input_ids=ids[i : i + 1], labels=classes[i : i + 1]).loss
 
     assert far(found, weighted_sum(model, each, weights(LAW, N) / N)) < 1e-6
+
+
+def test_a_model_that_ran_compiled_before_notices_hooks_that_come_and_go():
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 4)), torch.randn(6, 5)
+    compiled = torch.compile(network, backend="aot_eager")
+    compiled(x).sum().backward()
+    for module in (network, network[2]):
+        reweight = Reweighter(Cov(3), seed=1)
+        handle = reweight.attach(module)
+        network.zero_grad()
+        compiled(x).sum().backward()
+        assert reweight.step == 1
+        handle.remove()
+        network.zero_grad()
+        compiled(x).sum().backward()
+        assert reweight.step == 1

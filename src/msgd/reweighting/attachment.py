@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -52,7 +53,7 @@ class Attachment:
         self._draw = draw
         self._batch_dim = batch_dim
         self.head, name = _head_of(module)
-        if self.head is None and type(module).forward is nn.Linear.forward:
+        if self.head is None and _is_linear(module, batch_dim):
             self.head = module
         target = module if self.head is None else self.head
         if getattr(target, "_msgd_attachment", None) is not None:
@@ -71,6 +72,7 @@ class Attachment:
             self._hold(self.head)
         object.__setattr__(target, "_msgd_attachment", self)
         self._removals.append(partial(vars(target).pop, "_msgd_attachment", None))
+        _forget_compiled()
 
     def __repr__(self) -> str:
         return f"Attachment({self.name})"
@@ -84,9 +86,10 @@ class Attachment:
         for removal in self._removals:
             removal()
         self._removals = []
+        _forget_compiled()
 
     def _hold(self, head: nn.Module) -> None:
-        if type(head).forward is nn.Linear.forward and "forward" not in vars(head) and self._batch_dim == 0:
+        if _is_linear(head, self._batch_dim):
             vars(head)["forward"] = partial(self._linear, head)
             self._removals.append(partial(vars(head).pop, "forward", None))
         else:
@@ -164,6 +167,17 @@ class Attachment:
         if self._w is None:
             self._w = self._draw(y, self._n)
         return self._w
+
+
+def _is_linear(module: nn.Module, batch_dim: int) -> bool:
+    """Say whether a module is a plain linear layer, at which weighting the inputs is enough."""
+    return type(module).forward is nn.Linear.forward and "forward" not in vars(module) and batch_dim == 0
+
+
+def _forget_compiled() -> None:
+    """Make compiled functions be compiled again: they do not notice hooks that come or go after they have run."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def _head_of(module: nn.Module) -> tuple[nn.Module | None, str]:
