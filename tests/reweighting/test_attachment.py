@@ -550,6 +550,7 @@ def test_a_model_of_transformers():
     assert far(found, weighted_sum(model, each, weights(LAW, N) / N)) < 1e-6
 
 
+@pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")  # of the compiler
 def test_a_model_that_ran_compiled_before_notices_hooks_that_come_and_go():
     torch.manual_seed(0)
     network, x = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 4)), torch.randn(6, 5)
