@@ -26,12 +26,12 @@ def main(epochs: int) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     loader = DataLoader(TensorDataset(x.float(), y), batch_size=64, shuffle=True)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    reweight = AcceleratedReweighter(accelerator, noise.Emulate(b=20), seed=0)
+    AcceleratedReweighter(accelerator, noise.Emulate(b=20), seed=0).attach(model)  # batches of 256, as noisy as 20
 
     for _ in range(epochs):
         for inputs, targets in loader:
             with accelerator.accumulate(model):
-                loss = F.cross_entropy(reweight.outputs(model(inputs)), targets)
+                loss = F.cross_entropy(model(inputs), targets)
                 accelerator.backward(loss)
                 optimizer.step()
                 optimizer.zero_grad()
