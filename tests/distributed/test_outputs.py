@@ -39,7 +39,7 @@ def test_what_would_hang_or_be_wrong_is_refused(results):
     for rank in results:
         refused = rank["refused"]
         assert "total differs between the ranks (4.0, 5.0): pass the sum of c_i" in refused["total"]
-        assert "only some ranks passed total" in refused["some totals"]
+        assert "only some ranks passed sample_weight or total" in refused["some totals"]
         assert refused["same total"] == ""
         assert "use a DistributedSampler instead of Join" in refused["join"]
         assert "pass group=torch.distributed.group.WORLD if the Join has ended" in refused["join"]

@@ -157,8 +157,11 @@ def test_equal_ranks_exchange_nothing():
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [
-        ([[3.0, 1.0, 9.0], [3.0, 1.0, 8.0]], r"total differs between the ranks \(9.0, 8.0\): pass the sum of c_i over"),
-        ([[3.0, 1.0, 9.0], [3.0, 0.0, 4.0]], "only some ranks passed total: pass it on all ranks or on none"),
+        ([[3.0, 2.0, 9.0], [3.0, 2.0, 8.0]], r"total differs between the ranks \(9.0, 8.0\): pass the sum of c_i over"),
+        (
+            [[3.0, 2.0, 9.0], [3.0, 1.0, 4.0]],
+            "only some ranks passed sample_weight or total: pass it on all ranks or on none",
+        ),
     ],
 )
 def test_totals_of_several_ranks(theirs, message):

@@ -201,11 +201,13 @@ def test_several_outputs(name):
         (torch.ones(4), {"offset": 2}, ValueError, "offset goes with step"),
         (torch.ones(4), {"step": -1}, ValueError, "step"),
         (3.0, {}, TypeError, "must be a tensor"),
+        (nn.utils.rnn.pack_sequence([torch.ones(3), torch.ones(2)]), {}, TypeError, "call pad_packed_sequence before"),
     ],
 )
 def test_bad_outputs_name_the_remedy(outputs, more, error, message):
-    if not isinstance(outputs, float):
-        outputs = torch.utils._pytree.tree_map(lambda y: y.requires_grad_(), outputs)
+    for y in outputs if isinstance(outputs, tuple) else [outputs]:
+        if isinstance(y, torch.Tensor) and y.is_floating_point():
+            y.requires_grad_()
     with pytest.raises(error, match=message):
         Reweighter(LAW, seed=0).outputs(outputs, **more)
 
@@ -441,6 +443,37 @@ def test_a_gate_behind_a_checkpoint(reentrant):
     F.cross_entropy(reweight.outputs(outputs), y).backward()
     assert far(gradient(model), classified(model, LAW, x.detach(), y)) < EXACT
     assert reweight.step == 1
+
+
+def test_checkpoints_within_checkpoints_draw_once():
+    model, (x, y), reweight = classifier(), batch(), Reweighter(LAW, seed=SEED)
+
+    def inner(x):
+        return checkpoint(lambda x: reweight.outputs(model(x)).sin(), x, use_reentrant=False)
+
+    checkpoint(lambda x: F.cross_entropy(inner(x), y), x, use_reentrant=False).backward()
+    truth = weighted_sum(model, lambda m, i: F.cross_entropy(m(x[i : i + 1]).sin(), y[i : i + 1]), weights(LAW, N) / N)
+    assert far(gradient(model), truth) < EXACT
+    assert reweight.step == 1
+
+
+def test_a_loss_in_a_function_that_torch_differentiates():
+    model, (x, y), reweight = classifier(), batch(), Reweighter(LAW, seed=SEED)
+
+    def loss(parameters):
+        return F.cross_entropy(reweight.outputs(torch.func.functional_call(model, parameters, x)), y)
+
+    grads = torch.func.grad(loss)({name: p.detach() for name, p in model.named_parameters()})
+    assert far(torch.cat([g.flatten() for g in grads.values()]), classified(model, LAW, x, y)) < EXACT
+
+
+def test_a_second_backward_pass_has_the_same_weights():
+    model, (x, y), reweight = classifier(), batch(), Reweighter(LAW, seed=SEED)
+    loss = F.cross_entropy(reweight.outputs(model(x)), y)
+    loss.backward(retain_graph=True)
+    reweight.outputs(model(x), step=4)
+    loss.backward()
+    assert far(gradient(model), 2 * classified(model, LAW, x, y)) < EXACT
 
 
 def test_losses_inside_of_a_checkpoint_are_refused():

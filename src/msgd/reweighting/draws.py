@@ -15,7 +15,7 @@ from msgd.noise.law import Law, Weights
 from msgd.noise.streams import generator
 from msgd.reweighting.ranks import Layout, Ranks, ranks
 
-_AVERAGING = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine"}
+_AVERAGING = {"DistributedDataParallel", "DDP", "FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine"}
 
 
 class ReweighterState(TypedDict):
@@ -195,7 +195,15 @@ class Draws:
         processes = self._processes()
         if self.equal:
             return [n] * processes.size
-        return [int(count) for (count,) in processes.all_gather([float(n)])]
+        return self._exchange(n, "", 0.0)[0]
+
+    def _exchange(self, n: int, given: str, value: float) -> tuple[list[int], list[float]]:
+        """Collect the number of examples of each rank and a value, always as many numbers whatever a rank passed."""
+        kind = float(["", "sample_weight", "total"].index(given))
+        shared = self._processes().all_gather([float(n), kind, value])
+        if any(other != kind for _, other, _ in shared):
+            raise ValueError("only some ranks passed sample_weight or total: pass it on all ranks or on none")
+        return [int(count) for count, _, _ in shared], [each for _, _, each in shared]
 
     def _counts_and_total(self, n: int, own: Tensor, total: Any) -> tuple[list[int], Any]:
         """Collect the number of examples of each rank, and the sum of the sample weights of all.
@@ -214,10 +222,7 @@ class Draws:
         if self._processes().size == 1 or self.equal:
             return self._counts(n), own if total is None else total
         given = total is not None
-        shared = self._processes().all_gather([float(n), float(given), float(total if given else own)])
-        counts, values = [int(count) for count, _, _ in shared], [value for _, _, value in shared]
-        if any(other != given for _, other, _ in shared):
-            raise ValueError("only some ranks passed total: pass it on all ranks or on none")
+        counts, values = self._exchange(n, *(("total", float(total)) if given else ("sample_weight", float(own))))
         if given and any(value != values[0] for value in values):
             raise ValueError(
                 f"total differs between the ranks ({', '.join(map(str, values[:4]))}): pass the sum of c_i over the "

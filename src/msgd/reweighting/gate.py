@@ -9,6 +9,7 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from msgd.noise.law import Weights
@@ -207,8 +208,10 @@ def gated_tensors(outputs: object) -> list[Tensor]:
         The tensors, in order.
 
     Raises:
-        TypeError: there is no tensor.
+        TypeError: there is no tensor, or the rows of the outputs are tokens.
     """
+    if isinstance(outputs, PackedSequence):
+        raise TypeError("the rows of a PackedSequence are tokens: call pad_packed_sequence before reweight.outputs")
     leaves = pytree.tree_leaves(outputs)
     if not any(isinstance(leaf, Tensor) for leaf in leaves):
         raise TypeError(
