@@ -424,6 +424,31 @@ def test_a_frozen_body_or_head():
         assert far(gradient(model), classified(twin, LAW, x, y)) < EXACT
 
 
+def test_only_the_bias_of_a_head():
+    """A loss of the model's own is right too: the head was called, and its outputs were weighted."""
+    model, (ids, labels) = Language(bias=True).double(), text()
+    for name, p in model.named_parameters():
+        p.requires_grad = name == "lm_head.bias"
+    reweight = reweighter()
+    handle = reweight.attach(model)
+    model(input_ids=ids, labels=labels)["loss"].backward()
+    handle.remove()
+    assert far(gradient(model), by_rows(model, ids, labels, weights(LAW, N))) < EXACT
+
+
+@pytest.mark.parametrize("shape", [(8, 4), (8, 5, 4), (8, 2, 3, 4)])
+def test_a_linear_layer_of_its_own(shape):
+    torch.manual_seed(0)
+    model, x = nn.Linear(4, 9).double(), torch.randn(shape).double()
+    reweight = reweighter()
+    handle = reweight.attach(model)
+    model(input=x).sin().mean().backward()
+    handle.remove()
+    truth = weighted_sum(model, lambda m, i: m(x[i : i + 1]).sin().mean(), weights(LAW, 8) / 8)
+    assert far(gradient(model), truth) < EXACT
+    assert reweight.step == 1
+
+
 def test_evaluation_changes_nothing_and_does_not_advance():
     for make in (classifier, Headed):
         model, (x, _) = make(), batch()

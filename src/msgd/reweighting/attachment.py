@@ -130,7 +130,8 @@ class Attachment:
     def _linear(self, head: Any, *args: Tensor, **kwargs: Tensor) -> Tensor:
         """The forward pass of a linear head."""
         h = args[0] if args else kwargs["input"]
-        if not torch.is_grad_enabled() or not (h.requires_grad or head.weight.requires_grad):
+        trained = [x for x in (h, head.weight, head.bias) if x is not None and x.requires_grad]
+        if not torch.is_grad_enabled() or not trained:
             plain: Tensor = nn.Linear.forward(head, h)
             return plain
         w = self._head_weights(h)
