@@ -85,6 +85,27 @@ def test_weights_that_are_applied_twice_are_found():
     assert not result.passed
 
 
+def test_weights_of_other_examples_than_the_rows():
+    """Outputs that are weighted by two draws, documents that are packed, and pairs of rows."""
+    twice = found(lambda r, m, x, y: F.cross_entropy(r.outputs(m(x)), y) + r.outputs(m(x)).square().mean())
+    assert not twice.passed
+    assert str(twice).startswith("the loss weights 12 examples in 6 rows: weight all outputs in one call, and check ")
+    pairs = found(lambda r, m, x, y: F.cross_entropy(r.outputs(m(x), examples=torch.arange(len(x)) // 2), y))
+    assert str(pairs).startswith("the loss weights 3 examples in 6 rows")
+
+
+def test_inputs_of_a_tokenizer():
+    from transformers import BatchEncoding
+
+    x, y = batch(6)
+    reweight = reweighter()
+
+    def loss(m, inputs):
+        return F.cross_entropy(reweight.outputs(m(inputs["x"])), inputs["y"])
+
+    assert reweight.check(classifier(), BatchEncoding({"x": x, "y": y}), loss).passed
+
+
 def test_coupled_examples():
     def contrastive(r, m, x, y):
         del y

@@ -283,6 +283,16 @@ def test_learning_goes_on_after_a_stop_in_the_middle_of_a_logical_batch():
     other.step(3)
 
 
+def test_learning_goes_on_through_skipped_steps():
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    loop = Loop(Cov(2), scaler=scaler, learn=True)
+    for overflow in (True, False, True):
+        scaled(loop, scaler, overflow=overflow)
+    assert (loop.reweight.logical_batch, loop.reweight.step, loop.reweight.offset) == (8, 3, 0)
+    want = truth(loop, 8, 3, 8)
+    assert far(loop.step(8), want) < EXACT
+
+
 def test_learning_starts_from_a_known_size():
     loop = Loop(Cov(2), learn=True, logical_batch=8)
     want = truth(loop, 8, 0, 8)

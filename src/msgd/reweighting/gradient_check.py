@@ -48,6 +48,7 @@ class _Draws(Protocol):
     law: Law
     seed: int
     step: int
+    examples_since_step: int
 
 
 def check_gradient(
@@ -71,6 +72,8 @@ def check_gradient(
         ValueError: the inputs hold fewer than 2 or more than 16 examples, or the loss of the batch or of one of them
             has no finite gradient.
     """
+    if isinstance(inputs, Mapping):
+        inputs = dict(inputs)  # such as what a tokenizer returns
     n = _number(inputs)
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
@@ -81,7 +84,18 @@ def check_gradient(
     w = law.draw(n, seed=draws.seed, step=draws.step).dense().double()
     with _deterministic(model):
         gradient = _Gradient(draws, model, _own_loss if loss is None else loss)
-        weighted, plain = gradient(inputs, law), gradient(inputs, FullBatch())
+        before = draws.examples_since_step
+        weighted = gradient(inputs, law)
+        if (seen := draws.examples_since_step - before) not in (0, n):
+            return GradientCheck(
+                False,
+                math.nan,
+                math.nan,
+                (),
+                f"the loss weights {seen} examples in {n} rows: weight all outputs in one call, and check rows that "
+                "are one example each",
+            )
+        plain = gradient(inputs, FullBatch())
         alone = torch.stack([gradient(_example(inputs, i, n), FullBatch(), f" of example {i}") for i in range(n)], 1)
     kappa = _scale(alone, plain)
     coupling = _relative(alone @ kappa, plain)
