@@ -37,14 +37,14 @@ def main(epochs: int) -> None:
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         for inputs, targets in loader:
-            losses = F.cross_entropy(model(inputs), targets, reduction="none")
+            loss = F.cross_entropy(reweight.outputs(model(inputs)), targets)
             optimizer.zero_grad()
-            reweight(losses).backward()
+            loss.backward()
             optimizer.step()
     with torch.no_grad():
         accuracy = (model(x_test).argmax(1) == y_test).float().mean().item()
     if rank == 0:
-        print(f"{size} processes, {reweight.step} steps: accuracy {accuracy:.4f}")
+        print(f"{size} processes, {epochs * len(loader)} steps: accuracy {accuracy:.4f}")
     if "RANK" in os.environ:
         dist.barrier()  # nobody leaves before all are done
         sys.stdout.flush()

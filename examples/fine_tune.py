@@ -1,4 +1,4 @@
-"""Hugging Face Trainer: accumulated batches with the noise of small ones, and one weight per sequence.
+"""Hugging Face Trainer: accumulated batches with the noise of small ones, by a callback.
 
 python examples/fine_tune.py [EPOCHS]
 """
@@ -10,11 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
 from msgd import noise
-from msgd.integrations.transformers import ReweightMixin
-
-
-class NoisyTrainer(ReweightMixin, Trainer):
-    """Your Trainer, with random weights."""
+from msgd.integrations.transformers import ReweightCallback
 
 
 def counting(n: int, length: int = 12) -> list[dict[str, torch.Tensor]]:
@@ -43,7 +39,12 @@ def main(epochs: int) -> None:
             disable_tqdm=True,
         )
         data = {"train_dataset": counting(1000), "eval_dataset": counting(200)}
-        trainer = NoisyTrainer(model, arguments, **data, law=noise.Emulate(b=16), noise_seed=0)
+        trainer = Trainer(
+            model,
+            arguments,
+            **data,
+            callbacks=[ReweightCallback(noise.Emulate(b=16), seed=0)],
+        )
         trainer.train()
         print(f"{trainer.state.global_step} steps: loss per token {trainer.evaluate()['eval_loss']:.4f}")
 

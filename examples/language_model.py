@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from msgd import Reweighter, noise, per_sequence
+from msgd import Reweighter, noise
 
 TEXT = (__doc__ or "") + (torch.nn.Module.__doc__ or "") + (torch.optim.SGD.__doc__ or "")  # any text will do
 LENGTH, B = 64, 256
@@ -44,14 +44,13 @@ def main(steps: int) -> None:
     for step in range(steps):
         starts = torch.randint(len(data) - LENGTH, (B,))
         window = data[starts[:, None] + torch.arange(LENGTH + 1)]
-        logits = model(window[:, :-1])
-        losses = F.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten(), reduction="none").view(B, LENGTH)
-        means, tokens = per_sequence(losses)
+        logits = reweight.outputs(model(window[:, :-1]))
+        loss = F.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten())
         optimizer.zero_grad()
-        reweight(means, sample_weight=tokens).backward()
+        loss.backward()
         optimizer.step()
         if step % 20 == 0 or step == steps - 1:
-            print(f"step {step}: {losses.mean().item() / torch.log(torch.tensor(2.0)):.3f} bits a character")
+            print(f"step {step}: {loss.item() / torch.log(torch.tensor(2.0)):.3f} bits a character")
 
 
 if __name__ == "__main__":

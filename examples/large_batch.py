@@ -1,4 +1,4 @@
-"""A plain loop over large batches with the noise of small ones, with evaluation and state to resume from.
+"""A plain loop over large batches with the noise of small ones.
 
 python examples/large_batch.py [EPOCHS]
 """
@@ -29,19 +29,15 @@ def main(epochs: int) -> float:
     accuracy = 0.0
     for epoch in range(epochs):
         for inputs, targets in loader:
-            losses = F.cross_entropy(model(inputs), targets, reduction="none")
+            loss = F.cross_entropy(reweight.outputs(model(inputs)), targets)
             optimizer.zero_grad()
-            reweight(losses).backward()
+            loss.backward()
             optimizer.step()
-        with torch.no_grad():  # here reweight returns the plain mean and draws nothing
+        with torch.no_grad():
             logits = model(x_test)
             accuracy = (logits.argmax(1) == y_test).float().mean().item()
-            print(
-                f"epoch {epoch + 1}: test loss {reweight(F.cross_entropy(logits, y_test, reduction='none')):.3f}, "
-                f"accuracy {accuracy:.3f}"
-            )
-    state = reweight.state_dict()  # save it with the model's state to resume the noise
-    print(f"{state['step']} steps with {state['law']}")
+            test_loss = F.cross_entropy(logits, y_test).item()
+        print(f"epoch {epoch + 1}: loss {loss.item():.3f}, test loss {test_loss:.3f}, accuracy {accuracy:.3f}")
     return accuracy
 
 
