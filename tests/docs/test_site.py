@@ -30,6 +30,11 @@ def blocks(page, language):
     return [text for found, text in FENCED.findall(page.read_text()) if found == language]
 
 
+def without_digits(text):
+    """Text without the relative errors of a check, which are those of rounding."""
+    return re.sub(r"relative error [\d.e+-]+", "relative error", text)
+
+
 def tiny():
     """What the pages suppose the reader to have."""
     torch.manual_seed(0)
@@ -55,10 +60,17 @@ def tiny():
 
 
 @pytest.mark.filterwarnings("ignore:.*adds no noise to a batch:UserWarning")  # the tiny batches are small
+@pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")  # torch.compile
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true but no accelerator is found")
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
-def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     scope = tiny()
+    if page.name == "README.md":
+        transformers = pytest.importorskip("transformers")
+        scope["Trainer"] = transformers.Trainer
+        scope["arguments"] = transformers.TrainingArguments(str(tmp_path), use_cpu=True, report_to=[])
+        scope["data"] = scope["dataset"]
     for text in blocks(page, "python"):
         if "--8<--" in text:  # an example, which test_readme.py runs
             assert (ROOT / re.search(r'"(.*?)"', text).group(1)).exists()
@@ -67,6 +79,9 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatc
             exec(compile(text, page.name, "exec"), scope)
         else:
             exec(compile(text, page.name, "exec"), scope)
+    printed = without_digits(capsys.readouterr().out).splitlines()
+    for text in blocks(page, "text"):  # what the code above it prints
+        assert set(without_digits(text).splitlines()) <= set(printed)
 
 
 def test_every_example_is_on_the_page_of_examples():
