@@ -430,6 +430,20 @@ def test_a_loss_without_the_head_is_refused(tmp_path):
         train(in_order(Trainer), model, tokens(), arguments(tmp_path, 1, 4), ReweightCallback(LAW, seed=SEED))
 
 
+class Preferences(Trainer):
+    """Two rows for each example, as in preference optimization."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        twice = torch.cat([inputs["input_ids"], inputs["input_ids"].flip(1)])
+        return model(input_ids=twice).logits.square().mean()
+
+
+@pytest.mark.parametrize("split", [(1, 4), (2, 2)])
+def test_two_rows_of_an_example_are_refused(tmp_path, split):
+    with pytest.raises(ValueError, match=r"\d rows for a micro-batch of \d examples: rows that belong together"):
+        train(in_order(Preferences), llama(), tokens(), arguments(tmp_path, *split), ReweightCallback(LAW, seed=SEED))
+
+
 def test_bad_arguments():
     with pytest.raises(TypeError, match="law must be a law"):
         ReweightCallback(3, seed=0)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn
 
 from msgd.noise import Law
 from msgd.reweighting.attachment import Attachment
 from msgd.reweighting.documents import examples_in
+from msgd.reweighting.ranks import Layout
 from msgd.reweighting.reweighter import Reweighter
 
 try:
@@ -61,7 +62,7 @@ class ReweightCallback(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, law: Law, *, seed: int, module: str | None = None, logical_batch: int | None = None) -> None:
         # "blocked": Accelerate distributes whole batches, the first to rank 0, the second to rank 1.
-        self._reweight = Reweighter(law, seed=seed, layout="blocked")
+        self._reweight = _StepReweighter(law, seed=seed, layout="blocked")
         if logical_batch is not None:
             self._reweight.begin(logical_batch)  # raises for an invalid number now
         self._module = module
@@ -90,7 +91,7 @@ class ReweightCallback(TrainerCallback):  # type: ignore[misc]
             if stale is not None:
                 stale.remove()
         self._attachment = _ATTACHED[model] = self._reweight.attach(_find(model, self._module))
-        if args.gradient_accumulation_steps > 1 and self._logical_batch is None:
+        if self._logical_batch is None:
             self._count(kwargs["train_dataloader"])
 
     def on_epoch_begin(
@@ -105,11 +106,13 @@ class ReweightCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Begin the logical batch of a step, of which the Trainer has taken all micro-batches."""
         del control, kwargs
-        n = self._logical_batch
-        if args.gradient_accumulation_steps > 1 and n is None:
+        n, reweight = self._logical_batch, self._reweight
+        if n is None:
             own = self._examples(args.gradient_accumulation_steps)
-            n = int(sum(count for (count,) in self._reweight._processes().all_gather([float(own)])))
-        self._reweight.begin(n, step=state.global_step)
+            everyones = [int(count) for (count,) in reweight._processes().all_gather([float(sum(own))])]
+            # With one micro-batch in a step its size need not be known before.
+            n, reweight.expected = (sum(everyones), own) if all(everyones) else (None, [])
+        reweight.begin(n, step=state.global_step)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -160,18 +163,40 @@ class ReweightCallback(TrainerCallback):  # type: ignore[misc]
         self._made.append(examples_in([] if named else batch, named)[1])
         return batch
 
-    def _examples(self, accumulated: int) -> int:
-        """Return the number of this process's examples in the micro-batches of the coming step."""
+    def _examples(self, accumulated: int) -> list[int]:
+        """Return the number of this process's examples in each micro-batch of the coming step; none if not known."""
         first, self._taken = self._taken, self._taken + accumulated
-        if self._made:
-            return sum(self._made[first : first + accumulated])
-        found = examples_in_loader(GradientState().active_dataloader, first, first + accumulated)
-        if found is None:
+        if self._made or accumulated == 1:
+            return self._made[first : first + accumulated]
+        loader = GradientState().active_dataloader
+        found = [examples_in_loader(loader, index, index + 1) for index in range(first, first + accumulated)]
+        if any(size is None for size in found):
             raise ValueError(
                 "the sizes of the micro-batches are not known: pass logical_batch=, the number of examples of a step, "
                 "or set dataloader_num_workers=0"
             )
-        return found
+        return [size for size in found if size is not None and size > 0]  # none beyond the end of the epoch
+
+
+class _StepReweighter(Reweighter):
+    """A `Reweighter` that knows how many examples the micro-batches of this step have."""
+
+    def __init__(self, law: Law, *, seed: int, layout: Layout) -> None:
+        super().__init__(law, seed=seed, layout=layout)
+        self.expected: list[int] = []
+
+    def _next_gate_weights(self, n: int, step: int | None, offset: int | None) -> Tensor:
+        expected = self.expected.pop(0) if self.expected else n
+        if n != expected:
+            raise ValueError(
+                f"the model returned {n} rows for a micro-batch of {expected} examples: rows that belong together, "
+                "such as the two answers of a preference, need one weight; use msgd.Reweighter.outputs(y, examples=…) in "
+                "compute_loss instead of this callback"
+            )
+        return super()._next_gate_weights(n, step, offset)
+
+    def _look_for_step(self, values: Tensor, step: int | None) -> None:
+        """Do not guess where optimizer steps are: the Trainer knows."""
 
 
 class _Noted:
