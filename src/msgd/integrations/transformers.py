@@ -190,8 +190,8 @@ class _StepReweighter(Reweighter):
         if n != expected:
             raise ValueError(
                 f"the model returned {n} rows for a micro-batch of {expected} examples: rows that belong together, "
-                "such as the two answers of a preference, need one weight; use msgd.Reweighter.outputs(y, examples=…) in "
-                "compute_loss instead of this callback"
+                "such as the two answers of a preference, need one weight; instead of this callback use "
+                "msgd.Reweighter.outputs(y, examples=…) in compute_loss"
             )
         return super()._next_gate_weights(n, step, offset)
 
