@@ -74,13 +74,10 @@ def test_compiled(split, compiled):
 
 @pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'> should not be instantiated")
 def test_compiled_and_used_before():
-    """torch keeps what it compiled without the weights."""
+    """torch keeps what it compiled without the weights, unless attaching makes it forget."""
     module = Net()
     module.network = torch.compile(module.network, backend="aot_eager")
     fit(module, 1, loader(8), law=None)
-    with pytest.raises(ValueError, match=r"did not use the outputs of Linear.* call torch\.compiler\.reset\(\)"):
-        fit(module, 1, loader(8), at="network.2")
-    torch.compiler.reset()
     module.network._orig_mod.load_state_dict(network().state_dict())
     fit(module, 1, loader(8), at="network.2")
     same(module.steps(), plain_loop(logical_batches()))

@@ -19,6 +19,8 @@ from transformers import (
     BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
+    BertForPreTraining,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
     DataCollatorWithFlattening,
     GPT2Config,
@@ -38,7 +40,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from trl import SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from integrations.trainer_twin import (
     IGNORED,
@@ -52,6 +54,7 @@ from integrations.trainer_twin import (
     train,
     twin,
 )
+from msgd import Reweighter
 from msgd.integrations.transformers import ReweightCallback
 from msgd.noise import Cov, Emulate, Fisher, FullBatch
 
@@ -442,6 +445,30 @@ class Preferences(Trainer):
 def test_two_rows_of_an_example_are_refused(tmp_path, split):
     with pytest.raises(ValueError, match=r"\d rows for a micro-batch of \d examples: rows that belong together"):
         train(in_order(Preferences), llama(), tokens(), arguments(tmp_path, *split), ReweightCallback(LAW, seed=SEED))
+
+
+@pytest.mark.parametrize("split", [(1, 4), (2, 2)])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_preference_optimization_is_refused(tmp_path, split, workers):
+    """TRL's collator puts the two answers of a preference into rows of their own."""
+    words = [{"prompt": f"{i % 9} ", "chosen": f"{i % 7} 3", "rejected": f"{i % 5} 4"} for i in range(8)]
+    args = arguments(tmp_path, *split, cls=DPOConfig, dataloader_num_workers=workers)
+    options = {"processing_class": tokenizer(), "ref_model": llama()}
+    with pytest.raises(ValueError, match=r"the collator makes \d rows of \d examples: rows that belong together"):
+        train(DPOTrainer, llama(), Dataset.from_list(words), args, ReweightCallback(LAW, seed=SEED), **options)
+
+
+def test_a_model_with_two_heads_is_refused():
+    config = BertConfig(intermediate_size=16, **SMALL, **NO_DROPOUT)
+    model, words = seeded(BertForPreTraining, config), torch.stack([example["input_ids"] for example in tokens()])
+    handle = Reweighter(LAW, seed=SEED).attach(model)
+    assert "cls.predictions.decoder" in str(handle)
+    with pytest.raises(ValueError, match="seq_relationship_logits comes from another head"):
+        model(words)
+    handle.remove()
+    answering = seeded(BertForQuestionAnswering, config)  # one head, whose outputs are split
+    Reweighter(LAW, seed=SEED).attach(answering)
+    assert answering(words).start_logits.requires_grad
 
 
 def test_bad_arguments():

@@ -592,3 +592,27 @@ def test_a_model_that_ran_compiled_before_notices_hooks_that_come_and_go():
         network.zero_grad()
         compiled(x).sum().backward()
         assert reweight.step == 1
+
+
+class Routed(nn.Module):
+    """Its total loss is its own, beside the loss of a router and the outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x, y):
+        outputs = self.layer(x)
+        total = F.cross_entropy(outputs, y)
+        return {"total_loss": total, "aux_loss": outputs.square().mean(), "outputs": outputs}
+
+
+def test_a_loss_of_another_name_is_refused_and_that_of_a_router_is_not():
+    torch.manual_seed(0)
+    model, x, y = Routed(), torch.randn(5, 4), torch.randint(3, (5,))
+    handle = Reweighter(Cov(2), seed=SEED).attach(model)
+    found = model(x, y)
+    with pytest.raises(ValueError, match="computed inside of Routed"):
+        found["total_loss"].backward()
+    model(x, y)["aux_loss"].backward()
+    handle.remove()

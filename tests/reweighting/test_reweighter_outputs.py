@@ -485,7 +485,7 @@ def test_losses_inside_of_a_checkpoint_are_refused():
 
 def test_the_mean_for_the_log_is_the_plain_one():
     reweight = Reweighter(LAW, seed=SEED, logical_batch=8)
-    with pytest.raises(ValueError, match="no losses came yet"):
+    with pytest.raises(ValueError, match="last_mean follows"):
         reweight.last_mean  # noqa: B018
     values = torch.arange(1.0, 9).requires_grad_()
     for start in (0, 5):

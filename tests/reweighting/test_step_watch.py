@@ -53,7 +53,7 @@ def test_a_right_loop_is_silent(optimizer):
 
 def test_forgotten_accumulation():
     loop = Loop()
-    with pytest.raises(ValueError, match=r"after 2 logical batches, 8 examples together: pass logical_batch=.*learn="):
+    with pytest.raises(ValueError, match=r"after 2 logical batches, 8 examples.* pass logical_batch=.*learn="):
         loop.step(4, 4)
     loop.step(4)  # the next step is looked at by itself
 
@@ -305,3 +305,17 @@ def test_a_step_without_examples_teaches_nothing():
     loop.step()
     want = truth(loop, 8, 1, 8)
     assert far(loop.step(8), want) < EXACT
+
+
+def test_a_reweighter_that_is_replaced_takes_its_watch_along():
+    """As in a notebook whose cell runs twice."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        reweight = Reweighter(Cov(2), seed=0)
+        reweight.watch(optimizer)
+        reweight.outputs(model(torch.ones(4, 3))).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert len(optimizer._optimizer_step_pre_hooks) == 1

@@ -145,8 +145,7 @@ class ReweightCallback(Callback):
             name = "the module" if self._handle is None else self._handle.name
             raise ValueError(
                 f"training_step did not use the outputs of {name}, so that its loss has no weights: pass module=, the "
-                f"name of the module of {type(pl_module).__name__} whose outputs the loss depends on; if it was "
-                "compiled and used before this fit, call torch.compiler.reset()"
+                f"name of the module of {type(pl_module).__name__} whose outputs the loss depends on"
             )
 
 

@@ -152,15 +152,24 @@ class ReweightCallback(TrainerCallback):  # type: ignore[misc]
         if base.num_workers == 0:
             # The rest of a resumed epoch comes from another loader, which has the same collate_fn.
             collate = base.collate_fn
-            base.collate_fn = lambda features: self._note(collate(features))
+            base.collate_fn = lambda features: self._note(collate(features), len(features))
             self._restore.append(lambda: setattr(base, "collate_fn", collate))
         elif base is not loader:
-            loader.base_dataloader = _Noted(base, self._note)
+            most = getattr(base.batch_sampler, "batch_size", None)
+            loader.base_dataloader = _Noted(base, lambda batch: self._note(batch, most, short=True))
             self._restore.append(lambda: setattr(loader, "base_dataloader", base))
 
-    def _note(self, batch: Any) -> Any:
+    def _note(self, batch: Any, features: int | None, *, short: bool = False) -> Any:
+        """Note the number of examples of a batch that was made of so many features, or of fewer if it may be short."""
         named = batch if isinstance(batch, Mapping) else {}
-        self._made.append(examples_in([] if named else batch, named)[1])
+        rows, n, at = examples_in([] if named else batch, named)
+        if features is not None and at is None and (rows > features if short else rows not in (0, features)):
+            raise ValueError(
+                f"the collator makes {rows} rows of {features} examples: rows that belong together, such as the two "
+                "answers of a preference, need one weight; instead of this callback use msgd.Reweighter.outputs(y, "
+                "examples=…) in compute_loss"
+            )
+        self._made.append(n)
         return batch
 
     def _examples(self, accumulated: int) -> list[int]:

@@ -24,6 +24,8 @@ from msgd.reweighting.gate import (
 
 #: Names of the heads of Transformers models that ``get_output_embeddings`` does not return.
 _HEADS = ("classifier", "score", "classification_head", "qa_outputs", "lm_head", "logits_proj", "head")
+#: Losses of routers, which no example has to itself; their gradient stays as it is.
+_ROUTER = ("aux_loss", "router_loss", "router_aux_loss", "z_loss", "router_z_loss")
 _FUSED = (
     "this loss was computed without the weights, because {} was not called: a fused loss uses its parameters directly. "
     "Switch it off (use_liger_kernel=False), or compute the loss from the outputs"
@@ -107,16 +109,20 @@ class Attachment:
         """End a forward pass: weight its outputs if there is no head, or if the head was not called."""
         del module, args
         within, self._within = self._within, False
-        if not within or output is None or self._w is not None:
+        if not within or output is None:
+            return None
+        if self._w is not None:
+            self._look_for_other_heads(output)
             return None
         remedy = (_OWN_LOSS if self.head is None else _FUSED).format(self.name)
-        if isinstance(output, Mapping) and carries_gradient(output.get("loss")):
-            output["loss"] = refuse_backward(output["loss"], remedy)  # type: ignore[index]
+        for name in [*output] if isinstance(output, Mapping) else []:
+            if str(name).endswith("loss") and name not in _ROUTER and carries_gradient(output[name]):
+                output[name] = refuse_backward(output[name], remedy)
         tensors = [y for y in gated_tensors(output) if y.ndim]
         if tensors and self._at is None:
             self._n = self._expect(number_of_examples(tensors, self._batch_dim))
         w = self._weights(tensors[0]) if tensors else torch.empty(0)
-        loose = isinstance(output, Mapping)  # its other scalars, such as the loss of a router, are nobody's examples
+        loose = isinstance(output, Mapping)
 
         def gated(y: Tensor) -> Tensor:
             if not carries_gradient(y):
@@ -126,6 +132,17 @@ class Attachment:
             return gate_examples(y, w, self._at, self._batch_dim)
 
         return map_tensors(gated, output)
+
+    def _look_for_other_heads(self, output: Any) -> None:
+        """Raise if the model has outputs of a head that was not weighted."""
+        if not isinstance(output, Mapping) or torch.compiler.is_compiling():
+            return
+        for name, y in output.items():
+            if str(name).endswith("logits") and name != "router_logits" and carries_gradient(y) and not _passed_gate(y):
+                raise ValueError(
+                    f"{name} comes from another head than {self.name}, and would not be weighted: compute the "
+                    "loss from reweight.outputs of all outputs, in one call"
+                )
 
     def _linear(self, head: Any, *args: Tensor, **kwargs: Tensor) -> Tensor:
         """The forward pass of a linear head."""
@@ -168,6 +185,16 @@ class Attachment:
         if self._w is None:
             self._w = self._draw(y, self._n)
         return self._w
+
+
+def _passed_gate(y: Tensor) -> bool:
+    """Say whether a gate stands on the first edges of the graph that led to a tensor."""
+    node: Any = y.grad_fn
+    for _ in range(12):  # what a model does between its head and its outputs: scale, cap, cast, split
+        if node is None or "Gate" in type(node).__name__:
+            break
+        node = next((edge for edge, _ in node.next_functions if edge is not None), None)
+    return node is not None and "Gate" in type(node).__name__
 
 
 def _is_linear(module: nn.Module, batch_dim: int) -> bool:

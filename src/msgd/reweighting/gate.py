@@ -245,7 +245,7 @@ def number_of_examples(tensors: list[Tensor], batch_dim: int) -> int:
         if y.shape[batch_dim] != n:  # no set of them, which would compile anew for each size
             raise ValueError(
                 f"the outputs have {n} and {y.shape[batch_dim]} examples in dimension {batch_dim}: weight those that "
-                "the loss depends on, or say batch_dim="
+                "the loss depends on by reweight.outputs, or say batch_dim="
             )
     return n
 

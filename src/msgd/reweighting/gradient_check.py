@@ -165,7 +165,8 @@ def _name(kappa: Tensor) -> str:
         return "their mean"
     if high - low < 0.01 * high and abs(high - 1) < 0.01:
         return "their sum"
-    return f"a sum in which they count {low * n:.3g} to {high * n:.3g} times as in their mean, as in a mean over tokens"
+    share = f"{low * n:.3g} to {high * n:.3g} times"
+    return f"a sum in which they count {share} as in their mean, as in a mean over tokens or with class weights"
 
 
 def _relative(found: Tensor, truth: Tensor) -> float:

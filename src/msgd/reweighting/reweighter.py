@@ -105,7 +105,7 @@ class Reweighter(Draws):
     def last_mean(self) -> Tensor:
         """The plain mean Σ c_i ℓ_i / Σ c_i of this process's losses in the last logical batch, for the log."""
         if not self._means:
-            raise ValueError("no losses came yet: last_mean follows reweight(losses)")
+            raise ValueError("last_mean follows reweight(losses); with reweight.outputs the loss itself is plain")
         sums = [losses.sum(dtype=torch.float64) if c is None else (losses * c).sum() for losses, c in self._means]
         totals = [len(losses) if c is None else c.sum() for losses, c in self._means]
         return (sum(sums) / sum(totals)).to(torch.float32)  # type: ignore[union-attr]

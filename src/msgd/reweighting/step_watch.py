@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +32,8 @@ class StepWatch:
         optimizer = _inner(optimizer)
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"watch needs an optimizer of torch.optim, not {type(optimizer).__name__}")
-        self._draws = draws
+        # A Reweighter that is replaced takes its watch along.
+        self._draws = weakref.ref(draws, lambda _: self.remove())
         self._optimizer: Optimizer = optimizer
         self._learn = draws.learning = learn
         self._sizes: deque[int] = deque([draws.logical_batch] if draws.logical_batch else [], maxlen=2)
@@ -52,7 +54,9 @@ class StepWatch:
 
     def remove(self) -> None:
         """Stop watching."""
-        self._draws.learning = False
+        draws = self._draws()
+        if draws is not None:
+            draws.learning = False
         for removal in self._removals:
             removal()
         self._removals = []
@@ -82,12 +86,14 @@ class StepWatch:
         self._check()
 
     def _check(self) -> None:
-        draws = self._draws
+        draws = self._draws()
+        if draws is None:
+            return
         seen, completed, pending = draws.examples_since_step, draws.batches_since_step, draws.offset
         given = draws.given_since_step
         self._reset()
         if self._learn:
-            self._learn_from(seen, completed)
+            self._learn_from(draws, seen, completed)
             return
         if seen == 0 and not given:
             raise ValueError(
@@ -102,13 +108,12 @@ class StepWatch:
             )
         if completed > 1:
             raise ValueError(
-                f"an optimizer step after {completed} logical batches, {seen} examples together: {_REMEDY}; "
-                "if a GradScaler skipped a step, pass scaler="
+                f"an optimizer step after {completed} logical batches, {seen} examples together: weight all outputs of "
+                f"a batch in one call; with accumulation {_REMEDY}; if a GradScaler skipped a step, pass scaler="
             )
 
-    def _learn_from(self, seen: int, completed: int) -> None:
+    def _learn_from(self, draws: Draws, seen: int, completed: int) -> None:
         """Take the size of the next logical batch from the last two steps, so that one short step changes nothing."""
-        draws = self._draws
         if seen == 0:
             return
         if not self._sizes and draws.logical_batch:
@@ -125,8 +130,10 @@ class StepWatch:
         draws.begin(max(self._sizes), step=draws.step if completed else draws.step + 1)
 
     def _reset(self) -> None:
-        self._draws.examples_since_step = self._draws.batches_since_step = 0
-        self._draws.given_since_step = False
+        draws = self._draws()
+        if draws is not None:
+            draws.examples_since_step = draws.batches_since_step = 0
+            draws.given_since_step = False
 
 
 def _inner(optimizer: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 import weakref
 from typing import Any
@@ -14,6 +15,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 _DEPTH = 12
 #: The steps of all optimizers since they are counted: a fused optimizer leaves the versions of its parameters alone.
 _STEPS: list[int] = []
+#: Frames between a call of the user's and a warning.
+_PASSED = ("msgd.reweighting", "torch.nn.modules.module")
 
 
 class Suspicions:
@@ -45,14 +48,12 @@ class Suspicions:
         if shape is not None:
             _warn(
                 f"{len(values)} examples that were flattened from shape {tuple(shape)}: if these are tokens of "
-                f"{shape[0]} sequences, call reweight.outputs before the view, or use msgd.per_sequence for the losses",
-                5,
+                f"{shape[0]} sequences, call reweight.outputs before the view, or use msgd.per_sequence for the losses"
             )
         elif losses and 0 < (zeros := int((values.detach() == 0).sum())) < len(values):
             _warn(
                 f"{zeros} of {len(values)} losses are exactly 0, as those of ignored tokens (ignore_index) or of "
-                "classes with weight 0 are: if so, use reweight.outputs(y) with your mean loss, which leaves them out",
-                5,
+                "classes with weight 0 are: if so, use reweight.outputs(y) with your mean loss, which leaves them out"
             )
 
     def call(self, values: Tensor) -> None:
@@ -73,13 +74,15 @@ class Suspicions:
             _warn(
                 "a logical batch begins, and the gradient of the one before has not been used by an optimizer step: "
                 "with gradient accumulation pass logical_batch=, the number of examples of a step, or call "
-                "reweight.watch(optimizer, learn=True)",
-                6,
+                "reweight.watch(optimizer, learn=True)"
             )
         self._parameter, self._seen = weakref.ref(parameter), seen
 
 
-def _warn(message: str, depth: int) -> None:
+def _warn(message: str) -> None:
+    frame, depth = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PASSED):
+        frame, depth = frame.f_back, depth + 1
     warnings.warn(message, UserWarning, stacklevel=depth)  # the line of the user's call
 
 
