@@ -171,6 +171,9 @@ def test_models_with_their_own_loss_whatever_the_accumulation(tmp_path, name, sp
     compared(tmp_path, make, tokens(), split, **how)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:a part of the loss reaches the parameter model.layers.0.mlp.gate.weight"
+)  # a router
 @pytest.mark.parametrize("name", ["gpt2", "bart", "bert", "mixtral"])
 def test_models_with_their_own_loss(tmp_path, name):
     """Shifted or not, with tied embeddings, a bias, or the loss of a router, which no example has to itself."""
@@ -208,7 +211,7 @@ def test_a_model_of_the_users_own_needs_the_name_of_its_head(tmp_path):
     def make():
         return seeded(lambda _: Shifting(), None)
 
-    with pytest.raises(ValueError, match=r"computed inside of Shifting.*reweight\.attach\(model\.lm_head\)"):
+    with pytest.raises(ValueError, match=r"computed inside of Shifting.*module='lm_head' in a callback"):
         train(in_order(Trainer), make(), tokens(), arguments(tmp_path, 1, 4), ReweightCallback(LAW, seed=SEED))
     callback = ReweightCallback(LAW, seed=SEED, module="head")
     with pytest.raises(ValueError, match="no module 'head'; there are words, lm_head"):
@@ -414,7 +417,7 @@ def test_streams_and_announced_sizes(tmp_path):
     truth, _ = trained(tokens(), in_order(Trainer))
     assert torch.equal(trained(Stream(), Trainer)[0], truth)
     assert torch.equal(trained(tokens(), in_order(Trainer), logical_batch=4)[0], truth)
-    with pytest.raises(ValueError, match="after 4 of 5 examples"):
+    with pytest.raises(ValueError, match="after 4 examples, and the draw is of 5"):
         trained(tokens(), in_order(Trainer), logical_batch=5)
 
 
@@ -469,6 +472,19 @@ def test_a_model_with_two_heads_is_refused():
     answering = seeded(BertForQuestionAnswering, config)  # one head, whose outputs are split
     Reweighter(LAW, seed=SEED).attach(answering)
     assert answering(words).start_logits.requires_grad
+
+
+def test_a_module_beside_the_loss_is_noticed(tmp_path):
+    """The head of GPT-2 is its embedding: weighting the body leaves the head's own gradient plain."""
+    callback = ReweightCallback(LAW, seed=SEED, module="transformer.ln_f")
+    with pytest.raises(ValueError, match=r"logits comes from another head than transformer\.ln_f"):
+        train(in_order(Trainer), gpt2(), tokens(), arguments(tmp_path, 1, 4), callback)
+
+
+def test_two_callbacks_are_refused(tmp_path):
+    callbacks = [ReweightCallback(LAW, seed=SEED) for _ in range(2)]
+    with pytest.raises(ValueError, match="there are two ReweightCallbacks"):
+        train(in_order(Trainer), llama(), tokens(), arguments(tmp_path, 1, 4), *callbacks)
 
 
 def test_bad_arguments():

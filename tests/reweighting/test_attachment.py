@@ -240,7 +240,7 @@ def test_a_model_that_returns_its_loss_is_refused_and_its_head_is_right():
     model, (ids, _) = Nano().double(), text()
     reweight = reweighter()
     handle = reweight.attach(model)
-    with pytest.raises(ValueError, match=r"inside of Nano, without the weights: .*reweight.attach\(model.lm_head\)"):
+    with pytest.raises(ValueError, match=r"inside of Nano.*reweight.attach\(model, head='lm_head'\)"):
         model(ids, ids)[1].backward()
     handle.remove()
     reweight = reweighter()
@@ -340,12 +340,12 @@ def test_attach_again_needs_remove_first():
 
 
 @pytest.mark.parametrize("make", [classifier, lambda: Headed().double()])
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_a_copy_of_an_attached_model_has_weights_and_parameters_of_its_own(make, copied):
+@pytest.mark.parametrize("within", [False, True])
+def test_a_copy_of_an_attached_model_has_weights_and_parameters_of_its_own(make, within):
     model, (x, y) = make(), batch()
     reweight = reweighter()
     reweight.attach(model)
-    other = copied(model)
+    other = copy.deepcopy([model])[0] if within else copy.deepcopy(model)
     with torch.no_grad():
         for p in other.parameters():
             p *= 2
@@ -356,6 +356,19 @@ def test_a_copy_of_an_attached_model_has_weights_and_parameters_of_its_own(make,
     assert all(p.grad is None for p in model.parameters())
     with torch.no_grad():
         assert torch.equal(other(x), plain(x))
+
+
+@pytest.mark.parametrize("make", [classifier, lambda: Headed().double()])
+def test_a_model_that_was_saved_whole_is_plain_where_it_is_loaded(make):
+    """There is no Reweighter there, and hooks that go on drawing would be noise that nobody asked for."""
+    model, (x, y) = make(), batch()
+    reweighter().attach(model)
+    other = pickle.loads(pickle.dumps(model))
+    F.cross_entropy(other(x), y).backward()
+    plain = make()
+    plain.load_state_dict(model.state_dict())
+    F.cross_entropy(plain(x), y).backward()
+    assert torch.equal(gradient(other), gradient(plain))
 
 
 class Headed(nn.Module):
@@ -616,3 +629,37 @@ def test_a_loss_of_another_name_is_refused_and_that_of_a_router_is_not():
         found["total_loss"].backward()
     model(x, y)["aux_loss"].backward()
     handle.remove()
+
+
+class OwnLoss(nn.Module):
+    """Two layers behind each other, and a loss of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.lm_head = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x, y):
+        outputs = self.lm_head(self.body(x).tanh())
+        return {"loss": F.cross_entropy(outputs, y), "outputs": outputs}
+
+
+def test_a_head_by_name_and_a_loss_that_goes_around_it():
+    torch.manual_seed(0)
+    model, x, y = OwnLoss().double(), torch.randn(5, 4).double(), torch.randint(3, (5,))
+    handle = Reweighter(LAW, seed=SEED).attach(model, head="lm_head")
+    model(x, y)["loss"].backward()
+    handle.remove()
+    truth = weighted_sum(model, lambda m, i: m(x[i], y[i])["loss"], weights(LAW, 5) / 5)
+    assert far(gradient(model), truth) < EXACT
+    with pytest.raises(ValueError, match="no module 'head'; there are body, lm_head"):
+        Reweighter(LAW, seed=SEED).attach(model, head="head")
+    wrong = Reweighter(LAW, seed=SEED).attach(model, head="body")
+    with pytest.warns(UserWarning, match=r"reaches the parameter lm_head\.(weight|bias) without weights"):
+        model(x, y)
+    model(x, y)  # once
+    wrong.remove()
+
+
+def test_batch_norm_is_named_at_once():
+    with pytest.warns(UserWarning, match=r"^1 normalises over the batch \(BatchNorm\), which couples the examples"):
+        Reweighter(LAW, seed=SEED).attach(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)))

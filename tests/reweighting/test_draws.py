@@ -84,9 +84,9 @@ def test_counts_since_the_last_optimizer_step():
     stream = draws(logical_batch=8)
     for n in (4, 4, 3):
         stream._next([n])
-    assert (stream.examples_since_step, stream.batches_since_step, stream.given_since_step) == (11, 1, False)
+    assert (stream.examples_since_step, stream.batches_since_step, stream.given_since_step) == (11, 1, None)
     stream._next([8], step=0)
-    assert (stream.examples_since_step, stream.given_since_step) == (11, True)
+    assert (stream.examples_since_step, stream.given_since_step) == (11, 0)
 
 
 def test_the_state_says_how_much_of_a_logical_batch_came():

@@ -17,7 +17,6 @@ from msgd.reweighting.gate import (
     gated_tensors,
     map_tensors,
     number_of_examples,
-    recomputed,
     refuse_backward,
     spread,
 )
@@ -246,12 +245,3 @@ def test_a_loss_whose_backward_pass_is_refused():
     again /= 2  # as a Trainer does for accumulation
     with pytest.raises(ValueError, match="use the other loss"):
         again.backward()
-
-
-def test_nothing_is_recomputed_in_an_ordinary_pass():
-    assert not recomputed()
-    seen = []
-    y = random(4).requires_grad_()
-    y.register_hook(lambda _: seen.append(recomputed()))
-    y.sum().backward()
-    assert seen == [False]  # in a backward pass, but without a checkpoint

@@ -167,7 +167,7 @@ def test_a_skipped_step_without_the_scaler_is_named_as_a_cause():
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     loop = Loop()
     scaled(loop, scaler, overflow=True)
-    with pytest.raises(ValueError, match="if a GradScaler skipped a step, pass scaler="):
+    with pytest.raises(ValueError, match="pass scaler= for a GradScaler"):
         scaled(loop, scaler)
 
 
@@ -319,3 +319,60 @@ def test_a_reweighter_that_is_replaced_takes_its_watch_along():
         optimizer.step()
         optimizer.zero_grad()
     assert len(optimizer._optimizer_step_pre_hooks) == 1
+
+
+def closing(model, optimizer, reweight, steps):
+    """LBFGS over some optimizer steps, each with the draw of ``steps`` (None: no step is given)."""
+    x, y = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 2
+    for step in steps:
+
+        def closure(step=step):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(reweight.outputs(model(x), step=step), y)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+
+def test_draws_within_a_closure_and_over_epochs():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
+    reweight = Reweighter(Cov(2), seed=0)
+    reweight.watch(optimizer)
+    closing(model, optimizer, reweight, range(4))
+    with pytest.raises(ValueError, match=r"draw of step 0, which an earlier optimizer step had.* all epochs"):
+        closing(model, optimizer, reweight, [0, 1])  # the next epoch, counted from 0 again
+    careless = Reweighter(Cov(2), seed=0)
+    careless.watch(torch.optim.LBFGS(model.parameters(), max_iter=3))
+    with pytest.raises(ValueError, match=r"draws in the closure of one optimizer step.*pass step="):
+        closing(model, careless._watch._optimizer, careless, [None, None])
+
+
+class SAM(torch.optim.Optimizer):
+    """As it is found in many scripts: two passes, and the step of the optimizer within."""
+
+    def __init__(self, parameters, base):
+        super().__init__(parameters, {})
+        self.base_optimizer = base
+
+    def second_step(self):
+        self.base_optimizer.step()
+
+
+def test_the_two_passes_of_sam_with_different_draws():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    sam = SAM(model.parameters(), torch.optim.SGD(model.parameters(), lr=0.1))
+    for step, error in ((0, None), (None, "both passes of SAM the same step=")):
+        reweight = Reweighter(Cov(2), seed=0)
+        reweight.watch(sam)
+        for _ in range(2):
+            sam.zero_grad()
+            reweight.outputs(model(torch.ones(4, 3)), step=step).square().mean().backward()
+        if error is None:
+            sam.second_step()
+        else:
+            with pytest.raises(ValueError, match=error):
+                sam.second_step()

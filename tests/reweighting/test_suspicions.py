@@ -206,7 +206,7 @@ def test_zeros_that_mean_nothing_are_silent():
 def test_quiet():
     quiet = Suspicions(quiet=True)
     quiet.first_call(torch.tensor([0.0, 1.0]), losses=True)
-    quiet.call(torch.ones(2, requires_grad=True))
+    quiet.call(torch.ones(2, requires_grad=True), None, 0)
     loud = Suspicions()
     with pytest.warns(UserWarning, match="1 of 2 losses"):
         loud.first_call(torch.tensor([0.0, 1.0]), losses=True)
@@ -222,3 +222,21 @@ def test_outputs_whose_graph_leads_to_no_parameter_are_silent(kind):
     reweight = Reweighter(LAW, seed=SEED)
     for _ in range(2):
         use(kind, reweight, deep, batch()[1])
+
+
+def test_an_optimizer_step_in_the_middle_of_a_logical_batch():
+    """As after an evaluation with gradients, or with a logical batch that is too large."""
+    model, (x, y) = classifier(), batch()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    reweight = Reweighter(LAW, seed=SEED, logical_batch=2 * len(x))
+    F.cross_entropy(reweight.outputs(model(x)), y).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    with pytest.warns(UserWarning, match=f"after {len(x)} of {2 * len(x)} examples.*reweight.begin.*no_grad"):
+        reweight.outputs(model(x))
+    right = Reweighter(LAW, seed=SEED, logical_batch=2 * len(x))
+    for _ in range(3):  # silent
+        for _ in range(2):
+            (F.cross_entropy(right.outputs(model(x)), y) / 2).backward()
+        optimizer.step()
+        optimizer.zero_grad()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 import torch
+from torch import Tensor
 
 from msgd._checks import check_state, positive_integer
 from msgd.integrations.batch_sizes import REMEDY, AnnouncedReweighter
 from msgd.noise import Law
+from msgd.reweighting.reweighter import Reweighter
 
 try:
     from accelerate import Accelerator
@@ -102,6 +104,11 @@ class AcceleratedReweighter(AnnouncedReweighter):
         """
         check_state("AcceleratedReweighter", state, self.state_dict(), ("seed", "law"))
         self.begin(None, step=state["step"])
+
+    def _look_for_step(self, values: Tensor, step: int | None) -> None:
+        """Guess where optimizer steps are only if Accelerate does not know: without its accumulation."""
+        if self._accelerator.gradient_accumulation_steps == 1:
+            Reweighter._look_for_step(self, values, step)
 
     def _before_micro_batch(self) -> None:
         """Begin a logical batch if the last one is complete."""

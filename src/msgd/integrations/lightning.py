@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from msgd._checks import check_state, positive_integer
 from msgd.integrations.batch_sizes import REMEDY, AnnouncedReweighter, examples
 from msgd.noise import Law
 from msgd.reweighting.attachment import Attachment
+from msgd.reweighting.graph import ungated_leaf
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -68,6 +70,7 @@ class ReweightCallback(Callback):
         self._reweight = _StepReweighter(law, seed, given)
         self._module = module
         self._handle: Attachment | None = None
+        self._looked = False  # whether the first loss was looked at
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach the weights."""
@@ -112,6 +115,9 @@ class ReweightCallback(Callback):
                 "callback weights the gradient of each example by itself"
             )
         self._look_for_weights(pl_module)
+        if not self._looked:
+            self._looked = True
+            self._look_for_other_ways(pl_module, loss)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -139,6 +145,17 @@ class ReweightCallback(Callback):
             ValueError: the state has another seed or law.
         """
         check_state("ReweightCallback", state_dict, self.state_dict(), ("seed", "law"))
+
+    def _look_for_other_ways(self, pl_module: LightningModule, loss: Tensor) -> None:
+        leaf = ungated_leaf(loss)
+        if leaf is not None:
+            where = next((f" {name}" for name, p in pl_module.named_parameters() if p is leaf), "")
+            warnings.warn(
+                f"a part of the loss reaches the parameter{where} without weights, as a penalty does; if it is no such "
+                "part, pass module=, the name of one module that returns all outputs that the loss depends on",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _look_for_weights(self, pl_module: LightningModule) -> None:
         if not self._reweight.used:
@@ -259,7 +276,7 @@ def _module_of(pl_module: LightningModule, name: str | None) -> nn.Module:
         if len(children) != 1:
             raise ValueError(
                 f"{owner} has not one child module with parameters ({listed}): pass module=, the name of the one whose "
-                f"outputs the loss depends on{f', e.g. module={[*children][-1]!r}' if children else ''}"
+                "outputs the loss depends on; if these are several, let one module return their outputs"
             )
         return next(iter(children.values()))
     try:

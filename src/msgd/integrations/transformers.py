@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,7 +26,7 @@ except ImportError as error:
     ) from error
 
 #: What a callback attached to a model; a training that was interrupted leaves it there.
-_ATTACHED: WeakKeyDictionary[nn.Module, Attachment] = WeakKeyDictionary()
+_ATTACHED: WeakKeyDictionary[nn.Module, tuple[Attachment, Any]] = WeakKeyDictionary()
 _STATE = "msgd"  # name of the law and seed in the state that the Trainer saves
 
 
@@ -87,10 +88,13 @@ class ReweightCallback(TrainerCallback):  # type: ignore[misc]
                 )
         state.stateful_callbacks[_STATE] = {"args": {}, "attributes": mine}
         model: nn.Module = kwargs["model"]
-        for stale in (_ATTACHED.pop(model, None), self._attachment):
-            if stale is not None:
-                stale.remove()
-        self._attachment = _ATTACHED[model] = self._reweight.attach(_find(model, self._module))
+        stale, training = _ATTACHED.pop(model, (self._attachment, None))
+        if training is not None and training() is state:
+            raise ValueError("there are two ReweightCallbacks: pass one to the Trainer")
+        if stale is not None:
+            stale.remove()
+        self._attachment = self._reweight.attach(model, head=self._module)
+        _ATTACHED[model] = self._attachment, weakref.ref(state)
         if self._logical_batch is None:
             self._count(kwargs["train_dataloader"])
 
@@ -129,8 +133,9 @@ class ReweightCallback(TrainerCallback):  # type: ignore[misc]
             )
         if reweight.offset or reweight.step != state.global_step + 1:
             raise ValueError(
-                f"the optimizer step comes after {seen} of {reweight.logical_batch} examples: the model "
-                "must be called once for each micro-batch; pass logical_batch= if the loader counts otherwise"
+                f"the optimizer step comes after {seen} examples, and the draw is of "
+                f"{reweight.logical_batch or 'one call'}: the model must be called once for each micro-batch, and "
+                "logical_batch= is the number of examples of a step"
             )
 
     def on_train_end(
@@ -166,8 +171,8 @@ class ReweightCallback(TrainerCallback):  # type: ignore[misc]
         if features is not None and at is None and (rows > features if short else rows not in (0, features)):
             raise ValueError(
                 f"the collator makes {rows} rows of {features} examples: rows that belong together, such as the two "
-                "answers of a preference, need one weight; instead of this callback use msgd.Reweighter.outputs(y, "
-                "examples=…) in compute_loss"
+                "answers of a preference, need one weight; this callback cannot give it, a loop of your own can: "
+                "reweight.outputs(y, examples=…)"
             )
         self._made.append(n)
         return batch
@@ -199,8 +204,8 @@ class _StepReweighter(Reweighter):
         if n != expected:
             raise ValueError(
                 f"the model returned {n} rows for a micro-batch of {expected} examples: rows that belong together, "
-                "such as the two answers of a preference, need one weight; instead of this callback use "
-                "msgd.Reweighter.outputs(y, examples=…) in compute_loss"
+                "such as the two answers of a preference, need one weight; this callback cannot give it, a loop of "
+                "your own can: reweight.outputs(y, examples=…)"
             )
         return super()._next_gate_weights(n, step, offset)
 
@@ -222,14 +227,6 @@ class _Noted:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
-
-
-def _find(model: nn.Module, name: str | None) -> nn.Module:
-    """Return the module to attach to."""
-    modules = dict(model.named_modules())
-    if name is not None and name not in modules:
-        raise ValueError(f"the model has no module {name!r}; there are {', '.join(filter(None, modules))}"[:500])
-    return model if name is None else modules[name]
 
 
 def _check_scale(args: TrainingArguments) -> None:

@@ -78,7 +78,8 @@ class Emulate(Law):
         if alpha == 0:
             if n <= self.b:
                 warnings.warn(
-                    f"{self!r} adds no noise to a batch of {n}, which is no larger than b: use a smaller b",
+                    f"{self!r} adds no noise to a batch of {n}, which is no larger than b: use a smaller b, or "
+                    "drop_last=True if this is only the short last batch",
                     UserWarning,
                     stacklevel=2,
                 )

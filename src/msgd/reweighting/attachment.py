@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from msgd.reweighting.documents import examples_in
 from msgd.reweighting.gate import (
@@ -21,6 +24,7 @@ from msgd.reweighting.gate import (
     refuse_backward,
     spread,
 )
+from msgd.reweighting.graph import ungated_leaf
 
 #: Names of the heads of Transformers models that ``get_output_embeddings`` does not return.
 _HEADS = ("classifier", "score", "classification_head", "qa_outputs", "lm_head", "logits_proj", "head")
@@ -31,8 +35,9 @@ _FUSED = (
     "Switch it off (use_liger_kernel=False), or compute the loss from the outputs"
 )
 _OWN_LOSS = (
-    "this loss was computed inside of {}, without the weights: attach to the module whose outputs it is computed from, "
-    "e.g. reweight.attach(model.lm_head)"
+    "this loss was computed inside of {}, without the weights: name the module whose outputs it is computed from, "
+    "such as the last layer, reweight.attach(model, head={!r}), or module={!r} in a callback; a loss that compares "
+    "examples, such as a contrastive one, cannot be weighted"
 )
 
 
@@ -42,25 +47,40 @@ class Attachment:
     Args:
         draw: function of ``(outputs, n)`` that returns the next n weights, on the device of the outputs.
         module: the model, or the module whose outputs the loss depends on.
+        head: name of the module within the model whose outputs are weighted; None: the head that is found.
         batch_dim: dimension of the examples.
 
     Raises:
         TypeError: ``module`` is not a module.
-        ValueError: something is attached to it already.
+        ValueError: something is attached to it already, or it has no such head.
     """
 
-    def __init__(self, draw: Callable[[Tensor, int], Tensor], module: nn.Module, batch_dim: int = 0) -> None:
+    def __init__(
+        self, draw: Callable[[Tensor, int], Tensor], module: nn.Module, head: str | None = None, batch_dim: int = 0
+    ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"attach needs a module, not {type(module).__name__}")
-        self._draw = draw
+        self._draw: Any = draw  # None in a model that was loaded
         self._batch_dim = batch_dim
-        self.head, name = _head_of(module)
+        self._names: Callable[[], Any] = weakref.WeakMethod(module.named_parameters)
+        self._looked = False
+        self.head, name = _head_of(module) if head is None else (_named(module, head), head)
         if self.head is None and _is_linear(module, batch_dim):
             self.head = module
         target = module if self.head is None else self.head
         if getattr(target, "_msgd_attachment", None) is not None:
             raise ValueError(f"weights are attached to this {type(target).__name__} already: remove() the first handle")
         self.name = f"{name}: {type(target).__name__}" if name else type(target).__name__
+        coupled = [name for name, each in module.named_modules() if isinstance(each, _BatchNorm) and each.training]
+        if coupled:
+            warnings.warn(
+                f"{coupled[0] or 'the module'} normalises over the batch (BatchNorm), which couples the examples: the "
+                "noise is not exactly that of the law",
+                UserWarning,
+                stacklevel=4,
+            )
+        last = [name for name, each in module.named_modules() if name and isinstance(each, nn.Linear)]
+        self._last = last[-1] if last else "head"
         self._within = False  # a forward pass of the module, with gradients
         self._rows = 0  # of the inputs of this pass; 0: not known
         self._at: Tensor | None = None  # position of each token's example, if documents are packed
@@ -79,6 +99,10 @@ class Attachment:
     def __repr__(self) -> str:
         return f"Attachment({self.name})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A model that is saved whole takes its hooks along: without a Reweighter they do nothing.
+        return vars(self) | {"_draw": None, "_removals": [], "_names": None, "_looked": True, "_w": None}
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Attachment:
         # A copy of the model, such as an average of its parameters, keeps hooks to the same weights.
         return self
@@ -90,6 +114,9 @@ class Attachment:
         self._removals = []
         _forget_compiled()
 
+    def _active(self) -> bool:
+        return self._draw is not None and torch.is_grad_enabled()
+
     def _hold(self, head: nn.Module) -> None:
         if _is_linear(head, self._batch_dim):
             vars(head)["forward"] = partial(self._linear, head)
@@ -99,7 +126,7 @@ class Attachment:
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Begin a forward pass: look at the inputs."""
-        self._within, self._w, self._at = torch.is_grad_enabled(), None, None
+        self._within, self._w, self._at = self._active(), None, None
         if not self._within:
             return
         del module
@@ -112,9 +139,11 @@ class Attachment:
         if not within or output is None:
             return None
         if self._w is not None:
-            self._look_for_other_heads(output)
+            self._look_for_other_ways(output)
             return None
-        remedy = (_OWN_LOSS if self.head is None else _FUSED).format(self.name)
+        remedy = (
+            _FUSED.format(self.name) if self.head is not None else _OWN_LOSS.format(self.name, self._last, self._last)
+        )
         for name in [*output] if isinstance(output, Mapping) else []:
             if str(name).endswith("loss") and name not in _ROUTER and carries_gradient(output[name]):
                 output[name] = refuse_backward(output[name], remedy)
@@ -133,22 +162,37 @@ class Attachment:
 
         return map_tensors(gated, output)
 
-    def _look_for_other_heads(self, output: Any) -> None:
-        """Raise if the model has outputs of a head that was not weighted."""
-        if not isinstance(output, Mapping) or torch.compiler.is_compiling():
+    def _look_for_other_ways(self, output: Any) -> None:
+        """Look once whether the outputs also lead to parameters without passing a gate."""
+        if self._looked or not isinstance(output, Mapping) or torch.compiler.is_compiling():
             return
-        for name, y in output.items():
-            if str(name).endswith("logits") and name != "router_logits" and carries_gradient(y) and not _passed_gate(y):
+        self._looked = True
+        for key, y in output.items():
+            name = str(key)
+            if not (name == "loss" or (name.endswith("logits") and name != "router_logits")) or not carries_gradient(y):
+                continue
+            leaf = ungated_leaf(y)
+            if leaf is None:
+                continue
+            if name == "loss":
+                where = next((f" {key}" for key, p in self._names()() if p is leaf), "")
+                warnings.warn(
+                    f"a part of the loss reaches the parameter{where} without weights, as the loss of a router "
+                    f"does, or a penalty; if it is no such part, attach to another module than {self.name}",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            else:
                 raise ValueError(
-                    f"{name} comes from another head than {self.name}, and would not be weighted: compute the "
-                    "loss from reweight.outputs of all outputs, in one call"
+                    f"{name} comes from another head than {self.name}, and would not be weighted: let one module "
+                    "return the outputs of all heads, and attach to it, or weight them by reweight.outputs in one call"
                 )
 
     def _linear(self, head: Any, *args: Tensor, **kwargs: Tensor) -> Tensor:
         """The forward pass of a linear head."""
         h = args[0] if args else kwargs["input"]
         trained = [x for x in (h, head.weight, head.bias) if x is not None and x.requires_grad]
-        if not torch.is_grad_enabled() or not trained:
+        if not self._active() or not trained:
             plain: Tensor = nn.Linear.forward(head, h)
             return plain
         w = self._head_weights(h)
@@ -157,7 +201,7 @@ class Attachment:
     def _gate_head(self, head: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Weight the outputs of a head that is not a linear layer."""
         del head, args
-        tensors = gated_tensors(output)
+        tensors = gated_tensors(output) if self._active() else []
         if not tensors:
             return None
         number_of_examples(tensors, self._batch_dim)
@@ -187,14 +231,12 @@ class Attachment:
         return self._w
 
 
-def _passed_gate(y: Tensor) -> bool:
-    """Say whether a gate stands on the first edges of the graph that led to a tensor."""
-    node: Any = y.grad_fn
-    for _ in range(12):  # what a model does between its head and its outputs: scale, cap, cast, split
-        if node is None or "Gate" in type(node).__name__:
-            break
-        node = next((edge for edge, _ in node.next_functions if edge is not None), None)
-    return node is not None and "Gate" in type(node).__name__
+def _named(module: nn.Module, name: str) -> nn.Module:
+    """Return a module within another one."""
+    modules: dict[str, nn.Module] = dict(module.named_modules())
+    if name not in modules:
+        raise ValueError(f"the model has no module {name!r}; there are {', '.join(filter(None, modules))}"[:500])
+    return modules[name]
 
 
 def _is_linear(module: nn.Module, batch_dim: int) -> bool:

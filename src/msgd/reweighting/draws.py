@@ -73,7 +73,7 @@ class Draws:
         self.learning = False  # whether a `StepWatch` takes the sizes of logical batches from the steps before
         self.batches_since_step = 0  # complete ones, since the optimizer step that a `StepWatch` saw last
         self.examples_since_step = 0
-        self.given_since_step = False  # whether there were calls with a given step, which are not counted
+        self.given_since_step: int | None = None  # the last step that a call was given; such calls are not counted
         self._ranks: Ranks | None = None  # set at the first call, because torch.distributed may be initialised later
         self._drawn: tuple[tuple[Law, int, int], Tensor] | None = None
 
@@ -252,7 +252,7 @@ class Draws:
                 raise ValueError(
                     f"{together} of {self.logical_batch} losses with step={step}: pass offset=, the first position"
                 )
-            self.given_since_step = True
+            self.given_since_step = step
             return self._part(counts, step, offset or 0)
         self.examples_since_step += together
         n = self.logical_batch

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, TypeVar
 
 import torch
-import torch.utils.checkpoint
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
@@ -310,27 +308,3 @@ def map_tensors(function: Any, outputs: Outputs) -> Outputs:
     """
     mapped: Outputs = pytree.tree_map_only(Tensor, function, outputs)
     return mapped
-
-
-def recomputed() -> bool:
-    """Say whether this forward pass is the second one of activation checkpointing, within a backward pass.
-
-    Returns:
-        True if it is.
-
-    Raises:
-        ValueError: the checkpoint is reentrant, so that its first pass ran without gradients.
-    """
-    if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
-        return False
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
-        if frame.f_code.co_filename == torch.utils.checkpoint.__file__:
-            if frame.f_code.co_name == "backward":
-                raise ValueError(
-                    "the outputs lie inside a reentrant checkpoint, whose first pass has no gradients: use "
-                    "use_reentrant=False, or weight the outputs outside of it"
-                )
-            return True
-    return False

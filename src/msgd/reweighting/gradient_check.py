@@ -77,9 +77,7 @@ def check_gradient(
     n = _number(inputs)
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
-            return GradientCheck(
-                False, math.nan, math.nan, (), f"the examples are coupled: {name} normalises over the batch (BatchNorm)"
-            )
+            return _failed(f"the examples are coupled: {name} normalises over the batch (BatchNorm)")
     law = Fisher(b=1)  # not the user's, which may add no noise to so few examples
     w = law.draw(n, seed=draws.seed, step=draws.step).dense().double()
     with _deterministic(model):
@@ -87,16 +85,15 @@ def check_gradient(
         before = draws.examples_since_step
         weighted = gradient(inputs, law)
         if (seen := draws.examples_since_step - before) not in (0, n):
-            return GradientCheck(
-                False,
-                math.nan,
-                math.nan,
-                (),
-                f"the loss weights {seen} examples in {n} rows: weight all outputs in one call, and check rows that "
-                "are one example each",
-            )
+            return _failed(_miscounted(seen, n))
         plain = gradient(inputs, FullBatch())
-        alone = torch.stack([gradient(_example(inputs, i, n), FullBatch(), f" of example {i}") for i in range(n)], 1)
+        try:
+            singles = [gradient(_example(inputs, i, n), FullBatch(), f" of example {i}") for i in range(n)]
+        except ValueError as problem:
+            if "more than 1 value per channel" not in str(problem):
+                raise
+            return _failed("the examples are coupled: a layer normalises over the batch (F.batch_norm)")
+        alone = torch.stack(singles, 1)
     kappa = _scale(alone, plain)
     coupling = _relative(alone @ kappa, plain)
     error = _relative(alone @ (kappa * w), weighted)
@@ -105,6 +102,21 @@ def check_gradient(
         f"the gradient is that of {n} weighted examples (relative error {error:.1e}); the loss is {_name(kappa)}"
     )
     return GradientCheck(message is None, error, coupling, tuple(kappa.tolist()), found)
+
+
+def _failed(message: str) -> GradientCheck:
+    return GradientCheck(False, math.nan, math.nan, (), message)
+
+
+def _miscounted(seen: int, n: int) -> str:
+    """Describe a loss that weights another number of examples than there are rows."""
+    found = f"the loss weights {seen} examples in {n} rows"
+    if seen % n:
+        return f"{found}: weight all outputs in one call, and check rows that are one example each"
+    return (
+        f"{found}, {seen // n} for each: if these are the tokens or the views of an example, pass examples=, the "
+        "number of the example that each belongs to; if they are several outputs, weight them in one call"
+    )
 
 
 class _Gradient:
@@ -144,13 +156,13 @@ def _problem(coupling: float, error: float, *, unchanged: bool) -> str | None:
         return None
     if unchanged and error > TOLERANCE:
         return (
-            "the weights have no effect, because the loss does not depend on weighted outputs; usual causes: a hook on "
-            "a module that the loss does not use, outputs that were weighted and then not used"
+            "the weights have no effect, because the loss does not depend on weighted outputs; usual causes: "
+            "attach was not called, or on a module that the loss does not use; outputs were weighted and then not used"
         )
     if coupling > TOLERANCE:
         return (
             "the examples are coupled: the gradient of the batch is no sum of gradients of its examples "
-            f"(relative error {coupling:.1e}); usual causes: a contrastive loss, router and pair losses"
+            f"(relative error {coupling:.1e}); usual causes: contrastive, router and pair losses, mixing of examples"
         )
     return (
         f"only a part of the gradient is weighted (relative error {error:.1e}), because the loss also depends on "

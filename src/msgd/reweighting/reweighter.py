@@ -15,8 +15,9 @@ from msgd.reweighting.attachment import Attachment
 from msgd.reweighting.compiled_draw import CompiledDraw
 from msgd.reweighting.documents import number_examples
 from msgd.reweighting.draws import Draws
-from msgd.reweighting.gate import Outputs, gate_examples, gated_tensors, map_tensors, number_of_examples, recomputed
+from msgd.reweighting.gate import Outputs, gate_examples, gated_tensors, map_tensors, number_of_examples
 from msgd.reweighting.gradient_check import GradientCheck, check_gradient
+from msgd.reweighting.graph import recomputed
 from msgd.reweighting.ranks import Layout
 from msgd.reweighting.step_watch import StepWatch
 from msgd.reweighting.suspicions import Suspicions
@@ -36,9 +37,8 @@ class Reweighter(Draws):
     `model.eval()` does not switch the noise off.
 
     If torch.distributed is initialised, the ranks together form the logical batch: each rank draws the weights of the
-    whole batch and uses those of its own examples. The ranks exchange their numbers of examples at each call; these may
-    differ. DDP and FSDP divide the sum of the ranks' gradients by their number, which is right for mean losses;
-    ``reweight(losses)`` multiplies by that number, because it divides by the n of all ranks.
+    whole batch and uses those of its own examples, whose numbers the ranks exchange at each call. DDP and FSDP divide
+    the sum of the ranks' gradients by their number; ``reweight(losses)`` multiplies by it, as it divides by all n.
 
     Args:
         law: law of the weights; use `msgd.noise.Emulate` for batches from a data loader.
@@ -157,15 +157,16 @@ class Reweighter(Draws):
         w = self._gate_weights(tensors[0], n, step, offset)
         return map_tensors(lambda y: gate_examples(y, w, at, batch_dim), outputs)
 
-    def attach(self, module: nn.Module, *, batch_dim: int = 0) -> Attachment:
+    def attach(self, module: nn.Module, *, head: str | None = None, batch_dim: int = 0) -> Attachment:
         """Weight the outputs of a module in every forward pass, for models that compute their loss themselves.
 
         In a model of Transformers it finds the head (``lm_head``, ``classifier`` …), and the documents that are packed
         into a row; ``print(handle)`` tells which module it took. The outputs of other modules are weighted as by
-        `outputs`. At a linear layer it costs a product with the layer's inputs, not with the gradient of its outputs.
+        `outputs`. At a linear layer it weights the layer's inputs, which are often fewer than its outputs.
 
         Args:
             module: the model, or the module whose outputs the loss depends on.
+            head: the name of the head in a model of your own, such as "lm_head".
             batch_dim: dimension of the examples in the inputs and outputs.
 
         Returns:
@@ -177,7 +178,7 @@ class Reweighter(Draws):
             >>> Reweighter(noise.Emulate(b=2), seed=0).attach(model)
             Attachment(Linear)
         """
-        return Attachment(self._gate_weights, module, batch_dim)
+        return Attachment(self._gate_weights, module, head, batch_dim)
 
     def watch(self, optimizer: Any, *, scaler: Any = None, learn: bool = False) -> StepWatch:
         """Check at every optimizer step that exactly one logical batch came.
@@ -324,8 +325,8 @@ class Reweighter(Draws):
         self._means = [*(self._means if self.offset else []), (losses.detach(), sample_weight)]
 
     def _look_for_step(self, values: Tensor, step: int | None) -> None:
-        if step is None and self.logical_batch is None and not (self._watch and self._watch.active):
-            self._suspicions.call(values)
+        if step is None and not (self._watch and self._watch.active):
+            self._suspicions.call(values, self.logical_batch, self.offset)
 
     def _next_gate_weights(self, n: int, step: int | None, offset: int | None) -> Tensor:
         """Return the weights of the next n examples of this process, on the CPU."""

@@ -38,6 +38,7 @@ class StepWatch:
         self._learn = draws.learning = learn
         self._sizes: deque[int] = deque([draws.logical_batch] if draws.logical_batch else [], maxlen=2)
         self._warned = False
+        self._given = -1  # the last given step of an earlier optimizer step
         self._stepped = False  # whether the optimizer was called within a step of the scaler
         self._removals: list[Callable[[], None]] = [optimizer.register_step_pre_hook(self._before_step).remove]
         if scaler is not None:
@@ -79,23 +80,29 @@ class StepWatch:
         """Check the logical batch of this step."""
         del optimizer
         self._stepped = True
-        # A closure computes the losses within the step, with the draw of a given step.
-        if (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None:
-            self._reset()
-            return
-        self._check()
+        # A closure computes the losses within the step: those of the step before are there now.
+        self._check(closure=(len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None)
 
-    def _check(self) -> None:
+    def _check(self, *, closure: bool = False) -> None:
         draws = self._draws()
         if draws is None:
             return
         seen, completed, pending = draws.examples_since_step, draws.batches_since_step, draws.offset
         given = draws.given_since_step
         self._reset()
-        if self._learn:
+        if given is not None and given <= self._given:
+            raise ValueError(
+                f"an optimizer step with the draw of step {given}, which an earlier optimizer step had: pass a number "
+                "that counts the optimizer steps of all epochs as step="
+            )
+        self._given = self._given if given is None else given
+        if self._learn and not closure:
             self._learn_from(draws, seen, completed)
             return
-        if seen == 0 and not given:
+        if closure:
+            self._check_closure(completed)
+            return
+        if seen == 0 and given is None:
             raise ValueError(
                 "an optimizer step without weighted examples: call reweight(losses) or reweight.outputs(y) in every "
                 "step, or attach to a module that the loss depends on"
@@ -108,8 +115,18 @@ class StepWatch:
             )
         if completed > 1:
             raise ValueError(
-                f"an optimizer step after {completed} logical batches, {seen} examples together: weight all outputs of "
-                f"a batch in one call; with accumulation {_REMEDY}; if a GradScaler skipped a step, pass scaler="
+                f"an optimizer step after {completed} logical batches, {seen} examples together: with accumulation "
+                f"{_REMEDY}; otherwise weight all outputs of a batch in one call, evaluate under torch.no_grad(), give "
+                "both passes of SAM the same step=, give each of several optimizers a Reweighter of its own, and pass "
+                "scaler= for a GradScaler, which may skip steps"
+            )
+
+    def _check_closure(self, completed: int) -> None:
+        """Raise if the passes of one step, such as those of LBFGS, had different draws."""
+        if completed > 1:
+            raise ValueError(
+                f"{completed} draws in the closure of one optimizer step, which then compares different losses: pass "
+                "step=, the number of the optimizer step, in the closure"
             )
 
     def _learn_from(self, draws: Draws, seen: int, completed: int) -> None:
@@ -133,11 +150,11 @@ class StepWatch:
         draws = self._draws()
         if draws is not None:
             draws.examples_since_step = draws.batches_since_step = 0
-            draws.given_since_step = False
+            draws.given_since_step = None
 
 
 def _inner(optimizer: Any) -> Any:
     """Look through wrappers of an optimizer."""
-    while hasattr(optimizer, "optimizer"):
-        optimizer = optimizer.optimizer
+    while (wrapped := getattr(optimizer, "optimizer", getattr(optimizer, "base_optimizer", None))) is not None:
+        optimizer = wrapped
     return optimizer

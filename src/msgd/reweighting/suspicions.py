@@ -56,14 +56,29 @@ class Suspicions:
                 "classes with weight 0 are: if so, use reweight.outputs(y) with your mean loss, which leaves them out"
             )
 
-    def call(self, values: Tensor) -> None:
-        """Warn if the gradient of an earlier logical batch is still there, and no optimizer step came between.
+    def call(self, values: Tensor, logical_batch: int | None, offset: int) -> None:
+        """Warn if optimizer steps and logical batches do not seem to come together.
 
         Args:
-            values: losses or outputs at the beginning of a logical batch.
+            values: losses or outputs.
+            logical_batch: the size of a logical batch; None: each call is one.
+            offset: position of the first of the values in the logical batch.
         """
         if self._warned_of_step or torch.compiler.is_compiling():
             return
+        if logical_batch is None:
+            self._between(values)
+            return
+        if offset and self._seen[1] not in (-1, _steps()):
+            self._warned_of_step = True
+            _warn(
+                f"an optimizer step came after {offset} of {logical_batch} examples of a logical batch: before a "
+                "shorter one call reweight.begin(its size), and evaluate under torch.no_grad()"
+            )
+        self._seen = -1, _steps()
+
+    def _between(self, values: Tensor) -> None:
+        """Warn if the gradient of an earlier logical batch is still there, and no optimizer step came between."""
         parameter = _first_parameter(values)
         if parameter is None:
             return
