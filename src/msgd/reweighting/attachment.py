@@ -167,7 +167,7 @@ class Attachment:
         if self._looked or not isinstance(output, Mapping) or torch.compiler.is_compiling():
             return
         self._looked = True
-        for key, y in output.items():
+        for key, y in sorted(output.items(), key=lambda item: item[0] == "loss"):  # outputs before the loss
             name = str(key)
             if not (name == "loss" or (name.endswith("logits") and name != "router_logits")) or not carries_gradient(y):
                 continue
