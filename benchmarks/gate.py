@@ -15,7 +15,7 @@ from msgd.noise import Fisher
 #: name of the setting, title, ways to weight, pairs
 SETTINGS = (
     ("conv-small", "conv-small, n = 1000", ("outputs",), 400),
-    ("vgg11", "VGG-11, B = 128", ("outputs",), 200),
+    ("vgg11", "VGG-11, B = 128", ("outputs",), 150),
     ("transformer", "transformer, B = 32", ("outputs",), 200),
     ("language", "language model with 50,257 tokens, B = 8", ("attach", "outputs"), 100),
 )
