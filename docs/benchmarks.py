@@ -28,8 +28,8 @@ NOTES: dict[str, str] = {
     "gate": "`reweight.outputs` costs one pass over the gradient of the outputs: nothing for the ten classes of a "
     "classifier, and a few percent of a step where each token has 50,257 outputs. There `reweight.attach` on the head, "
     "a linear layer without a bias, weights the inputs of the layer instead, which are 128 numbers a token. "
-    "That pass is also why the transformer, with 1000 outputs a token, misses its target. VGG-11 misses it by 0.1 points; "
-    "the weights themselves take 0.2 ms of its second, and why its steps are slower was not found.",
+    "That pass is also why the transformer, with 1000 outputs a token, misses its target. VGG-11 misses it by 0.1 "
+    "points; the weights themselves take 0.2 ms of its second, and why its steps are slower was not found.",
     "reweighter": "The cost of the noise alone was measured as well: drawing the weights and weighting given losses, "
     "with the backward pass, compared with the mean of the losses. It is 0.1 to 0.3 ms, which is 0.2% of "
     "a step of conv-small, 0.01% of one of VGG-11 and 0.05% of one of the transformer. A time is not met "
