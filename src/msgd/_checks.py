@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -30,7 +31,7 @@ def positive_integer(name: str, value: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
+        raise TypeError(f"{name} must be a whole number, not {_shown(value)}") from None
     if number < 1:
         raise ValueError(f"{name} must be at least 1, not {number}")
     return number
@@ -54,7 +55,14 @@ def real_number(name: str, value: float) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, not {value!r}") from None
+        raise TypeError(f"{name} must be a number, not {_shown(value)}") from None
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message: its text, or its class for a tensor and where the text is long."""
+    text = repr(value)
+    short = len(text) <= 100 and "\n" not in text and not isinstance(value, Tensor)
+    return text if short else f"a {type(value).__name__}"
 
 
 def positive(name: str, value: float) -> float:
@@ -137,6 +145,25 @@ def check_sample_weight(sample_weight: Tensor, losses: Tensor) -> None:
         raise ValueError(
             f"sample_weight has shape {tuple(sample_weight.shape)} for losses of shape {tuple(losses.shape)}: "
             "give one weight for each loss"
+        )
+
+
+def check_weights_add_up(sample_weight: Tensor, total: Any) -> None:
+    """Refuse weights of the examples by which the loss would not be a mean; this waits for the device.
+
+    Args:
+        sample_weight: one weight for each example.
+        total: what the loss is divided by; None if it is not known yet.
+
+    Raises:
+        ValueError: a weight is negative or not a number, or the total is not positive.
+    """
+    if not bool((sample_weight >= 0).all()):
+        raise ValueError("sample_weight must be at least 0: leave out negative weights and those that are not numbers")
+    if total is not None and not float(total) > 0:
+        raise ValueError(
+            f"the sum of sample_weight is {float(total):g}, and the loss is divided by it: leave out this batch, "
+            "or pass weights that are not all 0"
         )
 
 

@@ -160,7 +160,9 @@ METER = NoiseScaleMeter(b=4, population=10)
         (lambda: METER.add(1.0, 1.0, micro_batches=1), ValueError, "use at least 2 micro-batches"),
         (lambda: METER.add(1.0, 1.0, micro_batches=3), ValueError, "3 micro-batches of 4 do not fit"),
         (lambda: METER.add(math.nan, 1.0, micro_batches=2), ValueError, r"not finite.*discard\(\)"),
-        (lambda: METER.estimate(), ValueError, "takes at least 2 samples, not 0"),
+        (lambda: METER.estimate(), ValueError, r"0 steps were measured.*call after_backward\(model.parameters\(\)\)"),
+        (lambda: simple_noise_scale(nn.Linear(2, 1)), TypeError, r"write GradientMatrix\(model, loss_fn, inputs"),
+        (lambda: curved_noise_scale(nn.Linear(2, 1)), TypeError, r"write GradientMatrix\(model, loss_fn, inputs"),
         (lambda: METER.estimate(level=95), ValueError, "level must lie between 0 and 1"),
     ],
 )

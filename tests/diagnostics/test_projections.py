@@ -94,6 +94,9 @@ def test_cuda_with_the_data_on_the_cpu():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: random_directions(nn.Linear(2, 1), 1), TypeError, r"write GradientMatrix\(model, loss_fn"),
+        (lambda: gradients_along(nn.Linear(2, 1), torch.ones(3)), TypeError, r"write GradientMatrix\(model, loss_fn"),
+        (lambda: noise_along(nn.Linear(2, 1), torch.ones(3), Fisher(2), draws=2), TypeError, "write GradientMatrix"),
         (lambda: random_directions(G, 0), ValueError, "k must be at least 1"),
         (lambda: random_directions(G, 1.5), TypeError, "k must be a whole number"),
         (lambda: noise_along(G, random_directions(G, 1), Fisher(2), draws=0), ValueError, "draws must be at least 1"),

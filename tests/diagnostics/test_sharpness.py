@@ -335,6 +335,13 @@ SMALL = GradientMatrix(nn.Linear(2, 1), squared, torch.ones(4, 2), torch.ones(4)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (
+            lambda: hessian_eigenvalues(nn.Linear(2, 1), 3),
+            TypeError,
+            r"not a Linear: write GradientMatrix\(model, loss_f",
+        ),
+        (lambda: hessian_trace(nn.Linear(2, 1), draws=9), TypeError, r"write GradientMatrix\(model, loss_fn"),
+        (lambda: loss_change(nn.Linear(2, 1), 0.1, draws=9), TypeError, r"write GradientMatrix\(model, loss_fn"),
         (lambda: hessian_eigenvalues(SMALL, 4), ValueError, "3 parameters have no 4 eigenpairs"),
         (lambda: hessian_eigenvalues(SMALL, 0), ValueError, "k must be at least 1"),
         (lambda: hessian_eigenvalues(SMALL, 1.0), TypeError, "k must be a whole number"),

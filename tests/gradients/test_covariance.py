@@ -199,6 +199,10 @@ C = Covariance(GradientMatrix(nn.Linear(2, 1), lambda out, y: (out[:, 0] - y) **
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: Covariance(nn.Linear(2, 1)), TypeError, r"not a Linear: write GradientMatrix\(model, loss_fn, inputs"),
+        (lambda: Covariance.of_law(nn.Linear(2, 1), FullBatch()), TypeError, "write GradientMatrix"),
+        (lambda: mean_square(nn.Linear(2, 1)), TypeError, "write GradientMatrix"),
+        (lambda: trace_estimate(nn.Linear(2, 1), draws=2), TypeError, "write GradientMatrix"),
         (lambda: Covariance(C.matrix, scale=-1), ValueError, "scale must be at least 0"),
         (lambda: Covariance(C.matrix, mean_scale=math.nan), ValueError, "mean_scale must be at least 0 and finite"),
         (lambda: Covariance.of_law(C.matrix, Injected(StudentT(1.5, scale="iqr"), 2)), ValueError, "no variance"),

@@ -321,6 +321,14 @@ def test_coupled_or_random_examples_are_refused_at_every_product(layer, message)
             product()
 
 
+def test_a_draw_is_no_vector():
+    G = GradientMatrix(nn.Linear(2, 1), squared, torch.ones(3, 2), torch.ones(3))
+    draw = MiniBatch(2).draw(3, seed=0, step=0)
+    with pytest.raises(TypeError, match=r"w is a draw, .*: write G @ draw.dense\(\)"):
+        G @ draw
+    assert (G @ draw.dense()).shape == (3,)
+
+
 def test_random_numbers_in_a_function_are_found_where_each_gradient_is_needed():
     G = GradientMatrix(nn.Linear(2, 1), lambda out, y: squared(F.dropout(out), y), torch.ones(3, 2), torch.ones(3))
     with pytest.raises(ValueError, match=r"draws random numbers.*functional dropout"):

@@ -18,8 +18,10 @@ from msgd.noise import (
     Emulate,
     Fisher,
     FullBatch,
+    Law,
     MiniBatch,
     Poisson,
+    Sample,
     Subsampled,
     Weights,
 )
@@ -135,6 +137,29 @@ def test_an_empty_draw():
 def test_bad_input_names_the_remedy(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("drawn", "given"),
+    [
+        (lambda n: torch.ones(n), "a Tensor"),
+        (lambda n: np.ones(n), "a ndarray"),
+        (lambda n: Sample(None, torch.ones(n)), "a Sample of tensors"),
+        (lambda n: Sample(torch.arange(n), np.ones(n)), "a Sample of tensors"),
+        (lambda _: None, "a NoneType"),
+    ],
+)
+def test_a_law_of_ones_own_that_returns_no_arrays_is_told_what_to_return(drawn, given):
+    class Own(Law):
+        def moments(self, n):
+            return FullBatch().moments(n)
+
+        def sample(self, n, _):
+            return drawn(n)
+
+    message = f"Own.sample must return a noise.Sample of NumPy arrays, not {given}: write Sample\\(None, w\\)"
+    with pytest.raises(TypeError, match=message):
+        Own().draw(5, seed=0, step=0)
 
 
 def test_emulating_a_larger_batch_is_said():

@@ -1,16 +1,39 @@
 """The seam for laws that choose examples: what is loaded, how it is weighted, and where it goes on."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from msgd import WeightedBatchSampler, weighted_mean
-from msgd.noise import Bernoulli, Cov, Emulate, Fisher, MiniBatch, Poisson, Reshuffled, SparseCov, Subsampled
+from msgd.noise import (
+    Anticorrelated,
+    BayesianBootstrap,
+    Bernoulli,
+    Cov,
+    Emulate,
+    EmulateReshuffled,
+    Fisher,
+    FullBatch,
+    Grouped,
+    Injected,
+    Laplace,
+    Law,
+    MiniBatch,
+    Poisson,
+    Reshuffled,
+    Sample,
+    SparseCov,
+    Subsampled,
+    TwoBatch,
+    hold_ratio,
+)
 from msgd.reweighting.ranks import Ranks
 
 N = 30
 SPARSE = [MiniBatch(4), Bernoulli(4), Poisson(4), Subsampled(8, Emulate(4))]
-LAWS = [*SPARSE, Reshuffled(5), Fisher(4), SparseCov(4, support=6)]
+LAWS = [*SPARSE, Reshuffled(5), EmulateReshuffled(6, 3), TwoBatch(4, 0.5)]
 
 
 def loader_of(sampler, **options):
@@ -108,19 +131,25 @@ def test_ranks_share_a_draw(law, layout, size):
     ("call", "message"),
     [
         (lambda: WeightedBatchSampler(4, N, seed=0, steps=5), "must be a law"),
+        (
+            lambda: WeightedBatchSampler(MiniBatch(4), torch.ones(N, 3), seed=0, steps=5),
+            r"n must be the number of examples, such as len\(dataset\), not a Tensor$",
+        ),
+        (lambda: WeightedBatchSampler(MiniBatch(4), 30.0, seed=0, steps=5), "n must be the number of examples"),
+        (lambda: WeightedBatchSampler(MiniBatch(4), N, seed=0, steps=torch.ones(9)), "steps must .* not a Tensor$"),
         (lambda: WeightedBatchSampler(MiniBatch(4), 0, seed=0, steps=5), "n must be at least 1"),
         (lambda: WeightedBatchSampler(MiniBatch(40), N, seed=0, steps=5), "b ≤ n"),
         (lambda: WeightedBatchSampler(MiniBatch(4), N, seed=-1, steps=5), "seed must lie"),
         (lambda: WeightedBatchSampler(MiniBatch(4), N, seed=0, steps=0), "steps must be at least 1"),
         (lambda: WeightedBatchSampler(MiniBatch(4), N, seed=0, steps=5, layout="x"), '"strided" or "blocked"'),
         (
-            lambda: next(WeightedBatchSampler(Cov(4), N, seed=0, steps=5).weighted(DataLoader(TensorDataset()))),
+            lambda: next(WeightedBatchSampler(Poisson(4), N, seed=0, steps=5).weighted(DataLoader(TensorDataset()))),
             "another batch sampler",
         ),
-        (lambda: WeightedBatchSampler(Cov(4), N, seed=0, steps=5).load_state_dict({"step": 1}), "needs the keys"),
+        (lambda: WeightedBatchSampler(Poisson(4), N, seed=0, steps=5).load_state_dict({"step": 1}), "needs the keys"),
         (
-            lambda: WeightedBatchSampler(Cov(4), N, seed=0, steps=5).load_state_dict(
-                WeightedBatchSampler(Cov(5), N, seed=0, steps=5).state_dict()
+            lambda: WeightedBatchSampler(Poisson(4), N, seed=0, steps=5).load_state_dict(
+                WeightedBatchSampler(Poisson(5), N, seed=0, steps=5).state_dict()
             ),
             "of law",
         ),
@@ -129,3 +158,46 @@ def test_ranks_share_a_draw(law, layout, size):
 def test_bad_input_names_the_remedy(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+@dataclass(frozen=True)
+class Own(Law):
+    """A law of one's own: two examples, or two that are written with all the zeros."""
+
+    dense: bool
+
+    def moments(self, n):
+        return MiniBatch(2).moments(n)
+
+    def sample(self, n, rng):
+        drawn = MiniBatch(2).sample(n, rng)
+        return Sample(None, drawn.dense(n)) if self.dense else drawn
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        *[FullBatch(), Fisher(4), Cov(4), SparseCov(4, support=6), Injected(Laplace(), 4), Emulate(4), Emulate(40)],
+        *[Grouped(5, Cov(2)), Anticorrelated(MiniBatch(4)), BayesianBootstrap(4), Own(dense=True)],
+        hold_ratio(Emulate(4), [0.1] * 5, lr=0.1),
+    ],
+    ids=repr,
+)
+def test_a_law_that_chooses_no_examples_is_refused(law):
+    """Each step would load all n, though the law was meant for the batches of a loader."""
+    with pytest.raises(ValueError, match=r"load all 30 examples: use noise.Subsampled\(B, law\).* reweight.outputs"):
+        WeightedBatchSampler(law, N, seed=0, steps=5)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        *[MiniBatch(N), Bernoulli(N), Subsampled(N, Emulate(4)), Reshuffled(N), EmulateReshuffled(N, 5)],
+        *[Grouped(5, MiniBatch(2)), BayesianBootstrap(1), Emulate(4, "bernoulli"), Own(dense=False)],
+        hold_ratio(Subsampled(8, Emulate(4)), [0.1] * 5, lr=0.1),
+    ],
+    ids=repr,
+)
+def test_a_law_that_chooses_examples_is_taken_even_if_it_chooses_all(law):
+    sampler = WeightedBatchSampler(law, N, seed=0, steps=5)
+    assert len(list(sampler)) == 5

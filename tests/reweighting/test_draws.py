@@ -176,6 +176,31 @@ def test_totals_of_several_ranks(theirs, message):
         stream._counts_and_total(3, torch.tensor(4.0), 9.0)
 
 
+def test_sample_weights_of_several_ranks_may_be_0_on_some_but_not_on_all():
+    class Told(Ranks):
+        def all_gather(self, numbers):
+            return [numbers, [3.0, 1.0, theirs]]
+
+    stream, losses, zeros = draws(), torch.ones(3), torch.zeros(3)
+    stream._ranks = Told(0, 2)
+    stream._check_sample_weight(zeros, losses, None)
+    theirs = 4.0
+    assert stream._counts_and_total(3, zeros.sum(), None) == ([3, 3], 4.0)
+    theirs = 0.0
+    with pytest.raises(ValueError, match="sample_weight is 0 for all examples of all ranks: leave out this batch"):
+        stream._counts_and_total(3, zeros.sum(), None)
+
+
+@pytest.mark.parametrize(("device", "looks"), [("cpu", 3), ("meta", 1)])
+def test_sample_weights_on_a_device_are_looked_at_once(device, looks, monkeypatch):
+    """Each look makes the host wait for the device."""
+    seen, stream, c = [], draws(), torch.ones(3, device=device)
+    monkeypatch.setattr("msgd.reweighting.draws.check_weights_add_up", lambda *given: seen.append(given))
+    for _ in range(3):
+        stream._check_sample_weight(c, c, 3.0)
+    assert len(seen) == looks
+
+
 def test_a_module_that_averages_over_ranks_is_looked_for():
     with pytest.warns(UserWarning, match="if each process trains a model of its own, pass group=None"):
         _look_at_parallel_modules()

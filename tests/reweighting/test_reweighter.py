@@ -1,5 +1,7 @@
 """The seam: positions, closures, evaluation, state, compilation, and clear errors."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -188,11 +190,28 @@ def test_own_weights_of_the_examples(law):
         torch.testing.assert_close(Reweighter(law, seed=5)(values, sample_weight=c), (c * values).sum() / c.sum())
 
 
+def weighted(c, **more):
+    return Reweighter(Fisher(3), seed=0)(torch.ones(4), sample_weight=c, **more)
+
+
+def test_a_micro_batch_may_have_no_sample_weight():
+    """Only the sum over the logical batch divides."""
+    values, c = torch.arange(1.0, 9.0), torch.tensor([0.0, 0, 0, 0, 1, 2, 3, 4])
+    split = Reweighter(Fisher(3), seed=0, logical_batch=8)
+    parts = [split(values[part], sample_weight=c[part], total=10.0) for part in (slice(4), slice(4, 8))]
+    torch.testing.assert_close(sum(parts), Reweighter(Fisher(3), seed=0)(values, sample_weight=c))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4), sample_weight=torch.ones(3)), "one weight for each loss"),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4), sample_weight=[1.0] * 4), "floating-point tensor"),
+        (lambda: weighted(torch.zeros(4)), "the sum of sample_weight is 0.*: leave out this batch"),
+        (lambda: weighted(torch.tensor([1.0, -1.0, 2.0, 1.0])), "sample_weight must be at least 0"),
+        (lambda: weighted(torch.tensor([1.0, math.nan, 2.0, 1.0])), "sample_weight must be at least 0"),
+        (lambda: weighted(torch.ones(4), total=0.0), "the sum of sample_weight is 0"),
+        (lambda: torch.no_grad()(weighted)(torch.zeros(4)), "the sum of sample_weight is 0"),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.ones(4), total=4.0), "total goes with sample_weight"),
         (lambda: Reweighter(Fisher(3), seed=0, logical_batch=8)(torch.ones(4), sample_weight=torch.ones(4)), "total="),
         (lambda: Reweighter(Fisher(3), seed=0)(torch.tensor(1.0)), 'reduction="none"'),

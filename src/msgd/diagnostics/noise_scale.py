@@ -13,7 +13,7 @@ from torch import Tensor
 
 from msgd._checks import positive_integer
 from msgd.gradients.covariance import Covariance, mean_square
-from msgd.gradients.gradient_matrix import GradientMatrix
+from msgd.gradients.gradient_matrix import GradientMatrix, check_matrix
 from msgd.statistics.intervals import Estimate, mean_of, quantile
 
 
@@ -71,6 +71,7 @@ def curved_noise_scale(matrix: GradientMatrix) -> float:
     References:
         McCandlish, Kaplan, Amodei et al. 2018, arXiv 1812.06162, section 2.2.
     """
+    check_matrix(matrix)
     mean = matrix.mean()
     curvature = float(mean.double() @ matrix.hessian_product(mean).double())
     alignment = Covariance(matrix).hessian_alignment().value
@@ -253,7 +254,12 @@ class NoiseScaleMeter:
         Raises:
             ValueError: there are fewer than two steps, or ``level`` is not a probability.
         """
-        quantile(self.steps, level)  # raises if there is no interval
+        quantile(max(self.steps, 2), level)  # raises if level is not a probability
+        if self.steps < 2:
+            raise ValueError(
+                f"{self.steps} steps were measured, and at least 2 are needed: call after_backward(model.parameters()) "
+                "after each backward pass and end_step() before each step of the optimizer"
+            )
         pairs = np.array(self._pairs)
         variance, square = mean_of(pairs[:, 0], level), mean_of(pairs[:, 1], level)
         low, high = _fieller(pairs, level)

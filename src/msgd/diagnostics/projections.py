@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from msgd._checks import positive_integer
-from msgd.gradients.gradient_matrix import GradientMatrix
+from msgd.gradients.gradient_matrix import GradientMatrix, check_matrix
 from msgd.noise import Law, generator
 from msgd.noise.streams import DIRECTIONS
 
@@ -34,6 +34,7 @@ def random_directions(matrix: GradientMatrix, k: int, *, seed: int = 0) -> Tenso
         >>> torch.allclose(U.norm(dim=0), torch.ones(2))
         True
     """
+    check_matrix(matrix)
     normals = generator(seed, 0, DIRECTIONS).standard_normal((matrix.shape[0], positive_integer("k", k)))
     columns = torch.from_numpy(normals / np.linalg.norm(normals, axis=0))
     return columns.to(matrix.device, matrix.dtype)
@@ -64,6 +65,7 @@ def gradients_along(matrix: GradientMatrix, directions: Tensor) -> Tensor:
         >>> gradients_along(G, torch.ones(1))  # g is (−1, −3)
         tensor([ 1., -1.], dtype=torch.float64)
     """
+    check_matrix(matrix)
     products = (matrix.T @ directions).double().cpu()
     return products - products.mean(0)
 
@@ -104,6 +106,7 @@ def noise_along(matrix: GradientMatrix, directions: Tensor, law: Law, *, draws: 
         Wu et al. 2020, arXiv 1906.07405: the noise is G(w − 1)/n. Panigrahi et al. 2019, arXiv 1910.09626, examine it
         along random directions.
     """
+    check_matrix(matrix)
     n = matrix.shape[1]
     steps = range(positive_integer("draws", draws))
     law.moments(n)  # raises if the law is not defined for this n, before the pass over the examples

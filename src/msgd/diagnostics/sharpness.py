@@ -12,7 +12,7 @@ from torch import Tensor
 
 from msgd._checks import positive, positive_integer
 from msgd.gradients.eigenpairs import largest_eigenpairs, start_vector
-from msgd.gradients.gradient_matrix import GradientMatrix, numpy_operator
+from msgd.gradients.gradient_matrix import GradientMatrix, check_matrix, numpy_operator
 from msgd.noise import generator
 from msgd.statistics.intervals import Estimate, mean_of, quantile
 
@@ -79,6 +79,7 @@ def hessian_eigenpairs(matrix: GradientMatrix, k: int, *, method: Method = "auto
         tensor([[0.],
                 [1.]])
     """
+    check_matrix(matrix)
     d = matrix.shape[0]
     if positive_integer("k", k) > d:
         raise ValueError(f"{d} parameters have no {k} eigenpairs: use a smaller k")
@@ -132,6 +133,7 @@ def hessian_trace(matrix: GradientMatrix, *, draws: int, seed: int = 0, level: f
         Meyer, Musco, Musco, Woodruff 2021, arXiv 2010.09649, algorithm 1; Hutchinson 1989, "A stochastic estimator of
         the trace of the influence matrix".
     """
+    check_matrix(matrix)
     sketched = min(max(0, (positive_integer("draws", draws) - 2) // 3), matrix.shape[0])
     quantile(draws - 2 * sketched, level)  # raises if there is no interval
     basis, within = None, 0.0
@@ -188,6 +190,7 @@ def loss_change(matrix: GradientMatrix, size: float, *, draws: int, seed: int = 
     References:
         Neyshabur, Bhojanapalli, McAllester, Srebro 2017, arXiv 1706.08947, section 2.2: expected sharpness.
     """
+    check_matrix(matrix)
     size = positive("size", size)
     quantile(positive_integer("draws", draws), level)  # raises if there is no interval
     here = matrix.mean_loss()

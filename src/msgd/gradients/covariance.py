@@ -13,7 +13,7 @@ from torch import Tensor
 
 from msgd._checks import positive_integer
 from msgd.gradients.eigenpairs import largest_eigenpairs
-from msgd.gradients.gradient_matrix import GradientMatrix, numpy_operator
+from msgd.gradients.gradient_matrix import GradientMatrix, check_matrix, numpy_operator
 from msgd.gradients.gram import leading_coefficients, recentre, scale_coefficients
 from msgd.gradients.per_example import CHUNK
 from msgd.noise import Injected, Law, Rademacher, generator
@@ -56,6 +56,7 @@ class Covariance:
     """
 
     def __init__(self, matrix: GradientMatrix, *, scale: float = 1.0, mean_scale: float = 0.0) -> None:
+        check_matrix(matrix)
         for name, value in (("scale", scale), ("mean_scale", mean_scale)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, not {value!r}")
@@ -87,6 +88,7 @@ class Covariance:
         Raises:
             ValueError: the law has no finite variance, or is not defined for this n.
         """
+        check_matrix(matrix)
         scale, mean_scale = _scales(law, matrix.shape[1])
         return cls(matrix, scale=scale, mean_scale=mean_scale)
 
@@ -268,6 +270,7 @@ def mean_square(matrix: GradientMatrix) -> float:
     Returns:
         The squared norm of the mean gradient.
     """
+    check_matrix(matrix)
     return float(matrix.mean().double().square().sum())
 
 
@@ -307,6 +310,7 @@ def trace_estimate(
     References:
         Wu et al. 2020, arXiv 1906.07405, for the covariance; Hutchinson 1989 for traces from random vectors.
     """
+    check_matrix(matrix)
     n = matrix.shape[1]
     law = Injected(Rademacher(), 1, centred=True) if law is None else law
     scale, mean_scale = _scales(law, n)

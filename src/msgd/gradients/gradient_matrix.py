@@ -16,6 +16,7 @@ from msgd._checks import check_uncoupled
 from msgd.gradients.chunks import Batches, InMemory, SteadyLoader
 from msgd.gradients.gram import gram
 from msgd.gradients.per_example import CHUNK, Examples, LossFunction
+from msgd.noise.law import Weights
 
 Product = Callable[[Tensor], Tensor]  #: product of an operator with a vector, or with a block of columns
 _MAX_HELD = 2**27  # default limit of the numbers in the per-example gradients held at once: 0.5 GB in float32
@@ -226,6 +227,8 @@ class GradientMatrix:
 
     def _rows(self, name: str, vectors: Tensor, letter: str, length: int) -> Tensor:
         """Return the columns of a vector or of a block of vectors as rows."""
+        if isinstance(vectors, Weights):
+            raise TypeError(f"{name} is a draw, and a vector of all weights is needed: write G @ draw.dense()")
         if not isinstance(vectors, Tensor) or (vectors.dtype, vectors.device) != (self.dtype, self.device):
             given = f"{vectors.dtype} on {vectors.device}" if isinstance(vectors, Tensor) else type(vectors).__name__
             raise TypeError(
@@ -261,6 +264,22 @@ class TransposedGradientMatrix:
     def as_linear_operator(self) -> LinearOperator[Any]:
         """Return Gᵀ as an operator for `scipy.sparse.linalg`, on NumPy vectors in the dtype of the parameters."""
         return numpy_operator(self.shape, self.T, self.__matmul__, self.T.__matmul__)
+
+
+def check_matrix(matrix: object) -> None:
+    """Refuse what is no gradient matrix, such as the model itself.
+
+    Args:
+        matrix: what was given.
+
+    Raises:
+        TypeError: it is no `GradientMatrix`.
+    """
+    if not isinstance(matrix, GradientMatrix):
+        raise TypeError(
+            f"the first argument must be a GradientMatrix, not a {type(matrix).__name__}: "
+            "write GradientMatrix(model, loss_fn, inputs, targets)"
+        )
 
 
 def _data(

@@ -153,14 +153,31 @@ class Law(ABC):
         Returns:
             The weights, on the CPU.
 
+        Raises:
+            TypeError: ``n`` is not an integer; or ``sample``, in a law of your own, returns no `Sample` of NumPy
+                arrays.
+            ValueError: a number is out of range.
+
         Examples:
             >>> from msgd import noise
             >>> noise.MiniBatch(2).draw(6, seed=0, step=0)
             Weights(index=tensor([0, 5]), value=tensor([3., 3.]), n=6)
         """
         drawn = self.at_step(positive_integer("n", n), seed=seed, step=step, stream=stream)
+        if not _is_sample(drawn):
+            given = "a Sample of tensors" if isinstance(drawn, Sample) else f"a {type(drawn).__name__}"
+            raise TypeError(
+                f"{type(self).__name__}.sample must return a noise.Sample of NumPy arrays, not {given}: write "
+                "Sample(None, w) for all n weights or Sample(index, w) for some, with w.numpy() for a tensor w"
+            )
         index = None if drawn.index is None else torch.from_numpy(drawn.index)
         return Weights(index, torch.from_numpy(drawn.value.astype(np.float32)), n)
+
+
+def _is_sample(drawn: object) -> bool:
+    if not isinstance(drawn, Sample) or not isinstance(drawn.value, np.ndarray):
+        return False
+    return drawn.index is None or isinstance(drawn.index, np.ndarray)
 
 
 def batch_size(value: float) -> float:

@@ -9,11 +9,23 @@ import torch
 from torch.utils.data import Sampler
 
 from msgd._checks import check_state, positive_integer
+from msgd.noise.compose import Grouped, Subsampled
+from msgd.noise.correlated import Anticorrelated, Reshuffled
+from msgd.noise.emulate import Emulate
+from msgd.noise.emulate_reshuffled import EmulateReshuffled
+from msgd.noise.injected import Cov, Fisher, Injected, SparseCov, SparseFisher
 from msgd.noise.law import Law, Weights
+from msgd.noise.sampling import Bernoulli, FullBatch, MiniBatch, Poisson
+from msgd.noise.schedule import Scheduled
 from msgd.noise.streams import generator
+from msgd.noise.two_batch import TwoBatch
 from msgd.reweighting.ranks import Layout, Ranks, ranks
 
 Batch = TypeVar("Batch")
+
+#: laws that choose examples, also where they happen to choose all n
+_CHOOSING = (MiniBatch, Bernoulli, Poisson, Reshuffled, EmulateReshuffled, TwoBatch, Subsampled)
+_DENSE = (FullBatch, Fisher, Cov, SparseFisher, SparseCov, Injected, Anticorrelated)
 
 
 class SamplerState(TypedDict):
@@ -30,9 +42,9 @@ class WeightedBatchSampler(Sampler[list[int]]):
 
     At each step w ∈ Rⁿ is drawn over the whole data set. The loader loads the examples with w_i ≠ 0, and `weighted`
     yields each batch with its weights, so that ``weighted_mean(losses, weights) = Σ w_i·ℓ_i / n`` has the gradient
-    G·w/n. A step costs about b examples for MiniBatch, Bernoulli and Poisson, B examples for Subsampled, and all n
-    examples for laws that weight every example, such as Fisher and Cov. If a draw selects no example, one example with
-    weight 0 is loaded, which gives a step with zero gradient.
+    G·w/n. A step costs about b examples for MiniBatch, Bernoulli and Poisson, and B examples for Subsampled. Laws that
+    weight every example, such as Fisher, Cov and Emulate, are refused: each step would load all n. If a draw selects no
+    example, one example with weight 0 is loaded, which gives a step with zero gradient.
 
     If torch.distributed is initialised, each rank loads its part of the draw, and its weights are multiplied by the
     number of ranks, because DDP and FSDP divide the sum of the ranks' gradients by that number.
@@ -48,8 +60,8 @@ class WeightedBatchSampler(Sampler[list[int]]):
 
     Raises:
         TypeError: ``law`` is not a law, or a number is not an integer.
-        ValueError: a number is out of range, the law is not defined for this n, or ``layout`` is unknown. The first
-            pass also raises it if the ranks differ in seed, step or law.
+        ValueError: a number is out of range, the law is not defined for this n or chooses no examples, or ``layout`` is
+            unknown. The first pass also raises it if the ranks differ in seed, step or law.
 
     Examples:
         >>> from torch.utils.data import DataLoader, TensorDataset
@@ -72,7 +84,17 @@ class WeightedBatchSampler(Sampler[list[int]]):
         if not isinstance(law, Law):
             raise TypeError(f"law must be a law such as noise.Bernoulli(b=256), not {law!r}")
         generator(seed, 0)  # raises for an invalid seed now, not at the first step
-        law.moments(positive_integer("n", n))  # raises if the law is not defined for this n
+        try:
+            positive_integer("n", n)
+        except TypeError:
+            given = type(n).__name__
+            raise TypeError(f"n must be the number of examples, such as len(dataset), not a {given}") from None
+        law.moments(n)  # raises if the law is not defined for this n
+        if not _chooses(law, n):
+            raise ValueError(
+                f"{law!r} gives every example a weight, so that each step would load all {n} examples: use "
+                "noise.Subsampled(B, law), which loads B, or a plain DataLoader with reweight.outputs"
+            )
         ranks(None, layout)  # raises for an unknown layout
         self.law, self.n, self.seed, self.steps = law, n, seed, positive_integer("steps", steps)
         self.group, self.layout = group, layout
@@ -151,3 +173,16 @@ class WeightedBatchSampler(Sampler[list[int]]):
         if len(mine) == 0:
             return torch.zeros(1, dtype=torch.int64), torch.zeros(1)
         return index[mine], drawn.value[mine] * self._ranks.size
+
+
+def _chooses(law: Law, n: int) -> bool:
+    """Whether a law gives most examples the weight 0. For a law that is not known here, one draw decides."""
+    if isinstance(law, Scheduled):
+        law = law.law_of_step(0)
+    if isinstance(law, Grouped):
+        return _chooses(law.inner, law.size)
+    if isinstance(law, Emulate):
+        return law.kind == "bernoulli"
+    if isinstance(law, _CHOOSING + _DENSE):
+        return isinstance(law, _CHOOSING)
+    return law.draw(n, seed=0, step=0).index is not None

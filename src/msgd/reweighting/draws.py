@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms.join import Joinable
 
-from msgd._checks import check_state, positive_integer
+from msgd._checks import check_sample_weight, check_state, check_weights_add_up, positive_integer
 from msgd.noise.law import Law, Weights
 from msgd.noise.streams import generator
 from msgd.reweighting.ranks import Layout, Ranks, ranks
@@ -46,6 +46,8 @@ class Draws:
         TypeError: ``law`` is not a law, or a number is not an integer.
         ValueError: a number is out of range, or ``layout`` is unknown.
     """
+
+    _weights_seen = False  #: whether the values of a tensor of sample weights were checked
 
     def __init__(
         self,
@@ -205,6 +207,19 @@ class Draws:
             raise ValueError("only some ranks passed sample_weight or total: pass it on all ranks or on none")
         return [int(count) for count, _, _ in shared], [each for _, _, each in shared]
 
+    def _check_sample_weight(self, sample_weight: Tensor, losses: Tensor, total: Any) -> None:
+        """Refuse sample weights of another shape, and at least in the first call those that would give NaN.
+
+        In later calls the values of weights on a device are not looked at, because this would wait for the device.
+        """
+        check_sample_weight(sample_weight, losses)
+        if torch.compiler.is_compiling() or (self._weights_seen and sample_weight.device.type != "cpu"):
+            return
+        self._weights_seen = True
+        if total is None and (not torch.is_grad_enabled() or self._processes().size == 1):
+            total = sample_weight.sum()
+        check_weights_add_up(sample_weight, total)
+
     def _counts_and_total(self, n: int, own: Tensor, total: Any) -> tuple[list[int], Any]:
         """Collect the number of examples of each rank, and the sum of the sample weights of all.
 
@@ -217,7 +232,7 @@ class Draws:
             The numbers of examples, and the sum.
 
         Raises:
-            ValueError: ``total`` is given on some ranks only, or differs between them.
+            ValueError: ``total`` is given on some ranks only, or differs between them; or all weights are 0.
         """
         if self._processes().size == 1 or self.equal:
             return self._counts(n), own if total is None else total
@@ -228,6 +243,8 @@ class Draws:
                 f"total differs between the ranks ({', '.join(map(str, values[:4]))}): pass the sum of c_i over the "
                 "logical batch of all ranks, e.g. after torch.distributed.all_reduce"
             )
+        if not given and not sum(values) > 0:
+            raise ValueError("sample_weight is 0 for all examples of all ranks: leave out this batch on every rank")
         return counts, total if given else sum(values)
 
     def _next(self, counts: list[int], step: int | None = None, offset: int | None = None) -> Weights:

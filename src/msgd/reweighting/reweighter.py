@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msgd._checks import check_losses, check_sample_weight, positive_integer
+from msgd._checks import check_losses, positive_integer
 from msgd.noise.law import Law, Weights
 from msgd.reweighting.attachment import Attachment
 from msgd.reweighting.compiled_draw import CompiledDraw
@@ -260,14 +260,14 @@ class Reweighter(Draws):
         Raises:
             TypeError: ``losses`` or ``sample_weight`` is not a floating-point tensor.
             ValueError: a shape is wrong, the batch is empty, a micro-batch exceeds the logical batch, the law is not
-                defined for this batch size, ``total`` is missing or differs between ranks, or the call lies inside
-                activation checkpointing, which would draw twice.
+                defined for this batch size, a sample weight is negative or all are 0, ``total`` is missing or differs
+                between ranks, or the call lies inside activation checkpointing, which would draw twice.
         """
         check_losses(losses)
         if total is not None and sample_weight is None:
             raise ValueError("total goes with sample_weight, whose sum over the logical batch it is: pass both or none")
         if sample_weight is not None:
-            check_sample_weight(sample_weight, losses)
+            self._check_sample_weight(sample_weight, losses, total)
         if torch.is_grad_enabled():
             self._look_at(losses, step, sample_weight)
         wide = torch.promote_types(losses.dtype, torch.float32)
