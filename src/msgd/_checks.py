@@ -167,6 +167,18 @@ def check_weights_add_up(sample_weight: Tensor, total: Any) -> None:
         )
 
 
+def normalises_over_batch(module: nn.Module) -> bool:
+    """Say whether a module couples the examples of a batch.
+
+    Args:
+        module: a module.
+
+    Returns:
+        True for a BatchNorm in training mode or without running statistics.
+    """
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None)
+
+
 def check_uncoupled(model: nn.Module) -> None:
     """Refuse a model in which an example's gradient is not its own, or not the same twice.
 
@@ -178,7 +190,7 @@ def check_uncoupled(model: nn.Module) -> None:
     """
     for name, module in model.named_modules():
         where = f"{name or 'the model'} ({type(module).__name__})"
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
+        if normalises_over_batch(module):
             raise ValueError(
                 f"{where} normalises over the batch, so that no example has a gradient of its own: "
                 "use model.eval() with running statistics, or GroupNorm or LayerNorm in its place"

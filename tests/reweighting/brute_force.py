@@ -48,3 +48,17 @@ def classified(model, law, x, y, step=0):
     """The gradient of the weighted mean cross-entropy."""
     w = weights(law, len(x), step)
     return weighted_sum(model, lambda m, i: F.cross_entropy(m(x[i : i + 1]), y[i : i + 1]), w / len(x))
+
+
+class Headed(torch.nn.Module):
+    """A model in which attach finds the head."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = classifier()
+
+    def get_output_embeddings(self):
+        return self.net[2]
+
+    def forward(self, x):
+        return self.net(x)

@@ -12,7 +12,18 @@ from torch.nn import functional as F
 
 from msgd import Reweighter
 from msgd.noise import Cov, Fisher, FullBatch
-from reweighting.brute_force import EXACT, SEED, batch, classified, classifier, far, gradient, weighted_sum, weights
+from reweighting.brute_force import (
+    EXACT,
+    SEED,
+    Headed,
+    batch,
+    classified,
+    classifier,
+    far,
+    gradient,
+    weighted_sum,
+    weights,
+)
 
 LAW, N, T, VOCABULARY = Fisher(2), 4, 6, 11
 
@@ -371,18 +382,6 @@ def test_a_model_that_was_saved_whole_is_plain_where_it_is_loaded(make):
     assert torch.equal(gradient(other), gradient(plain))
 
 
-class Headed(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = classifier()
-
-    def get_output_embeddings(self):
-        return self.net[2]
-
-    def forward(self, x):
-        return self.net(x)
-
-
 class Score(nn.Module):
     """A head that is no linear layer."""
 
@@ -485,20 +484,10 @@ def test_an_error_in_the_forward_pass_leaves_no_trace():
     assert far(gradient(model), classified(classifier(), LAW, x, y)) < EXACT
 
 
-def test_examples_in_dimension_1():
+@pytest.mark.parametrize("make", [lambda: nn.Linear(4, 3).double(), Headed], ids=["module", "head"])
+def test_examples_in_dimension_1(make):
     torch.manual_seed(0)
-    model, x, y = nn.Linear(4, 3).double(), torch.randn(5, 8, 4).double(), torch.randint(3, (5, 8))
-    reweight = reweighter()
-    handle = reweight.attach(model, batch_dim=1)
-    F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()
-    handle.remove()
-    truth = weighted_sum(model, lambda m, i: F.cross_entropy(m(x[:, i]), y[:, i]), weights(LAW, 8) / 8)
-    assert far(gradient(model), truth) < EXACT
-
-
-def test_a_linear_head_with_examples_in_dimension_1():
-    torch.manual_seed(0)
-    model, x, y = Headed(), torch.randn(5, 8, 4).double(), torch.randint(3, (5, 8))
+    model, x, y = make(), torch.randn(5, 8, 4).double(), torch.randint(3, (5, 8))
     reweight = reweighter()
     handle = reweight.attach(model, batch_dim=1)
     F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()

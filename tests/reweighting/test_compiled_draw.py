@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -10,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from msgd import Reweighter
 from msgd.noise import Cov, Fisher
 from msgd.reweighting.compiled_draw import _DRAWERS, CompiledDraw, next_weights
-from reweighting.brute_force import EXACT, SEED, batch, classified, classifier, far, gradient
+from reweighting.brute_force import EXACT, SEED, Headed, batch, classified, classifier, far, gradient
 
 LAW = Fisher(2)
 pytestmark = [  # warnings of the compiler itself (torch 2.13)
@@ -171,20 +170,6 @@ def test_a_model_that_is_attached_to_compiles_once(backend):
         assert far(gradient(model), classified(twin, LAW, x, y, number)) < EXACT
     assert counter.frame_count == 1
     assert reweight.step == 10
-
-
-class Headed(nn.Module):
-    """A model in which attach finds the head."""
-
-    def __init__(self):
-        super().__init__()
-        self.net = classifier()
-
-    def get_output_embeddings(self):
-        return self.net[2]
-
-    def forward(self, x):
-        return self.net(x)
 
 
 @pytest.mark.parametrize("before", [True, False])

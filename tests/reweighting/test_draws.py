@@ -183,7 +183,7 @@ def test_sample_weights_of_several_ranks_may_be_0_on_some_but_not_on_all():
 
     stream, losses, zeros = draws(), torch.ones(3), torch.zeros(3)
     stream._ranks = Told(0, 2)
-    stream._check_sample_weight(zeros, losses, None)
+    stream._sum_sample_weight(zeros, losses, None)
     theirs = 4.0
     assert stream._counts_and_total(3, zeros.sum(), None) == ([3, 3], 4.0)
     theirs = 0.0
@@ -197,7 +197,7 @@ def test_sample_weights_on_a_device_are_looked_at_once(device, looks, monkeypatc
     seen, stream, c = [], draws(), torch.ones(3, device=device)
     monkeypatch.setattr("msgd.reweighting.draws.check_weights_add_up", lambda *given: seen.append(given))
     for _ in range(3):
-        stream._check_sample_weight(c, c, 3.0)
+        stream._sum_sample_weight(c, c, 3.0)
     assert len(seen) == looks
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from msgd._checks import positive_integer
+from msgd._eval_mode import eval_mode
 from msgd.gradients.covariance import Covariance, mean_square
 from msgd.gradients.gradient_matrix import GradientMatrix
 from msgd.gradients.per_example import LossFunction
@@ -94,7 +93,7 @@ class Probe:
         self.every = positive_integer("every", every)
         self.records: list[ProbeRecord] = []
         self._model, self._loss_fn, self._inputs, self._targets = model, loss_fn, inputs, targets
-        with _eval_mode(model):
+        with eval_mode(model):
             m = GradientMatrix(model, loss_fn, inputs, targets).shape[1]  # raises if examples are coupled
         self.population = m if population is None else positive_integer("population", population)
         if not 2 <= m <= self.population:
@@ -111,7 +110,7 @@ class Probe:
         """
         if step % self.every:
             return None
-        with _eval_mode(self._model):
+        with eval_mode(self._model):
             record = self._measure(step)
         self.records.append(record)
         return record
@@ -127,14 +126,3 @@ class Probe:
         square = mean_square(matrix) - trace * (n - m) / (m * (n - 1))
         noise_scale = trace / square if square > 0 else math.inf
         return ProbeRecord(step, loss, trace, square, noise_scale, eigenvalue)
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -12,7 +12,7 @@ from msgd._checks import check_state, positive_integer
 from msgd.integrations.batch_sizes import REMEDY, AnnouncedReweighter, examples
 from msgd.noise import Law
 from msgd.reweighting.attachment import Attachment
-from msgd.reweighting.graph import ungated_leaf
+from msgd.reweighting.graph import ungated_parameter
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -147,11 +147,10 @@ class ReweightCallback(Callback):
         check_state("ReweightCallback", state_dict, self.state_dict(), ("seed", "law"))
 
     def _look_for_other_ways(self, pl_module: LightningModule, loss: Tensor) -> None:
-        leaf = ungated_leaf(loss)
-        if leaf is not None:
-            where = next((f" {name}" for name, p in pl_module.named_parameters() if p is leaf), "")
+        parameter = ungated_parameter(loss, pl_module.named_parameters())
+        if parameter is not None:
             warnings.warn(
-                f"a part of the loss reaches the parameter{where} without weights, as a penalty does; if it is no such "
+                f"a part of the loss reaches the {parameter} without weights, as a penalty does; if it is no such "
                 "part, pass module=, the name of one module that returns all outputs that the loss depends on",
                 UserWarning,
                 stacklevel=2,

@@ -15,7 +15,7 @@ def examples_in_loader(loader: Any, first: int, stop: int) -> int | None:
     Args:
         loader: a DataLoader that ``accelerator.prepare`` or ``skip_first_batches`` returned.
         first: position of the first of these batches in the pass.
-        stop: position after the last batch.
+        stop: position after the last batch; batches beyond the end of the pass do not count.
 
     Returns:
         The number, or None if it is not known in advance.
@@ -30,4 +30,4 @@ def examples_in_loader(loader: Any, first: int, stop: int) -> int | None:
         return None
     # All batches are full: Accelerate completes the last ones with examples from the start of the data set.
     full = sampler.batch_size // (sampler.num_processes if sampler.split_batches else 1)
-    return (min(stop, len(sampler)) - first) * int(full)
+    return max(0, min(stop, len(sampler)) - first) * int(full)

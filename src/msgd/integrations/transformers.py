@@ -27,6 +27,10 @@ except ImportError as error:
 
 #: What a callback attached to a model; a training that was interrupted leaves it there.
 _ATTACHED: WeakKeyDictionary[nn.Module, tuple[Attachment, Any]] = WeakKeyDictionary()
+_TOGETHER = (
+    "rows that belong together, such as the two answers of a preference, need one weight; this callback cannot "
+    "give it, a loop of your own can: reweight.outputs(y, examples=…)"
+)
 _STATE = "msgd"  # name of the law and seed in the state that the Trainer saves
 
 
@@ -169,11 +173,7 @@ class ReweightCallback(TrainerCallback):  # type: ignore[misc]
         named = batch if isinstance(batch, Mapping) else {}
         rows, n, at = examples_in([] if named else batch, named)
         if features is not None and at is None and (rows > features if short else rows not in (0, features)):
-            raise ValueError(
-                f"the collator makes {rows} rows of {features} examples: rows that belong together, such as the two "
-                "answers of a preference, need one weight; this callback cannot give it, a loop of your own can: "
-                "reweight.outputs(y, examples=…)"
-            )
+            raise ValueError(f"the collator makes {rows} rows of {features} examples: {_TOGETHER}")
         self._made.append(n)
         return batch
 
@@ -184,12 +184,12 @@ class ReweightCallback(TrainerCallback):  # type: ignore[misc]
             return self._made[first : first + accumulated]
         loader = GradientState().active_dataloader
         found = [examples_in_loader(loader, index, index + 1) for index in range(first, first + accumulated)]
-        if any(size is None for size in found):
+        if None in found:
             raise ValueError(
                 "the sizes of the micro-batches are not known: pass logical_batch=, the number of examples of a step, "
                 "or set dataloader_num_workers=0"
             )
-        return [size for size in found if size is not None and size > 0]  # none beyond the end of the epoch
+        return [size for size in found if size]  # none beyond the end of the epoch
 
 
 class _StepReweighter(Reweighter):
@@ -202,11 +202,7 @@ class _StepReweighter(Reweighter):
     def _next_gate_weights(self, n: int, step: int | None, offset: int | None) -> Tensor:
         expected = self.expected.pop(0) if self.expected else n
         if n != expected:
-            raise ValueError(
-                f"the model returned {n} rows for a micro-batch of {expected} examples: rows that belong together, "
-                "such as the two answers of a preference, need one weight; this callback cannot give it, a loop of "
-                "your own can: reweight.outputs(y, examples=…)"
-            )
+            raise ValueError(f"the model returned {n} rows for a micro-batch of {expected} examples: {_TOGETHER}")
         return super()._next_gate_weights(n, step, offset)
 
     def _look_for_step(self, values: Tensor, step: int | None) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from msgd._checks import normalises_over_batch
 from msgd.reweighting.documents import examples_in
 from msgd.reweighting.gate import (
     carries_gradient,
@@ -24,7 +24,7 @@ from msgd.reweighting.gate import (
     refuse_backward,
     spread,
 )
-from msgd.reweighting.graph import ungated_leaf
+from msgd.reweighting.graph import ungated_parameter
 
 #: Names of the heads of Transformers models that ``get_output_embeddings`` does not return.
 _HEADS = ("classifier", "score", "classification_head", "qa_outputs", "lm_head", "logits_proj", "head")
@@ -71,7 +71,7 @@ class Attachment:
         if getattr(target, "_msgd_attachment", None) is not None:
             raise ValueError(f"weights are attached to this {type(target).__name__} already: remove() the first handle")
         self.name = f"{name}: {type(target).__name__}" if name else type(target).__name__
-        coupled = [name for name, each in module.named_modules() if isinstance(each, _BatchNorm) and each.training]
+        coupled = [name for name, each in module.named_modules() if normalises_over_batch(each)]
         if coupled:
             warnings.warn(
                 f"{coupled[0] or 'the module'} normalises over the batch (BatchNorm), which couples the examples: the "
@@ -79,8 +79,10 @@ class Attachment:
                 UserWarning,
                 stacklevel=4,
             )
-        last = [name for name, each in module.named_modules() if name and isinstance(each, nn.Linear)]
-        self._last = last[-1] if last else "head"
+        linear = [name for name, each in module.named_modules() if name and isinstance(each, nn.Linear)]
+        last = linear[-1] if linear else "head"
+        # of an error in the backward pass of a loss without weights
+        self._remedy = _OWN_LOSS.format(self.name, last, last) if self.head is None else _FUSED.format(self.name)
         self._within = False  # a forward pass of the module, with gradients
         self._rows = 0  # of the inputs of this pass; 0: not known
         self._at: Tensor | None = None  # position of each token's example, if documents are packed
@@ -141,12 +143,9 @@ class Attachment:
         if self._w is not None:
             self._look_for_other_ways(output)
             return None
-        remedy = (
-            _FUSED.format(self.name) if self.head is not None else _OWN_LOSS.format(self.name, self._last, self._last)
-        )
         for name in [*output] if isinstance(output, Mapping) else []:
             if str(name).endswith("loss") and name not in _ROUTER and carries_gradient(output[name]):
-                output[name] = refuse_backward(output[name], remedy)
+                output[name] = refuse_backward(output[name], self._remedy)
         tensors = [y for y in gated_tensors(output) if y.ndim]
         if tensors and self._at is None:
             self._n = self._expect(number_of_examples(tensors, self._batch_dim))
@@ -157,7 +156,7 @@ class Attachment:
             if not carries_gradient(y):
                 return y
             if y.ndim == 0:
-                return y if loose else refuse_backward(y, remedy)
+                return y if loose else refuse_backward(y, self._remedy)
             return gate_examples(y, w, self._at, self._batch_dim)
 
         return map_tensors(gated, output)
@@ -171,13 +170,12 @@ class Attachment:
             name = str(key)
             if not (name == "loss" or (name.endswith("logits") and name != "router_logits")) or not carries_gradient(y):
                 continue
-            leaf = ungated_leaf(y)
-            if leaf is None:
+            parameter = ungated_parameter(y, self._names()())
+            if parameter is None:
                 continue
             if name == "loss":
-                where = next((f" {key}" for key, p in self._names()() if p is leaf), "")
                 warnings.warn(
-                    f"a part of the loss reaches the parameter{where} without weights, as the loss of a router "
+                    f"a part of the loss reaches the {parameter} without weights, as the loss of a router "
                     f"does, or a penalty; if it is no such part, attach to another module than {self.name}",
                     UserWarning,
                     stacklevel=2,

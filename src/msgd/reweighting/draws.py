@@ -207,18 +207,20 @@ class Draws:
             raise ValueError("only some ranks passed sample_weight or total: pass it on all ranks or on none")
         return [int(count) for count, _, _ in shared], [each for _, _, each in shared]
 
-    def _check_sample_weight(self, sample_weight: Tensor, losses: Tensor, total: Any) -> None:
-        """Refuse sample weights of another shape, and at least in the first call those that would give NaN.
+    def _sum_sample_weight(self, sample_weight: Tensor, losses: Tensor, total: Any) -> Tensor:
+        """Return the sum of the sample weights; refuse those that would give NaN, at least in the first call.
 
         In later calls the values of weights on a device are not looked at, because this would wait for the device.
         """
         check_sample_weight(sample_weight, losses)
+        own = sample_weight.sum(dtype=torch.promote_types(sample_weight.dtype, torch.float32))
         if torch.compiler.is_compiling() or (self._weights_seen and sample_weight.device.type != "cpu"):
-            return
+            return own
         self._weights_seen = True
         if total is None and (not torch.is_grad_enabled() or self._processes().size == 1):
-            total = sample_weight.sum()
+            total = own
         check_weights_add_up(sample_weight, total)
+        return own
 
     def _counts_and_total(self, n: int, own: Tensor, total: Any) -> tuple[list[int], Any]:
         """Collect the number of examples of each rank, and the sum of the sample weights of all.

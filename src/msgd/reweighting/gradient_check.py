@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
+from msgd._checks import normalises_over_batch
+from msgd._eval_mode import eval_mode
 from msgd.noise.injected import Fisher
 from msgd.noise.law import Law
 from msgd.noise.sampling import FullBatch
@@ -76,7 +77,7 @@ def check_gradient(
         inputs = dict(inputs)  # such as what a tokenizer returns
     n = _number(inputs)
     for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+        if normalises_over_batch(module):
             return _failed(f"the examples are coupled: {name} normalises over the batch (BatchNorm)")
     law = Fisher(b=1)  # not the user's, which may add no noise to so few examples
     w = law.draw(n, seed=draws.seed, step=draws.step).dense().double()
@@ -211,15 +212,11 @@ def _example(inputs: Any, i: int, n: int) -> Any:
 @contextmanager
 def _deterministic(model: nn.Module) -> Iterator[None]:
     """Switch off dropout for a while; restore modes, buffers and random state after it."""
-    modes = {module: module.training for module in model.modules()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        model.eval()
-        with torch.random.fork_rng(devices=[]):
+        with eval_mode(model), torch.random.fork_rng(devices=[]):
             yield
     finally:
-        for module, training in modes.items():
-            module.training = training
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])

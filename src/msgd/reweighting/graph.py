@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -31,6 +32,22 @@ def ungated_leaf(y: Tensor) -> Tensor | None:
             return leaf
         nodes += [edge for edge, _ in node.next_functions]
     return None
+
+
+def ungated_parameter(y: Tensor, named: Iterable[tuple[str, Tensor]]) -> str | None:
+    """Describe a parameter that a tensor leads to without passing a gate.
+
+    Args:
+        y: a loss or outputs.
+        named: the parameters of the model, by name.
+
+    Returns:
+        "parameter" with its name, if it has one; None if all of the gradient is weighted.
+    """
+    leaf = ungated_leaf(y)
+    if leaf is None:
+        return None
+    return next((f"parameter {name}" for name, each in named if each is leaf), "parameter")
 
 
 def recomputed() -> bool:

@@ -267,14 +267,13 @@ class Reweighter(Draws):
         if total is not None and sample_weight is None:
             raise ValueError("total goes with sample_weight, whose sum over the logical batch it is: pass both or none")
         if sample_weight is not None:
-            self._check_sample_weight(sample_weight, losses, total)
+            own = self._sum_sample_weight(sample_weight, losses, total)
         if torch.is_grad_enabled():
             self._look_at(losses, step, sample_weight)
         wide = torch.promote_types(losses.dtype, torch.float32)
         if sample_weight is None:
             weights = self.weights(len(losses), device=losses.device, dtype=wide, step=step, offset=offset)
             return weighted_mean(losses, weights)
-        own = sample_weight.sum(dtype=torch.promote_types(sample_weight.dtype, torch.float32))
         weighted = losses.to(wide) * sample_weight
         if not torch.is_grad_enabled():
             return weighted.sum() / own

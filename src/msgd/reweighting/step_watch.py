@@ -96,11 +96,11 @@ class StepWatch:
                 "that counts the optimizer steps of all epochs as step="
             )
         self._given = self._given if given is None else given
-        if self._learn and not closure:
-            self._learn_from(draws, seen, completed)
-            return
         if closure:
             self._check_closure(completed)
+            return
+        if self._learn:
+            self._learn_from(draws, seen, completed)
             return
         if seen == 0 and given is None:
             raise ValueError(
