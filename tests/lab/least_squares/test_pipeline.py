@@ -317,6 +317,11 @@ def harms(out):
         (["--set", "reference=nobody"], None, "'nobody' is not a method of the recipe"),
         (["--methods", "adam"], None, "no method 'adam'"),
         (["--set", "lr=1e200"], None, "lr: at 1e+200 the expected loss of sgd overflows"),
+        (
+            ["--set", "slopes=0", "--set", "intercept=0", "--set", "noise=0"],
+            None,
+            "is 0 at step 0, so that no deviation",
+        ),
         (["--set", "lr=0.1"], None, "give --out another folder"),
         (["--set", "seed=1"], None, "give --out another folder"),
         ([], "flip", "wrong checksum"),

@@ -107,6 +107,13 @@ def test_evaluations_include_start_and_end():
         ({"lr": "fast"}, "lr: .*valid number, not 'fast'"),
         ({"lr": -0.1}, "lr: .*greater than 0"),
         ({"lr": float("inf")}, "lr: .*finite"),
+        ({"lr": 1e39}, r"lr: 1e[+]39 is too large for float32, .*; write at most 1e38"),
+        ({"methods.sgd.lr": 1e39}, r"methods.sgd.lr: .*write at most 1e38"),
+        ({"weight_decay": 1e39}, r"weight_decay: .*write at most 1e38"),
+        ({"methods.sgd.weight_decay": 1e39}, r"methods.sgd.weight_decay: .*write at most 1e38"),
+        ({"tune.lr": [0.1, 1e39]}, r"tune.lr.1: .*write at most 1e38"),
+        ({"grid": {"lr": [1e39], "b": [8.0]}}, r"grid.lr.0: .*write at most 1e38"),
+        ({"data": "mnist1d", "augment": 4}, "augment: mnist1d has no images to crop and flip; leave augment out"),
         ({"momentum": 1.0}, "momentum: .*less than 1"),
         ({"steps": 10.5}, "steps: .*valid integer"),
         ({"seeds": 0}, "seeds: .*greater than or equal to 1"),
@@ -178,7 +185,8 @@ def test_impossible_values_are_refused_with_their_key(settings, message):
             {"steps": 10**7, "eval_every": 10**6, "checkpoint_every": 10**4, "match": "examples", "reference": "gd"},
             "matching the reference takes",
         ),
-        ({"lr": 1e300, "methods.gd.lr_of": "sgd", "methods.gd.lr_times": 1e300}, "times the rate of sgd is inf"),
+        ({"lr": 1e30, "methods.gd.lr_of": "sgd", "methods.gd.lr_times": 1e300}, "times the rate of sgd is inf"),
+        ({"lr": 1e30, "methods.gd.lr_of": "sgd", "methods.gd.lr_times": 1e9}, r"times the rate of sgd is 1e[+]39"),
     ],
 )
 def test_what_would_take_all_memory_is_refused(settings, message):

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from msgd.lab.networks.build import build_network
+from msgd.lab.recipes.schema import LARGEST_RATE
 from msgd.lab.training.sgd import Trainer, evaluate, losses_of, select_examples
 from msgd.noise import Bernoulli, Cov, Fisher, FullBatch, MiniBatch, Poisson, Subsampled
 from reference import flat_gradient, gradient_matrix
@@ -39,6 +40,14 @@ def test_steps_against_the_formula(law):
         now = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
         torch.testing.assert_close(now, theta - 0.1 * velocity, rtol=1e-11, atol=1e-13)
     assert flat_gradient(model).abs().max() == 0  # nothing is left on the parameters
+
+
+def test_the_largest_rate_and_decay_of_a_recipe_are_numbers_of_float32():
+    model = torch.nn.Linear(6, 10)
+    trainer = Trainer(model, lr=LARGEST_RATE, momentum=0.9, weight_decay=LARGEST_RATE)
+    for _ in range(3):
+        trainer.update(tuple(torch.ones_like(parameter) for parameter in model.parameters()))
+    assert not model.weight.isfinite().any()
 
 
 def test_examples_of_weight_zero_are_never_computed():

@@ -46,7 +46,7 @@ def _images(splits: Callable[[Path | None], Splits], classes: int) -> Callable[[
 #: data sets that are generated from a seed
 GENERATORS: dict[str, Callable[[int], Data]] = {"mnist1d": mnist1d}
 
-#: data sets that are read from files, in a folder or downloaded
+#: data sets that are read from files, in a folder or downloaded; all of them are images
 READERS: dict[str, Callable[[Path | None], Data]] = {
     "fashion-mnist": _images(fashion_mnist, 10),
     "fashion-mnist-60k": _images(lambda data_dir: fashion_mnist(data_dir, official=True), 10),

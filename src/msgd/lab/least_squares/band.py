@@ -15,6 +15,7 @@ from msgd.theory import LeastSquares
 
 #: lower bound on a standard error, as a fraction of the exact loss; laws without noise need it
 ROUNDING = 1e-10
+SMALLEST = 1e-200  #: smallest expected loss from which deviations can be judged
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def exact_curve(problem: LeastSquares, simulation: Simulation, steps: list[int])
         The expected loss at these steps; None if the theory has no curve for the law.
 
     Raises:
-        UserError: the expected loss overflows.
+        UserError: the expected loss overflows, or falls to 0.
     """
     s = simulation
     if not has_curve(s.law, s.n):
@@ -123,4 +124,9 @@ def exact_curve(problem: LeastSquares, simulation: Simulation, steps: list[int])
     exact: Array = problem.expected_loss(s.law, lr=s.lr, steps=s.steps, start=start, momentum=s.momentum)[steps]
     if not np.isfinite(exact).all():
         raise UserError(f"lr: at {s.lr:g} the expected loss of {s.method} overflows; use a smaller learning rate")
+    if exact.min() < SMALLEST:
+        raise UserError(
+            f"noise: the expected loss of {s.method} is 0 at step {steps[int(exact.argmin())]}, so that no deviation "
+            "from it can be judged; set noise above 0 and n above d, or take fewer steps"
+        )
     return exact

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 from msgd.lab.errors import UserError
 from msgd.lab.plan.cost import computed_per_step, examples_per_step
 from msgd.lab.plan.run import Run
-from msgd.lab.recipes.schema import EVALUATIONS, STEPS, Method, Recipe
+from msgd.lab.recipes.schema import EVALUATIONS, LARGEST_RATE, STEPS, Method, Recipe
 
 
 def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int = 0) -> list[Run]:
@@ -114,7 +113,7 @@ def _learning_rate(recipe: Recipe, method: Method) -> float:
         if method.lr_of not in recipe.methods:
             raise UserError(f"--methods: add {method.lr_of!r}, whose learning rate another method uses")
         lr = method.lr_times * _learning_rate(recipe, recipe.methods[method.lr_of])
-        if not 0 < lr < math.inf:
+        if not 0 < lr <= LARGEST_RATE:
             raise UserError(
                 f"lr_times: {method.lr_times:g} times the rate of {method.lr_of} is {lr:g}; take another factor"
             )

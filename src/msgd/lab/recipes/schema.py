@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from msgd.lab.data.device import Pixels
-from msgd.lab.data.load import GENERATORS, NAMES
+from msgd.lab.data.load import GENERATORS, NAMES, READERS
 from msgd.lab.errors import UserError
 from msgd.lab.networks.build import MODELS, NORMALISED
 from msgd.lab.recipes.build import LARGEST, Part, build_part
@@ -28,6 +28,17 @@ from msgd.noise import Law
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LARGEST_RATE = 1e38  #: networks compute in float32, which holds no number above 3.4e38
+
+
+def _within_float32(value: float) -> float:
+    if value > LARGEST_RATE:
+        raise ValueError(f"{value:g} is too large for float32, in which networks compute; write at most 1e38")
+    return value
+
+
+Rate = Annotated[Positive, AfterValidator(_within_float32)]
+Decay = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_within_float32)]
 Line = Annotated[str, StringConstraints(max_length=1000), AfterValidator(plain_line)]  #: text for display
 
 # Limits on a recipe, far above anything that can be trained. Without them one line of a recipe could use all memory.
@@ -46,11 +57,11 @@ EVALUATIONS = 10**5  #: largest number of evaluations of a run, and of checkpoin
 class Training(BaseModel):
     """The keys that a method may override; None keeps the value of the recipe."""
 
-    lr: Positive | None = None
+    lr: Rate | None = None
     lr_of: Name | None = None  #: use this method's learning rate, tuned or not, times ``lr_times``
     lr_times: Positive = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    weight_decay: Decay | None = None
     steps: Steps | None = None
     eval_every: Count | None = None
 
@@ -88,7 +99,7 @@ class Tune(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    lr: Annotated[list[Positive], Field(min_length=1, max_length=SOME)]
+    lr: Annotated[list[Rate], Field(min_length=1, max_length=SOME)]
     seeds: Count = 3
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  #: fraction of the training examples that is held out
 
@@ -98,7 +109,7 @@ class Grid(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    lr: Annotated[list[Positive], Field(min_length=1, max_length=SOME)]
+    lr: Annotated[list[Rate], Field(min_length=1, max_length=SOME)]
     b: Annotated[list[BatchSize], Field(min_length=1, max_length=SOME)]
 
 
@@ -187,9 +198,9 @@ class Recipe(MethodsRecipe):
     model: str
     norm: str | None = None  #: normalisation of the model; None for its default
     ghost: Count | None = None  #: number of examples in a group of the norm "batch"; None for the whole batch
-    lr: Positive
+    lr: Rate
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    weight_decay: Decay = 0.0
     b: BatchSize | None = None
     steps: Steps
     eval_every: Count
@@ -237,6 +248,8 @@ class Recipe(MethodsRecipe):
     def _consistent(self) -> Self:
         if "data" in self.vary and self.data not in GENERATORS:
             raise ValueError(f"vary: {self.data} is a fixed data set; leave out data, or use {', '.join(GENERATORS)}")
+        if self.augment and self.data not in READERS:
+            raise ValueError(f"augment: {self.data} has no images to crop and flip; leave augment out")
         if self.tune and self.grid:
             raise ValueError("tune: a [grid] runs every learning rate, so none is picked; leave out [tune] or [grid]")
         if self.micro_batch and self.batch_norm and (self.ghost is None or self.micro_batch % self.ghost):
