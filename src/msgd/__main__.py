@@ -8,6 +8,9 @@ import sys
 
 def main() -> None:
     """Run the command line, or print which package is missing."""
+    from msgd.cli.streams import prepare_streams
+
+    prepare_streams()
     try:
         from msgd.cli.app import app
     except ModuleNotFoundError as error:

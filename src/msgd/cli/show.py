@@ -26,7 +26,7 @@ def compare(folder: FolderArgument) -> None:
 
 def recipes() -> None:
     """List the recipes and their titles."""
-    with report_errors():
+    with report_errors(torch=False):
         from msgd.lab.recipes.source import read_table, recipe_names, recipe_text
 
         width = max(len(name) for name in recipe_names()) + 2
@@ -36,7 +36,7 @@ def recipes() -> None:
 
 def show(recipe: RecipeArgument) -> None:
     """Print the TOML of a recipe; save it to a file to write your own."""
-    with report_errors():
+    with report_errors(torch=False):
         from msgd.lab.recipes.source import recipe_text
 
         typer.echo(recipe_text(recipe), nl=False)
