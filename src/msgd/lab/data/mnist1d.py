@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -21,7 +25,8 @@ def mnist1d(seed: int) -> Data:
     References:
         Greydanus, Kobak 2024, "Scaling down deep learning with MNIST-1D", arXiv 2011.14439.
     """
-    from mnist1d.data import get_dataset_args, make_dataset
+    with _without_missing_backend():
+        from mnist1d.data import get_dataset_args, make_dataset
 
     settings = get_dataset_args()
     settings.seed += seed
@@ -40,3 +45,31 @@ def mnist1d(seed: int) -> Data:
         arrays["y_test"].astype(np.int64),
         classes=10,
     )
+
+
+@contextmanager
+def _without_missing_backend() -> Iterator[None]:
+    """Leave out MPLBACKEND while matplotlib is imported, if it names a module of a notebook that is not installed.
+
+    The package mnist1d imports matplotlib, which then refuses to start, and a command started from a notebook inherits
+    the variable.
+
+    Yields:
+        Nothing.
+    """
+    backend = os.environ.get("MPLBACKEND", "")
+    if not backend.startswith("module://") or _exists(backend.removeprefix("module://")):
+        yield
+        return
+    del os.environ["MPLBACKEND"]
+    try:
+        yield
+    finally:
+        os.environ["MPLBACKEND"] = backend
+
+
+def _exists(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
