@@ -26,6 +26,7 @@ from msgd.lab.experiment_folder.metrics import Record
 from msgd.lab.experiment_folder.resume import read_run_state
 from msgd.lab.plan.cost import computed_per_step
 from msgd.lab.plan.run import Run
+from msgd.lab.safe_io.bounded import check_regular
 from msgd.lab.text import plural
 
 POLL_SECONDS = 0.5  #: time between two updates of the progress
@@ -156,9 +157,11 @@ def _outcome(job: Job, split: str) -> str:
 def last_record(folder: Path) -> Record:
     """Read the last evaluation in a run's folder; step 0 if there is none yet."""
     try:
-        with (folder / "metrics.jsonl").open("rb") as file:
+        path = folder / "metrics.jsonl"
+        check_regular(path)
+        with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 400))
-            record = json.loads(file.read().splitlines()[-1])
+            record = json.loads(file.read(400).splitlines()[-1])
             return {"step": int(record["step"]), "test_accuracy": float(record["test_accuracy"])}
     except (OSError, ValueError, OverflowError, IndexError, KeyError, TypeError):
         return {"step": 0, "test_accuracy": 0.0}

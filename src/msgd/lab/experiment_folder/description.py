@@ -70,7 +70,7 @@ def describe_experiment(
     config = tomli_w.dumps(recipe.model_dump(exclude_none=True)).encode()
     about = {"recipe": name, "data": data, "environment": environment}
     try:
-        if keep_environment and (out / "config.toml").read_bytes() == config:
+        if keep_environment and read_bytes(out / "config.toml", TOML_BYTES) == config:
             about["environment"] = read_json(out / "experiment.json")["environment"]
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no usable description: write a new one
