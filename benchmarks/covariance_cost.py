@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from msgd import GradientMatrix
 from msgd.diagnostics import Covariance
 from msgd.lab.networks.build import build_network
-from msgd.lab.training.sgd import losses_of
+from msgd.lab.tasks.losses import cross_entropy
 
 Result = dict[str, Any]
 
@@ -59,7 +59,7 @@ def backward(n: int, chunk: int) -> Result:
 def operator(n: int, chunk: int, k: int, method: str) -> Result:
     """The k largest eigenvalues of C from products with G."""
     model, x, y = setting(n)
-    matrix = GradientMatrix(model, losses_of, x, y, chunk=chunk if method == "lanczos" else None)
+    matrix = GradientMatrix(model, cross_entropy, x, y, chunk=chunk if method == "lanczos" else None)
 
     def work() -> Result:
         values = Covariance(matrix).eigenvalues(k, method=method)  # type: ignore[arg-type]

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.nn.functional import cross_entropy
 
 from helpers.rank_end import end_rank
 from helpers.training import make
 from msgd.lab.data.augment import crop_and_flip
 from msgd.lab.networks.build import build_network
 from msgd.lab.training.data_parallel import own_part, process_count, rank
-from msgd.lab.training.sgd import Trainer, losses_of
+from msgd.lab.tasks.losses import cross_entropy
+from msgd.lab.training.sgd import Trainer
 from msgd.lab.training.step import advance
 from msgd.langevin import SGLD, FullBatchPenalty, GLDDiag, GLDLeading, MiniBatchPenalty
 from msgd.noise import Bernoulli, Cov, FullBatch, MiniBatch, Subsampled, generator
@@ -63,18 +63,18 @@ def twin(run):
     for step in range(STEPS):
         names = {"seed": run.noise_seed, "step": step, "stream": run.stream}
         if run.penalty:
-            gradient = run.penalty.gradient(model, losses_of, x, y, **names)
+            gradient = run.penalty.gradient(model, cross_entropy, x, y, **names)
         else:
             weights = run.law.draw(N, **names)
             index = torch.arange(N) if weights.index is None else weights.index
             images = x[index]
             if run.augment and len(index):
                 images = crop_and_flip(images, run.augment, generator(run.noise_seed, step, run.crops))
-            losses = cross_entropy(model(images), y[index], reduction="none")
+            losses = torch.nn.functional.cross_entropy(model(images), y[index], reduction="none")
             gradient = torch.autograd.grad((weights.value.double() * losses).sum() / N, parameters)
         if run.noise:
             if run.noise.refresh_due(step):
-                state = run.noise.measure(model, losses_of, x, y)
+                state = run.noise.measure(model, cross_entropy, x, y)
             gradient = [g + a for g, a in zip(gradient, run.noise.sample(state, parameters, **names), strict=True)]
         with torch.no_grad():
             moves = [g + run.weight_decay * p for g, p in zip(gradient, parameters, strict=True)]

@@ -8,7 +8,7 @@ from helpers.small import SMALL
 from msgd import GradientMatrix
 from msgd.lab.measure.measurements_file import read_measurements
 from msgd.lab.networks.build import build_network
-from msgd.lab.training.sgd import losses_of
+from msgd.lab.tasks.losses import cross_entropy
 
 RECIPE = SMALL.replace("steps = 60", "steps = 20\nsnapshots = [10]").replace('model = "mlp"', 'model = "conv-small"')
 
@@ -38,4 +38,4 @@ def matrix_at(out, data, method, seed, step):
         model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     x = torch.tensor(data.train_inputs).float() / 255
     x = x.contiguous(memory_format=torch.channels_last)
-    return GradientMatrix(model, losses_of, x, torch.tensor(data.train_targets)), model
+    return GradientMatrix(model, cross_entropy, x, torch.tensor(data.train_targets)), model

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from msgd.cli.exit_codes import report_errors
-from msgd.cli.options import AddressOption, BackendOption, ExecutionOptions, parse_names
+from msgd.cli.options import AddressOption, BackendOption, ExecutionOptions, TrustOption, parse_names
 from msgd.cli.terminal import make_console, print_sentences, print_table
 
 
@@ -29,6 +29,7 @@ def measure(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    trust: TrustOption = False,
     backend: BackendOption = "loky",
     address: AddressOption = None,
 ) -> None:
@@ -48,7 +49,7 @@ def measure(
         execution, console = ExecutionOptions(backend, address, jobs), make_console()
         request = request_of(at, what, cost, None if methods is None else parse_names(methods), seeds)
         out, folder, step = locate_experiment(execution.worker_path(target))
-        experiment = training_in(out)
+        experiment = training_in(out, trust=trust)
         results = experiment.gather()
         target_device = find_device(device, local=backend == "loky")
         with execution.workers(console) as workers:

@@ -31,6 +31,8 @@ AddressOption = Annotated[
     typer.Option(metavar="HOST:PORT", help="Address of the Dask scheduler.", show_default="a cluster on this machine"),
 ]
 
+TrustOption = Annotated[bool, typer.Option("--trust", help="Run the Python code that the recipe names.")]
+
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """Parse the values of ``--set``.

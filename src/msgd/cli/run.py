@@ -13,6 +13,7 @@ from msgd.cli.options import (
     BackendOption,
     ExecutionOptions,
     RecipeArgument,
+    TrustOption,
     parse_names,
     parse_rates,
     parse_settings,
@@ -43,6 +44,7 @@ def run(
         ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    trust: TrustOption = False,
     backend: BackendOption = "loky",
     address: AddressOption = None,
     log: Annotated[
@@ -63,7 +65,7 @@ def run(
             changes["tune.lr"] = parse_rates(tune)
         requested = RunOptions(backend, jobs, device, data_dir, wants_events(log))
         name = Path(recipe).stem
-        chosen = load(recipe, changes).select(None if methods is None else parse_names(methods))
+        chosen = load(recipe, changes, trust=trust).select(None if methods is None else parse_names(methods))
         folder = ExecutionOptions(backend, address, jobs).worker_path(out or Path("runs") / name)
         experiment = experiment_of(name, chosen, folder)
         options, console = experiment.plan(requested), make_console()

@@ -13,6 +13,7 @@ from msgd.lab.errors import UserError
 from msgd.lab.execution.workers import Workers
 from msgd.lab.experiment.pipeline import Pipeline
 from msgd.lab.experiment_folder.description import Description, read_description
+from msgd.lab.experiment_folder.own_code import with_code
 from msgd.lab.experiment_folder.results import Results, gather_results
 from msgd.lab.experiment_folder.tensorboard import check_installed
 from msgd.lab.least_squares import report as least_squares_page
@@ -229,20 +230,25 @@ def experiment_in(out: Path) -> Experiment:
     return experiment_of(description.name, description.recipe, out, description)
 
 
-def training_in(out: Path) -> TrainingExperiment:
-    """The training experiment that a folder holds.
+def training_in(out: Path, *, trust: bool = False) -> TrainingExperiment:
+    """The training experiment that a folder holds, with the code that its recipe names.
 
     Args:
         out: the folder.
+        trust: whether the user allows this code to run.
 
     Returns:
         The experiment.
 
     Raises:
         UserError: the folder holds no experiment or a damaged file (see `experiment_in`), or it holds simulated least
-            squares, which keep no checkpoints.
+            squares, which keep no checkpoints. Or its code may not run, or has changed.
     """
-    experiment = experiment_in(out)
+    description = read_description(out)
+    experiment = experiment_of(description.name, description.recipe, out, description)
+    if isinstance(experiment, TrainingExperiment):
+        description = with_code(description, out, trust=trust)
+        experiment = experiment_of(description.name, description.recipe, out, description)
     if not isinstance(experiment, TrainingExperiment):
         raise UserError(
             f"{out}: simulated least squares keep no checkpoints to measure: msgd.theory gives their noise exactly"

@@ -19,6 +19,7 @@ DIRECTIONS = 3  #: random directions in parameter space; on stream NOISE they wo
 DATA = 3  #: data of simulated least squares; existing result folders fix this number, and they draw no directions
 _METHODS = 2**32  # first of the streams that belong to the methods of an experiment
 CROPS = 2**32  #: offset from a method's stream to the stream of its crops and flips
+DROPOUT = 2**33  #: offset from a method's stream to the stream of what networks draw themselves
 PARAMETER_NOISE = 2**63  #: this bit of a law's stream is flipped for noise in parameter space, which is independent
 
 # Step numbers that denote no training step. They take the step's place in the counter of the generator.

@@ -5,13 +5,13 @@ import torch
 
 from msgd.lab.measure.cost import CostCountingMatrix
 from msgd.lab.networks.build import build_network
-from msgd.lab.training.sgd import losses_of
+from msgd.lab.tasks.losses import cross_entropy
 
 
 def test_the_cost_is_counted(data):
     model = build_network("conv-small", input_shape=(1, 28, 28), classes=10, seed=0)
     x, y = torch.rand(40, 1, 28, 28), torch.tensor(data.train_targets)
-    matrix = CostCountingMatrix(model, losses_of, x, y, chunk=10)
+    matrix = CostCountingMatrix(model, cross_entropy, x, y, chunk=10)
     d = matrix.shape[0]
     for product, cost in (
         (lambda: matrix @ torch.ones(40), 1),

@@ -8,7 +8,7 @@ from msgd import GradientMatrix, diagnostics
 from msgd.lab.measure.cost import CostCountingMatrix
 from msgd.lab.measure.quantities import SCORES, Level, Subject, measure_tails, noise_trace, standard_quantiles
 from msgd.lab.networks.build import build_network
-from msgd.lab.training.sgd import losses_of
+from msgd.lab.tasks.losses import cross_entropy
 from msgd.langevin import SGLD, FullBatchPenalty, GLDConst, GLDDiag, GLDLeading
 from msgd.noise import (
     Anticorrelated,
@@ -38,7 +38,7 @@ def test_quantiles_of_a_normal_are_its_scores():
 def test_the_variance_of_the_noise_of_a_law(law):
     model = torch.nn.Linear(3, 4).double()
     x, y = torch.randn(40, 3, dtype=torch.float64), torch.randint(4, (40,))
-    matrix = GradientMatrix(model, losses_of, x, y)
+    matrix = GradientMatrix(model, cross_entropy, x, y)
     C = diagnostics.Covariance(matrix)
     found, notes = noise_trace(make(law), 5, C.trace(), diagnostics.mean_square(matrix), 16)
     assert found == pytest.approx(diagnostics.Covariance.of_law(matrix, law).trace(), rel=1e-10, abs=1e-15)
@@ -73,7 +73,7 @@ def test_tails_of_laws_without_a_variance_or_without_noise(data):
     level = Level(k=1, alignment=0, hessian=1, trace=4, change=2, directions=1, draws=4000)
 
     def tails(**changes):
-        return measure_tails(Subject(CostCountingMatrix(model, losses_of, x, y), make(**changes), 0, level))
+        return measure_tails(Subject(CostCountingMatrix(model, cross_entropy, x, y), make(**changes), 0, level))
 
     heavy, _ = tails(law=Injected(StudentT(1.2, scale="iqr"), 8))
     normal, _ = tails(law=Fisher(8))

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from msgd.lab.networks.build import build_network
-from msgd.lab.training.sgd import losses_of
+from msgd.lab.tasks.losses import cross_entropy
 from msgd.noise import Weights
 from msgd.reweighting.weighted_mean import weighted_mean
 
@@ -17,7 +17,7 @@ def test_the_perceptrons_gradient_is_autograds_to_the_bit(n, dtype):
     rng = torch.Generator().manual_seed(n)
     x, y = torch.randn(n, 4, 5, generator=rng, dtype=dtype), torch.randint(0, 10, (n,), generator=rng)
     value = torch.randn(n, generator=rng)
-    loss = weighted_mean(losses_of(model(x), y), Weights(None, value, 1000))
+    loss = weighted_mean(cross_entropy(model(x), y), Weights(None, value, 1000))
     slow = F.cross_entropy(model(x), y, reduction="none") @ value.to(dtype) / 1000
     theirs, plain = (torch.autograd.grad(scalar, list(model.parameters())) for scalar in (loss, slow))
     for mine, same, alike in zip(model.gradient(x, y, value, 1000), theirs, plain, strict=True):

@@ -55,12 +55,14 @@ def test_matched_methods_compute_the_same_number_of_examples(match):
 )
 def test_what_a_step_costs(method, visited, computed):
     run = plan(SMALL + f"[methods.other]\n{method}\n")["other"]
-    assert examples_per_step(run) == visited
+    assert examples_per_step(run.law, run.n) == visited
     assert computed_per_step(run) == pytest.approx(computed)
 
 
 def test_a_random_number_of_examples_counts_in_the_mean():
-    assert examples_per_step(plan()["bernoulli"]) == pytest.approx(8, abs=4 * (6.4 / 200) ** 0.5)
+    assert examples_per_step(plan()["bernoulli"].law, plan()["bernoulli"].n) == pytest.approx(
+        8, abs=4 * (6.4 / 200) ** 0.5
+    )
 
 
 def test_matched_by_examples_a_measurement_costs_steps():

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from msgd.lab.networks.build import build_network
 from msgd.lab.recipes.schema import LARGEST_RATE
-from msgd.lab.training.sgd import Trainer, evaluate, losses_of, select_examples
+from msgd.lab.tasks.losses import cross_entropy
+from msgd.lab.training.sgd import Trainer, evaluate, select_examples
 from msgd.noise import Bernoulli, Cov, Fisher, FullBatch, MiniBatch, Poisson, Subsampled
 from reference import flat_gradient, gradient_matrix
 
@@ -16,10 +17,10 @@ def test_losses_are_the_cross_entropy(n):
     z = torch.randn(n, 10, dtype=torch.float64, requires_grad=True)
     y = torch.randint(10, (n,))
     w = torch.randn(n, dtype=torch.float64)
-    mine = torch.autograd.grad((losses_of(z, y) * w).sum(), z)[0]
+    mine = torch.autograd.grad((cross_entropy(z, y) * w).sum(), z)[0]
     theirs = torch.autograd.grad((F.cross_entropy(z, y, reduction="none") * w).sum(), z)[0]
     torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(losses_of(z, y), F.cross_entropy(z, y, reduction="none"), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(cross_entropy(z, y), F.cross_entropy(z, y, reduction="none"), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("law", [FullBatch(), MiniBatch(8), Cov(8), Bernoulli(8), Poisson(8)], ids=repr)
@@ -32,7 +33,7 @@ def test_steps_against_the_formula(law):
     for step in range(4):
         weights = law.draw(40, seed=0, step=step)
         trainer.step(x, y, weights)
-        gradient = gradient_matrix(twin, losses_of, x, y) @ weights.dense().double() / 40
+        gradient = gradient_matrix(twin, cross_entropy, x, y) @ weights.dense().double() / 40
         with torch.no_grad():
             theta = torch.nn.utils.parameters_to_vector(twin.parameters())
             velocity = 0.9 * velocity + gradient + 0.01 * theta
@@ -73,14 +74,13 @@ def test_an_empty_draw_is_a_step_of_the_momentum():
         torch.testing.assert_close(p.detach(), b - 0.1 * 0.5 * m)
 
 
-def test_evaluation_is_over_everything_in_eval_mode(monkeypatch):
-    monkeypatch.setattr("msgd.lab.training.sgd.EVALUATION_CHUNK", 7)
+def test_evaluation_is_over_everything_in_eval_mode():
     model = torch.nn.Sequential(torch.nn.Dropout(0.9), torch.nn.Linear(4, 10)).double()
     x, y = torch.randn(30, 4, dtype=torch.float64), torch.randint(10, (30,))
-    accuracy, loss = evaluate(model, x, y)
+    values = evaluate(model, x, y, chunk=7)
     logits = model[1](x)
-    assert accuracy == pytest.approx((logits.argmax(1) == y).double().mean().item(), rel=1e-12)
-    assert loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-12)
+    assert values["accuracy"] == pytest.approx((logits.argmax(1) == y).double().mean().item(), rel=1e-12)
+    assert values["loss"] == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-12)
     assert model.training
 
 

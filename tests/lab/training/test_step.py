@@ -12,7 +12,8 @@ from msgd.lab.errors import UserError
 from msgd.lab.networks.build import build_network
 from msgd.lab.plan.resolve import resolve
 from msgd.lab.recipes.load import parse_recipe
-from msgd.lab.training.sgd import Trainer, losses_of
+from msgd.lab.tasks.losses import cross_entropy
+from msgd.lab.training.sgd import Trainer
 from msgd.langevin import SGLD, FullBatchPenalty, GLDDiag, MiniBatchPenalty
 from msgd.noise import Bernoulli, Cov, FullBatch, MiniBatch, generator
 
@@ -79,7 +80,7 @@ def test_noise_in_parameter_space_is_added_to_the_gradient(data, tmp_path):
 
     def step_of(trainer, step, x, y):
         if step in (0, 4):
-            states["now"] = noise.measure(trainer.model, losses_of, x, y)
+            states["now"] = noise.measure(trainer.model, cross_entropy, x, y)
         gradient = trainer.gradient(x, y, FullBatch().draw(40, seed=0, step=0))
         added = noise.sample(states["now"], trainer.parameters, seed=3, step=step, stream=run.stream)
         trainer.update(tuple(g + a for g, a in zip(gradient, added, strict=True)))
@@ -106,7 +107,7 @@ def test_a_penalty_stands_in_the_noises_place(data, tmp_path, penalty):
     go(run, data, tmp_path)
 
     def step_of(trainer, step, x, y):
-        trainer.update(penalty.gradient(trainer.model, losses_of, x, y, seed=3, step=step, stream=run.stream))
+        trainer.update(penalty.gradient(trainer.model, cross_entropy, x, y, seed=3, step=step, stream=run.stream))
 
     assert torch.equal(trained(run, tmp_path), by_hand(run, data, step_of))
 

@@ -45,7 +45,7 @@ def on_device(
     inputs: Array,
     targets: Array,
     device: torch.device,
-    pixels: Pixels = "unit",
+    pixels: Pixels | None = "unit",
     *,
     statistics: Statistics | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -55,16 +55,17 @@ def on_device(
         inputs: as in `Data`; inputs that are not uint8 are not pixels and keep their values.
         targets: as in `Data`.
         device: the device.
-        pixels: "unit" for [0, 1], "raw" for 0 … 255, "standard" for mean 0 and variance 1 in each channel.
+        pixels: "unit" for [0, 1], "raw" for 0 … 255, "standard" for mean 0 and variance 1 in each channel; None for
+            data that are left as they are.
         statistics: `pixel_statistics` of the training images. "standard" needs them, for test images too.
 
     Returns:
-        The inputs in float32, and the targets.
+        The inputs, pixels in float32, and the targets.
 
     Raises:
         ValueError: ``pixels`` is not one of the three, or "standard" has no statistics.
     """
-    if pixels not in get_args(Pixels):
+    if pixels is not None and pixels not in get_args(Pixels):
         raise ValueError(f"pixels: {pixels!r} is none of {', '.join(get_args(Pixels))}")
     if pixels == "standard" and statistics is None:
         raise ValueError('pixels="standard" needs statistics=pixel_statistics(train_inputs)')
@@ -72,7 +73,7 @@ def on_device(
     if x.ndim == 4:
         # With one channel, contiguous() would not change the strides, which decide the layout of convolutions.
         x = torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
-    if inputs.dtype == np.uint8:
+    if inputs.dtype == np.uint8 and pixels is not None:
         x = x.float()
         if pixels == "unit":
             x.div_(255)

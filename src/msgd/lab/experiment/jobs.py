@@ -25,6 +25,7 @@ from msgd.lab.experiment_folder.checkpoint import read_checkpoint
 from msgd.lab.experiment_folder.metrics import Record
 from msgd.lab.experiment_folder.resume import read_run_state
 from msgd.lab.plan.cost import computed_per_step
+from msgd.lab.plan.portable import portable
 from msgd.lab.plan.run import Run
 from msgd.lab.safe_io.bounded import check_regular
 from msgd.lab.text import plural
@@ -101,7 +102,7 @@ def run_jobs(
     sigterm = sigterm_saves() if workers.client is None else nullcontext()
     with share_data(data, workers, out) as shared, _progress(jobs, console, split) as job_ended, sigterm:
         calls = [
-            joblib.delayed(train_job)(number, job.run, shared[job.run.data_seed], job.folder, **options)
+            joblib.delayed(train_job)(number, portable(job.run), shared[job.run.data_seed], job.folder, **options)
             for number, job in enumerate(jobs)
         ]
 

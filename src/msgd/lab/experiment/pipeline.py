@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import joblib
+import torch
 from rich.console import Console
 
 from msgd.lab.data.dataset import Data
-from msgd.lab.data.load import load_data
+from msgd.lab.data.device import on_device
+from msgd.lab.data.load import TEXTS, load_data
 from msgd.lab.execution.environment import describe_environment
 from msgd.lab.execution.workers import Workers
 from msgd.lab.experiment.jobs import Job, run_jobs, unfinished_jobs
+from msgd.lab.experiment.score_list import list_scores
 from msgd.lab.experiment.tuning import FIRST_SEED, hold_out, pick_rates, tuning_runs, with_tuned_rates
 from msgd.lab.experiment_folder.description import check_kind, describe_experiment
 from msgd.lab.experiment_folder.identity import run_folder
+from msgd.lab.experiment_folder.own_code import copy_code
 from msgd.lab.experiment_folder.resume import read_run_state
+from msgd.lab.experiment_folder.scores import Score
 from msgd.lab.experiment_folder.tensorboard import write_events
 from msgd.lab.experiment_folder.tuning import write_tuning
 from msgd.lab.plan.grid import planned_runs
+from msgd.lab.plan.own_laws import describe_own
 from msgd.lab.plan.run import Run
 from msgd.lab.recipes.schema import Recipe
 from msgd.lab.safe_io.lock import lock_folder
 from msgd.lab.safe_io.writing import check_inside
+from msgd.lab.tasks.faults import user_code
+from msgd.lab.tasks.losses import CLASSIFICATION, TEXT
+from msgd.lab.tasks.own_data import own_data
+from msgd.lab.tasks.trial import TRIED, try_task
 from msgd.lab.text import plural
-from msgd.lab.training.data_parallel import process_count
+from msgd.lab.training.data_parallel import check_batch_norm, process_count
+from msgd.lab.training.prepare import initial_network, pixels_of
 
 
 @dataclass(frozen=True)
@@ -66,35 +78,56 @@ class Pipeline:
         if process_count() > 1:
             self.console.print(f"The {process_count()} processes share the examples of every step.")
         about = describe_environment(self.device) | {"processes_per_run": process_count()}
-        loaded = self._load(range(self.recipe.seeds))
-        n, digests = next(iter(loaded.values())).n, [part.digest() for part in loaded.values()]
-        planned_runs(self.recipe, n=n, digests=digests)  # raises any fault before anything is written
+        with nullcontext() if self.recipe.own.is_nothing else user_code(self.name):
+            loaded = self._load(range(self.recipe.seeds))
+            n, digests = next(iter(loaded.values())).n, [part.digest() for part in loaded.values()]
+            first = planned_runs(self.recipe, n=n, digests=digests)[0]  # raises any fault before anything is written
+            scores = self._scores(first, loaded)
+            own = describe_own(self.recipe, n=n)
         with lock_folder(self.out):
-            recipe = self._tune(loaded, about) if self.recipe.tune else self.recipe
+            recipe = self._tune(loaded, about, scores[0]) if self.recipe.tune else self.recipe
             planned = [(run, run_folder(run, self.out)) for run in planned_runs(recipe, n=n, digests=digests)]
             jobs = unfinished_jobs(planned)
-            facts = {"n": n, "digests": digests}
-            describe_experiment(self.out, self.name, recipe, facts, about, keep_environment=not jobs)
-            self._train(planned, jobs, loaded, about, "test")
+            facts = {"n": n, "digests": digests} | ({} if own is None else {"code": own})
+            keep = not jobs
+            describe_experiment(self.out, self.name, recipe, facts, about, keep_environment=keep, scores=scores)
+            if recipe.own.code is not None:
+                copy_code(recipe.own.code, self.out)
+            self._train(planned, jobs, loaded, about, "test", scores[0])
 
-    def _tune(self, loaded: dict[int, Data], about: dict[str, Any]) -> Recipe:
+    def _scores(self, run: Run, loaded: dict[int, Data]) -> list[Score]:
+        """Try the task on a few examples, and list the scores that its evaluations report; the first one decides."""
+        task, data = run.own.task, next(iter(loaded.values()))
+        names = list(TEXT if run.data in TEXTS else CLASSIFICATION)
+        if task is not None:
+            network = initial_network(run, data)
+            few = on_device(data.train_inputs[:TRIED], data.train_targets[:TRIED], torch.device("cpu"), pixels_of(run))
+            names = try_task(network, run.objective, *few)
+            check_batch_norm(network, self.recipe)
+        averaged = self.recipe.ema > 0 or any(method.ema for method in self.recipe.methods.values())
+        return list_scores(names, task, averaged=averaged)
+
+    def _tune(self, loaded: dict[int, Data], about: dict[str, Any], score: Score) -> Recipe:
         assert self.recipe.tune is not None
         seeds = range(FIRST_SEED, FIRST_SEED + self.recipe.tune.seeds)
         full = self._load(seeds) if "data" in self.recipe.vary else loaded
         reduced = {seed: hold_out(part, self.recipe.tune.held_out) for seed, part in full.items()}
         trials = tuning_runs(self.recipe, reduced, self.out)
-        self._train(trials, unfinished_jobs(trials), reduced, about, "held-out")
+        self._train(trials, unfinished_jobs(trials), reduced, about, "held-out", score)
         held_out = next(iter(full.values())).n - next(iter(reduced.values())).n
-        tuning = pick_rates(self.recipe, trials, held_out)
+        tuning = pick_rates(self.recipe, trials, held_out, score)
         write_tuning(tuning, self.out)
         return with_tuned_rates(self.recipe, tuning)
 
     def _load(self, seeds: Iterable[int]) -> dict[int, Data]:
         """Load the data of each seed; if all seeds share the data, load those of seed 0 only."""
         needed = list(seeds) if "data" in self.recipe.vary else [0]
+        n, task = self.recipe.n, self.recipe.own.task
+        if task is not None and task.data is not None:
+            return {seed: own_data(task.data, n=n, data_dir=self.data_dir, seed=seed) for seed in needed}
         load = joblib.delayed(load_data)
         parts = joblib.Parallel(n_jobs=min(self.workers.jobs, os.cpu_count() or 1, len(needed)))(
-            load(self.recipe.data, n=self.recipe.n, data_dir=self.data_dir, seed=seed) for seed in needed
+            load(self.recipe.data, n=n, data_dir=self.data_dir, seed=seed) for seed in needed
         )
         return dict(zip(needed, parts, strict=True))
 
@@ -105,6 +138,7 @@ class Pipeline:
         loaded: dict[int, Data],
         about: dict[str, Any],
         split: str,
+        score: Score,
     ) -> None:
         for _, folder in planned:
             check_inside(folder, self.out)
@@ -124,6 +158,7 @@ class Pipeline:
                 environment=about,
                 console=self.console,
                 split=split,
+                score=score,
                 events=self.events,
             )
 

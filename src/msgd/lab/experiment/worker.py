@@ -13,16 +13,17 @@ from msgd.lab.execution.dask import abandon, is_needed
 from msgd.lab.execution.environment import describe_environment
 from msgd.lab.execution.shared_data import fetch_data
 from msgd.lab.execution.signals import saves_itself, stop_requested
+from msgd.lab.plan.portable import PortableRun, received
 from msgd.lab.plan.run import Run
 from msgd.lab.training.data_parallel import process_count
 from msgd.lab.training.loop import ORPHAN_SECONDS, train
 
 
-def train_job(number: int, run: Run, data: Data | Path, folder: Path, **options: Any) -> int | None:
+def train_job(number: int, run: Run | PortableRun, data: Data | Path, folder: Path, **options: Any) -> int | None:
     """Train a run; return its number, or None if the worker received a request to stop before the run's end."""
     if not stop_requested():
         with saves_itself():
-            train_in_worker(run, fetch_data(data), folder, **options)
+            train_in_worker(received(run), fetch_data(data), folder, **options)
     return None if stop_requested() else number
 
 

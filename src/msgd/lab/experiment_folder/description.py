@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from msgd.lab.errors import UserError
 from msgd.lab.recipes.load import AnyRecipe, parse_recipe
+from msgd.lab.recipes.own import recorded_own
 from msgd.lab.recipes.source import Kind, kind_of
 from msgd.lab.safe_io.bounded import (
     TOML_BYTES,
@@ -114,4 +115,5 @@ def read_description(out: Path) -> Description:
         raise_unreadable(error)
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path} is damaged ({what}): let msgd run write it again") from error
-    return Description(name, parse_recipe(text, source=str(out / "config.toml")), environment, data)
+    own = recorded_own(data.get("code"), path=path)
+    return Description(name, parse_recipe(text, source=str(out / "config.toml"), own=own), environment, data)

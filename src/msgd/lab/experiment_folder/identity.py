@@ -78,12 +78,22 @@ def check_identity(run: HasIdentity, folder: Path) -> None:
     except (OSError, ValueError) as error:
         raise_unreadable(error)
         raise UserError(f"{path} is damaged ({error}): delete {folder} to run it again") from error
+    if mine.get("code") != theirs.get("code"):
+        raise UserError(_changed_code(mine.get("code") or [], theirs.get("code") or [], folder))
     for key in [*mine, *theirs]:
         if mine.get(key) != theirs.get(key):
             raise UserError(
                 f"{folder} holds a run with {key} = {theirs.get(key)}, and this one has {mine.get(key)}: "
                 f"give --out another folder, or delete {folder}"
             )
+
+
+def _changed_code(mine: list[str], theirs: list[str], folder: Path) -> str:
+    files = sorted({str(line).split(" sha256:")[0] for line in {*map(str, mine)} ^ {*map(str, theirs)}})
+    return (
+        f"{', '.join(files)} has changed since {folder} was trained: restore it from the folder code of the "
+        f"experiment, give --out another folder, or delete {folder}"
+    )
 
 
 def fingerprint(run: Run) -> str:

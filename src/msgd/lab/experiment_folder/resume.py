@@ -12,6 +12,7 @@ from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.checkpoint import Checkpoint, read_checkpoint
 from msgd.lab.experiment_folder.identity import check_identity
 from msgd.lab.experiment_folder.metrics import Record, read_records
+from msgd.lab.optimizers.state import BuiltOptimizer
 from msgd.lab.plan.run import Run
 from msgd.langevin import GLDConst, GLDDiag, GLDDynamic, GLDLeading
 
@@ -38,7 +39,9 @@ def check_model(path: Path, run: Run, tensors: Mapping[str, Tensor], model: nn.M
     return state
 
 
-def check_state(path: Path, run: Run, tensors: Mapping[str, Tensor], model: nn.Module) -> None:
+def check_state(
+    path: Path, run: Run, tensors: Mapping[str, Tensor], model: nn.Module, optimizer: BuiltOptimizer | None = None
+) -> None:
     """Check that a checkpoint holds the state of a run's training, which may have no momenta or noise yet.
 
     Args:
@@ -46,6 +49,7 @@ def check_state(path: Path, run: Run, tensors: Mapping[str, Tensor], model: nn.M
         run: the run that the file must belong to.
         tensors: the tensors in the file.
         model: the network.
+        optimizer: the optimizer, if it is one of torch or of the user's own.
 
     Raises:
         UserError: a tensor of the parameters, momenta or noise is missing, unknown, or has another shape or dtype.
@@ -55,10 +59,18 @@ def check_state(path: Path, run: Run, tensors: Mapping[str, Tensor], model: nn.M
     for part, shapes in (
         ("momentum.", _shapes(parameters)),
         ("noise.", _noise_shapes(run, list(parameters.values()))),
+        ("ema.", _shapes(parameters) if run.ema else {}),
+        ("optimizer.", _without("optimizer.", optimizer.shapes() if optimizer else {})),
     ):
         state = {name.removeprefix(part): value for name, value in tensors.items() if name.startswith(part)}
+        if part == "optimizer." and run.optimizer and run.optimizer.source:  # it may add state in a later step
+            state = {name: value for name, value in state.items() if name in shapes}
         if state:
             _check(path, run, state, shapes)
+
+
+def _without(prefix: str, shapes: Shapes) -> Shapes:
+    return {name.removeprefix(prefix): value for name, value in shapes.items()}
 
 
 def _noise_shapes(run: Run, parameters: list[nn.Parameter]) -> Shapes:

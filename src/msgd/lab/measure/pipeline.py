@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -15,7 +17,7 @@ from scipy.sparse.linalg import ArpackError
 from torch import nn
 
 from msgd.lab.data.dataset import Data
-from msgd.lab.data.device import check_device, on_device, pixel_statistics
+from msgd.lab.data.device import check_device
 from msgd.lab.data.load import load_data
 from msgd.lab.errors import UserError
 from msgd.lab.execution.environment import describe_environment
@@ -50,9 +52,15 @@ from msgd.lab.measure.quantities import (
 )
 from msgd.lab.measure.restore import check_loss, restore_network
 from msgd.lab.measure.selection import Point, Request, find_points
+from msgd.lab.plan.portable import PortableRun, portable, received
+from msgd.lab.plan.run import Run
+from msgd.lab.recipes.own import NOTHING_OWN
 from msgd.lab.safe_io.lock import lock_folder
+from msgd.lab.tasks.faults import user_code
+from msgd.lab.tasks.own_data import own_data
 from msgd.lab.text import plural
-from msgd.lab.training.sgd import evaluate, losses_of
+from msgd.lab.training.prepare import put_on_device
+from msgd.lab.training.sgd import evaluate
 
 
 def measure_experiment(
@@ -88,9 +96,10 @@ def measure_experiment(
     """
     points = find_points(results, out, folder, request)
     with lock_folder(out):
-        loaded = _load(points, data_dir, results)
-        # Check every file before anything is measured, so that a damaged file costs no work.
-        d = {_number_of_parameters(point, loaded[point.run.data_seed]) for point in points}
+        with nullcontext() if results.recipe.own.is_nothing else user_code(results.name):
+            loaded = _load(points, data_dir, results)
+            # Check every file before anything is measured, so that a damaged file costs no work.
+            d = {_number_of_parameters(point, loaded[point.run.data_seed]) for point in points}
         before = read_measurements(out)
         finished = [done.run for done in results.finished_runs]
         kept = valid_measurements(before, finished) if before else []
@@ -134,11 +143,15 @@ def _quantities_to_measure(point: Point, request: Request, kept: Sequence[Measur
 
 def _load(points: list[Point], data_dir: Path | None, results: Results) -> dict[int, Data]:
     recipe, loaded = results.recipe, {}
+    task = recipe.own.task
     for run in {point.run.data_seed: point.run for point in points}.values():
-        part = load_data(recipe.data, n=recipe.n, data_dir=data_dir, seed=run.data_seed)
+        if task is not None and task.data is not None:
+            part = own_data(task.data, n=recipe.n, data_dir=data_dir, seed=run.data_seed)
+        else:
+            part = load_data(run.data, n=recipe.n, data_dir=data_dir, seed=run.data_seed)
         if part.digest() != run.data_digest:
             raise UserError(
-                f"{run.method}, seed {run.seed} was trained on other data of {recipe.data} (another checksum): "
+                f"{run.method}, seed {run.seed} was trained on other data of {run.data} (another checksum): "
                 "give --data-dir the folder that msgd run used"
             )
         loaded[run.data_seed] = part
@@ -166,19 +179,24 @@ def _execute(
 
     with share_data(loaded, workers, out) as shared, progress:
         calls = [
-            joblib.delayed(measure_point)(point, shared[point.run.data_seed], what, cost, device)
+            joblib.delayed(measure_point)(*_portable(point), shared[point.run.data_seed], what, cost, device)
             for point, what in jobs
         ]
         run_in_parallel(calls, point_ended, out=out, workers=workers)
 
 
+def _portable(point: Point) -> tuple[Point, Run | PortableRun]:
+    return replace(point, run=replace(point.run, own=NOTHING_OWN)), portable(point.run)
+
+
 def measure_point(
-    point: Point, data_set: Data | Path, what: Sequence[Quantity], cost: Cost, device: str
+    point: Point, run: Run | PortableRun, data_set: Data | Path, what: Sequence[Quantity], cost: Cost, device: str
 ) -> list[Measurement]:
     """Measure one run after one step, on one thread.
 
     Args:
-        point: the run and the step.
+        point: the step and the folder of a run.
+        run: the run, see `portable`.
         data_set: the data set, from `share_data`.
         what: the quantities to measure.
         cost: the cost level of the measurements.
@@ -192,14 +210,23 @@ def measure_point(
     """
     torch.set_num_threads(1)
     check_device(device)
+    point = replace(point, run=received(run))
+    with nullcontext() if point.run.own.is_nothing else user_code(point.run.model):
+        return _measure_point(point, data_set, what, cost, device)
+
+
+def _measure_point(
+    point: Point, data_set: Data | Path, what: Sequence[Quantity], cost: Cost, device: str
+) -> list[Measurement]:
     run, place, examples = point.run, torch.device(device), fetch_data(data_set)
     model = restore_network(point, examples, device)
-    statistics = pixel_statistics(examples.train_inputs) if run.pixels == "standard" else None
-    train_set = on_device(examples.train_inputs, examples.train_targets, place, run.pixels, statistics=statistics)
-    loss = evaluate(model, *train_set)[1]
+    train_set, objective = put_on_device(run, examples, place)[0], run.objective
+    loss = evaluate(model, *(part[: run.eval_train] for part in train_set), objective)["loss"]
     check_loss(point, loss)
+    # A network of the user's own may have dropout, which would make its gradients random.
+    model.train(run.own.task is None)
     try:
-        matrix = CostCountingMatrix(model.train(), losses_of, *train_set)
+        matrix = CostCountingMatrix(model, objective.loss, *train_set)
     except ValueError as error:
         raise UserError(f"{run.model}: {error}") from error
     subject, done = Subject(matrix, run, point.step, LEVELS[cost]), []

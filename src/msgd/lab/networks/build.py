@@ -41,9 +41,27 @@ def build_network(
     """
     check_norm(name, norm, ghost)
     options = {"norm": norm or "batch", "ghost": ghost} if name in NORMALISED else {}
+    return initialise(lambda: MODELS[name](input_shape, classes, **options), seed)
+
+
+def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Build a network with torch's generator at the seed of the initialisation; the generator is restored afterwards.
+
+    Args:
+        build: builds the network.
+        seed: as in `build_network`.
+
+    Returns:
+        The network, on the CPU; convolutions have the channels-last layout.
+
+    Raises:
+        UserError: the function returned something else.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(seed, 0, INIT).integers(2**63)))
-        model = MODELS[name](input_shape, classes, **options)
+        model = build()
+    if not isinstance(model, nn.Module):
+        raise UserError(f"network: the function must return a torch.nn.Module, not {type(model).__name__}")
     for parameter in model.parameters():
         if parameter.ndim == 4:  # on a CPU, channels-last convolutions are up to three times faster
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

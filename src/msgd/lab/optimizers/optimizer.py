@@ -94,9 +94,9 @@ def optimizer_of(table: dict[str, Any], *, where: str, source: type | None = Non
         kind = _spelled(kind, where)
     elif not inspect.isclass(source) or not issubclass(source, torch.optim.Optimizer):
         raise UserError(f"{where}: {kind} is not a subclass of torch.optim.Optimizer; derive it from that class")
-    values = {key: _frozen(value, f"{where}: {key}") for key, value in table.items() if key != "kind"}
-    _check_fields(kind, values, source, where)
-    optimizer = Optimizer(kind, tuple(sorted(values.items())), source)
+    fields = frozen_fields(table, where)
+    _check_fields(kind, dict(fields), source, where)
+    optimizer = Optimizer(kind, fields, source)
     try:
         _try(optimizer)
     except UserError as error:
@@ -104,6 +104,22 @@ def optimizer_of(table: dict[str, Any], *, where: str, source: type | None = Non
     except Exception as error:  # the constructor and the step may be anybody's code
         raise UserError(f"{where}: {kind}: {error or type(error).__name__}") from error
     return optimizer
+
+
+def frozen_fields(table: dict[str, Any], where: str) -> tuple[tuple[str, Any], ...]:
+    """The fields of a table as `Optimizer` keeps them.
+
+    Args:
+        table: as in `optimizer_of`.
+        where: place of the table in messages.
+
+    Returns:
+        Names and values, sorted by name.
+
+    Raises:
+        UserError: a value is not a number, a string, a truth value, or a list of these.
+    """
+    return tuple(sorted((key, _frozen(value, f"{where}: {key}")) for key, value in table.items() if key != "kind"))
 
 
 def _muon_and_adamw(parameters: list[nn.Parameter], lr: float, fields: dict[str, Any]) -> list[torch.optim.Optimizer]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from msgd.lab.errors import UserError
 from msgd.lab.plan.cost import computed_per_step, examples_per_step
 from msgd.lab.plan.run import Run
 from msgd.lab.recipes.schema import EVALUATIONS, LARGEST_RATE, STEPS, Method, Recipe
+from msgd.lab.recipes.updates import optimizer_of, schedule_of
 
 
 def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int = 0) -> list[Run]:
@@ -33,7 +35,10 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
             raise UserError(
                 f"match: the reference {recipe.reference!r} decides the number of examples; add it to --methods"
             )
-        cost = {"epochs": examples_per_step, "examples": computed_per_step}[recipe.match]
+
+        def cost(run: Run) -> float:
+            return examples_per_step(run.law, run.n) if recipe.match == "epochs" else computed_per_step(run)
+
         budget = recipe.steps * cost(first[recipe.reference])
         first = {
             name: run
@@ -49,6 +54,7 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
             run,
             eval_every=recipe.methods[name].eval_every or max(1, round(recipe.eval_every * stretch)),
             lr_drops=tuple(round(drop * stretch) for drop in recipe.lr_drops),
+            schedule=run.schedule and run.schedule.stretched(stretch),
             snapshots=tuple(sorted({max(1, round(step * stretch)) for step in recipe.snapshots})),
         )
         _check_pauses(spaced)
@@ -78,6 +84,11 @@ def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
     """Build a method's run with seed 0, from the settings of the recipe and the method, before ``match`` applies."""
     method, where = recipe.methods[name], f"methods.{name}"
     law, lr = recipe.law(name), _learning_rate(recipe, method)
+
+    def own_or_recipe(key: str) -> Any:
+        value = getattr(method, key)
+        return getattr(recipe, key) if value is None else value
+
     try:
         law.moments(n)
     except (TypeError, ValueError, OverflowError) as error:
@@ -86,13 +97,13 @@ def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
         method=name,
         seed=0,
         law=law,
-        data=recipe.data,
+        data=recipe.data or f"{recipe.task}:data",
         data_digest="",
         n=n,
-        model=recipe.model,
+        model=recipe.model or f"{recipe.task}:network",
         lr=lr,
-        momentum=recipe.momentum if method.momentum is None else method.momentum,
-        weight_decay=recipe.weight_decay if method.weight_decay is None else method.weight_decay,
+        momentum=own_or_recipe("momentum"),
+        weight_decay=own_or_recipe("weight_decay"),
         steps=method.steps or recipe.steps,
         eval_every=recipe.eval_every,
         lr_drop=recipe.lr_drop,
@@ -104,6 +115,15 @@ def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
         ghost=recipe.ghost,
         noise=recipe.noise(name, lr=lr),
         penalty=recipe.penalty(name),
+        optimizer=optimizer_of(recipe, name),
+        schedule=schedule_of(recipe, name),
+        clip=own_or_recipe("clip"),
+        label_smoothing=own_or_recipe("label_smoothing"),
+        ema=own_or_recipe("ema"),
+        sam=own_or_recipe("sam"),
+        eval_train=recipe.eval_train,
+        code=recipe.own.identity,
+        own=recipe.own,
         checkpoint_every=recipe.checkpoint_every,
     )
 

@@ -6,9 +6,14 @@ import dataclasses
 from typing import Any
 
 from msgd.lab.data.device import Pixels
+from msgd.lab.data.load import TEXTS
+from msgd.lab.optimizers.optimizer import Optimizer
+from msgd.lab.optimizers.schedule import Schedule
+from msgd.lab.recipes.own import NOTHING_OWN, OwnParts
+from msgd.lab.tasks.objective import Objective, objective_of
 from msgd.langevin import ParameterNoise, Penalty
 from msgd.noise import Law
-from msgd.noise.streams import CROPS, method_stream
+from msgd.noise.streams import CROPS, DROPOUT, method_stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +21,8 @@ class Run:
     """One training run: a method, a seed, and all settings that determine its result.
 
     A field with a default was added after the first version. `identity` leaves it out while it has its default, so that
-    the folders of earlier runs stay valid.
+    the folders of earlier runs stay valid. ``code`` holds the hashes of the user's own files, and ``own`` what they
+    define, which is loaded in every process that trains.
     """
 
     method: str
@@ -41,6 +47,15 @@ class Run:
     ghost: int | None = None
     noise: ParameterNoise | None = None
     penalty: Penalty | None = None
+    optimizer: Optimizer | None = None
+    schedule: Schedule | None = None
+    clip: float = 0.0
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    sam: float = 0.0
+    eval_train: int | None = None
+    code: tuple[str, ...] = ()
+    own: OwnParts = dataclasses.field(default=NOTHING_OWN, compare=False, repr=False)
     checkpoint_every: int = dataclasses.field(default=500, compare=False)
     snapshots: tuple[int, ...] = dataclasses.field(default=(), compare=False)
 
@@ -53,6 +68,11 @@ class Run:
     def crops(self) -> int:
         """The method's stream of crops and flips."""
         return self.stream + CROPS
+
+    @property
+    def dropout(self) -> int:
+        """The method's stream of the random numbers that a network of the user's own draws in its forward pass."""
+        return self.stream + DROPOUT
 
     @property
     def init_seed(self) -> int:
@@ -76,7 +96,14 @@ class Run:
 
     def lr_at(self, step: int) -> float:
         """The learning rate at a step."""
+        if self.schedule is not None:
+            return self.lr * self.schedule.factor(step, self.steps)
         return self.lr * self.lr_drop ** sum(step >= drop for drop in self.lr_drops)
+
+    @property
+    def objective(self) -> Objective:
+        """What the run minimises and reports; its code must be loaded."""
+        return objective_of(self.own.task, text=self.data in TEXTS, label_smoothing=self.label_smoothing)
 
     def identity(self) -> dict[str, Any]:
         """A TOML table of all settings that determine the result; runs with equal tables are the same run."""

@@ -22,7 +22,9 @@ from msgd.lab.data.load import GENERATORS, NAMES, READERS
 from msgd.lab.errors import UserError
 from msgd.lab.networks.build import MODELS, NORMALISED
 from msgd.lab.recipes.build import LARGEST, Part, build_part
+from msgd.lab.recipes.own import NOTHING_OWN, OwnParts, names_code
 from msgd.lab.safe_io.bounded import plain_line
+from msgd.lab.tasks.code import is_reference
 from msgd.langevin import ParameterNoise, Penalty
 from msgd.noise import Law
 
@@ -39,6 +41,8 @@ def _within_float32(value: float) -> float:
 
 Rate = Annotated[Positive, AfterValidator(_within_float32)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_within_float32)]
+Amount = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
+Table = str | dict[str, Any]  #: a name, or a table with the key ``kind`` and the fields of that kind
 Line = Annotated[str, StringConstraints(max_length=1000), AfterValidator(plain_line)]  #: text for display
 
 # Limits on a recipe, far above anything that can be trained. Without them one line of a recipe could use all memory.
@@ -64,6 +68,12 @@ class Training(BaseModel):
     weight_decay: Decay | None = None
     steps: Steps | None = None
     eval_every: Count | None = None
+    optimizer: Table | None = None  #: a class of torch.optim, or of the user's own, and its fields
+    schedule: Table | None = None  #: how the learning rate changes, see `Schedule`
+    clip: Amount | None = None  #: largest norm of a gradient; 0 for no limit
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = None  #: decay of the average of parameters that is evaluated too
+    sam: Amount | None = None  #: radius ρ of sharpness-aware minimisation; 0 for none
 
 
 class LawTable(BaseModel):
@@ -124,6 +134,21 @@ class MethodsRecipe(BaseModel):
     _built: dict[str, Any] = PrivateAttr(
         default_factory=dict
     )  # shared by copies of the recipe, because the keys hold all arguments
+    _own_keys: set[str] = PrivateAttr(default_factory=set)
+    _own: OwnParts = PrivateAttr(default=NOTHING_OWN)  # set when the recipe is loaded
+
+    @property
+    def own(self) -> OwnParts:
+        """The user's own parts."""
+        return self._own
+
+    def set_own(self, own: OwnParts) -> None:
+        """Set the user's own parts, before any law is built."""
+        self._own = own
+
+    def own_laws(self) -> dict[str, Law]:
+        """The laws of the user's own that were built so far, by their keys in the cache."""
+        return {key: law for key, law in self._built.items() if isinstance(law, Law) and key in self._own_keys}
 
     def law(self, name: str, *, b: float | None = None) -> Law:
         """Build the law of a method, or return it from the cache.
@@ -183,7 +208,15 @@ class MethodsRecipe(BaseModel):
         b = self.b if b is None else b
         key = repr((part, table, b, dict(defaults)))
         if key not in self._built:
-            self._built[key] = build_part(part, table, b=b, where=where, others=others, defaults=defaults)
+            if names_code(table):
+                self._own_keys.add(key)
+            if key in self._own.laws:
+                self._built[key] = self._own.laws[key]
+            else:
+                find = self._own.find
+                self._built[key] = build_part(
+                    part, table, b=b, where=where, others=others, defaults=defaults, find=find
+                )
         return self._built[key]
 
 
@@ -193,17 +226,25 @@ class Recipe(MethodsRecipe):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     title: Line
-    data: str
+    task: str | None = None  #: the user's own file or module with data, network, loss, scores; see `task_in`
+    data: str | None = None
     n: Examples | None = None
-    model: str
+    model: str | None = None
     norm: str | None = None  #: normalisation of the model; None for its default
     ghost: Count | None = None  #: number of examples in a group of the norm "batch"; None for the whole batch
     lr: Rate
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Decay = 0.0
+    optimizer: Table | None = None  #: None for the laboratory's own SGD, which ``momentum`` and ``weight_decay`` set
+    schedule: Table | None = None
+    clip: Amount = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    sam: Amount = 0.0
     b: BatchSize | None = None
     steps: Steps
     eval_every: Count
+    eval_train: Examples | None = None  #: number of training examples that an evaluation visits; None for all
     checkpoint_every: Count = 500
     snapshots: AtSteps = []  #: steps after which the parameters are saved for `msgd measure`
     lr_drops: AtSteps = []  #: steps after which the learning rate is multiplied by ``lr_drop``
@@ -225,12 +266,17 @@ class Recipe(MethodsRecipe):
         """Whether the network couples the examples of a batch."""
         return self.model in NORMALISED and self.norm in (None, "batch")
 
+    @property
+    def own_data(self) -> bool:
+        """Whether the data come from the user's own code."""
+        return self.data is None or is_reference(self.data)
+
     @field_validator("data", "model")
     @classmethod
-    def _known(cls, value: str, info: Any) -> str:
+    def _known(cls, value: str | None, info: Any) -> str | None:
         allowed = NAMES if info.field_name == "data" else tuple(MODELS)
-        if value not in allowed:
-            raise ValueError(f"{value!r} is not known; take one of {', '.join(allowed)}")
+        if value is not None and value not in allowed and not is_reference(value):
+            raise ValueError(f"{value!r} is not known; take one of {', '.join(allowed)}, or name code: task.py:NAME")
         return value
 
     @model_validator(mode="after")
@@ -246,10 +292,18 @@ class Recipe(MethodsRecipe):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if "data" in self.vary and self.data not in GENERATORS:
+        if self.task is None and None in (self.data, self.model):
+            missing = [key for key in ("data", "model") if getattr(self, key) is None]
+            raise ValueError(f'{" and ".join(missing)}: name one, or a task of your own: task = "task.py"')
+        if "data" in self.vary and not self.own_data and self.data not in GENERATORS:
             raise ValueError(f"vary: {self.data} is a fixed data set; leave out data, or use {', '.join(GENERATORS)}")
-        if self.augment and self.data not in READERS:
+        if self.augment and not self.own_data and self.data not in READERS:
             raise ValueError(f"augment: {self.data} has no images to crop and flip; leave augment out")
+        if self.own_data and self.pixels != "unit":
+            raise ValueError("pixels: data of your own keep their values; scale them in data(), and leave pixels out")
+        for name, method in self.methods.items():
+            if (self.sam if method.sam is None else method.sam) and (method.noise or method.penalty):
+                raise ValueError(f"methods.{name}.sam: it has no noise or penalty beside it; leave one of them out")
         if self.tune and self.grid:
             raise ValueError("tune: a [grid] runs every learning rate, so none is picked; leave out [tune] or [grid]")
         if self.micro_batch and self.batch_norm and (self.ghost is None or self.micro_batch % self.ghost):

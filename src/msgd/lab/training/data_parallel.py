@@ -15,27 +15,28 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from msgd.lab.data.dataset import Data
 from msgd.lab.errors import UserError
+from msgd.lab.plan.portable import PortableRun
 from msgd.lab.plan.run import Run
 from msgd.lab.recipes.schema import Recipe
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class StartedRun:
     """A run that rank 0 starts to train, and the state from which all processes start.
 
     Args:
-        run: the run.
+        run: the run, see `portable`.
         data: the data set.
         device: "cpu" or "cuda".
         first_step: number of steps that the run has already taken.
         state: the state of training, see `Trainer.state`.
     """
 
-    run: Run
+    run: Run | PortableRun
     data: Data
     device: str
     first_step: int
@@ -95,30 +96,30 @@ def sum_over_processes(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return gradients
 
 
-def broadcast_task(task: Task | range | None) -> None:
+def broadcast_next(order: StartedRun | range | None) -> None:
     """Tell the other processes, if there are any, what rank 0 trains next.
 
     Args:
-        task: a `Task` starts a run, and each range after it names the next steps of that run; None ends the run or, if
-            none has started, the command.
+        order: a `StartedRun` starts a run, and each range after it names the next steps of that run; None ends the run
+            or, if none has started, the command.
 
     Raises:
         UserError: another process has ended.
     """
     if process_count() == 1:
         return
-    if isinstance(task, Task):
-        task = replace(task, state={name: tensor.cpu() for name, tensor in task.state.items()})
-    _broadcast(task)
+    if isinstance(order, StartedRun):
+        order = replace(order, state={name: tensor.cpu() for name, tensor in order.state.items()})
+    _broadcast(order)
 
 
-def receive_task() -> Any:
-    """Wait for the next task from rank 0, see `broadcast_task`."""
+def receive_next() -> Any:
+    """Wait for the next order from rank 0, see `broadcast_next`."""
     return _broadcast(None)
 
 
-def _broadcast(task: Task | range | None) -> Any:
-    box = [task]
+def _broadcast(order: StartedRun | range | None) -> Any:
+    box = [order]
     with _report_lost_process():
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
@@ -163,4 +164,24 @@ def check_data_parallel(recipe: Recipe, jobs: int | None, backend: str, device: 
         raise UserError(
             f"{os.environ['LOCAL_WORLD_SIZE']} processes and {torch.cuda.device_count()} CUDA devices: "
             "give torchrun a --nproc-per-node of at most the number of devices, or use --device cpu"
+        )
+
+
+def check_batch_norm(network: nn.Module, recipe: Recipe) -> None:
+    """Check that nothing splits the batches of a network of the user's own that has batch norm.
+
+    Args:
+        network: the network.
+        recipe: the recipe, for its ``micro_batch``.
+
+    Raises:
+        UserError: the network has batch norm, and micro-batches or torchrun would split its batches.
+    """
+    splits = ["micro_batch"] if recipe.micro_batch else []
+    splits += ["torchrun"] if process_count() > 1 else []
+    layers = (layer for layer in network.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm))
+    if splits and (layer := next(layers, None)) is not None:
+        raise UserError(
+            f"network: {splits[0]} would split the batches that its {type(layer).__name__} normalises: leave "
+            f"{splits[0]} out, or use a norm that treats each example alone, such as GroupNorm or LayerNorm"
         )

@@ -8,31 +8,29 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from msgd.lab.data.dataset import Data
 from msgd.lab.experiment_folder.checkpoint import Checkpoint, write_checkpoint, write_snapshot
 from msgd.lab.experiment_folder.identity import note_processes, write_identity
-from msgd.lab.experiment_folder.metrics import METRICS, Record, append_record, keep_records
+from msgd.lab.experiment_folder.metrics import Record, append_record, keep_records
 from msgd.lab.experiment_folder.resume import check_state, read_run_state
 from msgd.lab.experiment_folder.tensorboard import event_file
+from msgd.lab.plan.portable import portable
 from msgd.lab.plan.run import Run
 from msgd.lab.safe_io.lock import lock_folder
-from msgd.lab.training.data_parallel import (
-    Task,
-    broadcast_task,
-    own_device,
-)
+from msgd.lab.tasks.faults import user_code
+from msgd.lab.training.data_parallel import StartedRun, broadcast_next, own_device
 from msgd.lab.training.prepare import prepare
-from msgd.lab.training.sgd import Examples, Trainer, evaluate
+from msgd.lab.training.sgd import EVALUATION_CHUNK, Examples, Trainer, evaluate
 from msgd.lab.training.step import advance
 
 STRETCH = 50  #: maximum number of steps between two calls of `go_on`
 STRETCH_SECONDS = 1.0  #: target time between two calls if steps are slow, because schedulers do not wait long
+OWN_CHUNK = 250  #: examples of the user's own that are evaluated at a time; they may be large
+AVERAGED = "averaged "  #: start of the names of scores of the averaged parameters
 ORPHAN_SECONDS = 60  #: maximum time that a worker needs to notice that its runner was killed
 
 
@@ -64,8 +62,8 @@ def train(
     Raises:
         UserError: the folder holds another run or is damaged.
     """
-    place = own_device(device)
-    with lock_folder(folder, patience=patience), ExitStack() as stack:
+    place, code = own_device(device), nullcontext() if run.own.is_nothing else user_code(run.model)
+    with code, lock_folder(folder, patience=patience), ExitStack() as stack:
         checkpoint, records = read_run_state(run, folder)
         keep_records(folder, records)
         log = stack.enter_context(event_file(folder, records)) if events else None
@@ -78,22 +76,22 @@ def train(
         trainer, train_set, test_set = prepare(run, data, place)
         done, seconds = 0, 0.0
         if checkpoint:
-            check_state(folder / "checkpoint.safetensors", run, checkpoint.tensors, trainer.model)
+            check_state(folder / "checkpoint.safetensors", run, checkpoint.tensors, trainer.model, trainer.optimizer)
             trainer.load(checkpoint.tensors)
             done, seconds = checkpoint.step, checkpoint.seconds
 
         def evaluate_at(step: int) -> bool:
-            record = _record(step, trainer.model, train_set, test_set)
+            record = _record(run, step, trainer, train_set, test_set)
             append_record(folder, record)
             if log:
                 log(record)
             return all(map(math.isfinite, (record["train_loss"], record["test_loss"])))
 
         diverged = None if checkpoint or evaluate_at(0) else 0
-        broadcast_task(Task(run, data, device, done, trainer.state()))
+        broadcast_next(StartedRun(portable(run), data, device, done, trainer.state()))
         if diverged is None:
             done, seconds, diverged = _take_steps(run, folder, trainer, train_set, evaluate_at, done, seconds, go_on)
-        broadcast_task(None)
+        broadcast_next(None)
         write_checkpoint(folder, Checkpoint(done, seconds, trainer.state(), diverged))
 
 
@@ -116,7 +114,7 @@ def _take_steps(
     stretch = 1
     while done < run.steps and go_on():
         stop = min(done + stretch, _next_stop(run, done))
-        broadcast_task(range(done, stop))
+        broadcast_next(range(done, stop))
         start = time.perf_counter()
         diverged = advance(trainer, run, range(done, stop), train_set)
         took = time.perf_counter() - start
@@ -142,8 +140,16 @@ def _next_stop(run: Run, done: int) -> int:
     return min([*after, *(step for step in run.snapshots if step > done), run.steps])
 
 
-def _record(step: int, model: nn.Module, train_set: Examples, test_set: Examples) -> Record:
-    test_accuracy, test_loss = evaluate(model, *test_set)
-    train_accuracy, train_loss = evaluate(model, *train_set)
-    values = (test_accuracy, test_loss, train_accuracy, train_loss)
-    return {"step": step, **dict(zip(METRICS, values, strict=True))}
+def _record(run: Run, step: int, trainer: Trainer, train_set: Examples, test_set: Examples) -> Record:
+    """Evaluate the network, and the average of its parameters if the run keeps one."""
+    objective, chunk = run.objective, EVALUATION_CHUNK if run.own.task is None else OWN_CHUNK
+    train_set = train_set[0][: run.eval_train], train_set[1][: run.eval_train]
+    record: Record = {"step": step}
+    for split, examples in (("test", test_set), ("train", train_set)):
+        values = evaluate(trainer.model, *examples, objective, chunk=chunk)
+        record |= {f"{split}_{name}": value for name, value in values.items()}
+    if trainer.average is not None:
+        with trainer.average.swapped():
+            values = evaluate(trainer.model, *test_set, objective, chunk=chunk)
+        record |= {f"test_{AVERAGED}{name}": value for name, value in values.items()}
+    return record

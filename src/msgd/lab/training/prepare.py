@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from msgd.lab.data.dataset import Data
-from msgd.lab.data.device import on_device, pixel_statistics
-from msgd.lab.networks.build import build_network
+from msgd.lab.data.device import Pixels, on_device, pixel_statistics
+from msgd.lab.networks.build import build_network, initialise
+from msgd.lab.optimizers.ema import Average
 from msgd.lab.plan.run import Run
-from msgd.lab.training.sgd import Examples, Trainer
+from msgd.lab.training.sgd import Examples, Trainer, trainable
 
 
 def initial_network(run: Run, data: Data) -> nn.Module:
@@ -22,6 +23,9 @@ def initial_network(run: Run, data: Data) -> nn.Module:
     Returns:
         The network, on the CPU.
     """
+    task = run.own.task
+    if task is not None and task.network is not None:
+        return initialise(task.network, run.init_seed)
     return build_network(
         run.model,
         input_shape=data.input_shape,
@@ -43,10 +47,37 @@ def prepare(run: Run, data: Data, place: torch.device) -> tuple[Trainer, Example
     Returns:
         The trainer with the initial network, the training examples, and the test examples.
     """
-    trainer = Trainer(initial_network(run, data).to(place), run.lr, run.momentum, run.weight_decay, run.micro_batch)
+    trainer = trainer_of(run, initial_network(run, data).to(place))
+    return trainer, *put_on_device(run, data, place)
+
+
+def put_on_device(run: Run, data: Data, place: torch.device) -> tuple[Examples, Examples]:
+    """Put a run's data on a device.
+
+    Args:
+        run: the run.
+        data: the data set.
+        place: the device.
+
+    Returns:
+        The training examples and the test examples.
+    """
     statistics = pixel_statistics(data.train_inputs) if run.pixels == "standard" else None
-    train_set, test_set = (
-        on_device(inputs, targets, place, run.pixels, statistics=statistics)
-        for inputs, targets in ((data.train_inputs, data.train_targets), (data.test_inputs, data.test_targets))
+    return (
+        on_device(data.train_inputs, data.train_targets, place, pixels_of(run), statistics=statistics),
+        on_device(data.test_inputs, data.test_targets, place, pixels_of(run), statistics=statistics),
     )
-    return trainer, train_set, test_set
+
+
+def trainer_of(run: Run, model: nn.Module) -> Trainer:
+    """The trainer of a run's network."""
+    optimizer = run.optimizer and run.optimizer.build(trainable(model), run.lr)
+    average = Average(model, run.ema) if run.ema else None
+    return Trainer(
+        model, run.lr, run.momentum, run.weight_decay, run.micro_batch, run.objective.loss, optimizer, average
+    )
+
+
+def pixels_of(run: Run) -> Pixels | None:
+    """How pixels are scaled; data of the user's own are left as they are."""
+    return None if run.own.task is not None and run.own.task.data is not None else run.pixels

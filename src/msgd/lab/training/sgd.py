@@ -1,4 +1,4 @@
-"""A training step under any law of w, and the evaluation that all methods share."""
+"""A training step under any law of w, with the laboratory's own SGD or an optimizer of torch, and the evaluation."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from msgd.lab.networks.perceptron import Perceptron, log_softmax
+from msgd.lab.networks.perceptron import Perceptron
+from msgd.lab.optimizers.ema import Average
+from msgd.lab.optimizers.optimizer import BuiltOptimizer
+from msgd.lab.tasks.losses import LossFunction, cross_entropy
+from msgd.lab.tasks.objective import Objective
 from msgd.langevin import State
 from msgd.noise import Weights
 from msgd.reweighting.weighted_mean import weighted_mean
 
 EVALUATION_CHUNK = 2000  #: examples that are evaluated at a time
-
-
-def losses_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each example, shape (n,)."""
-    probabilities, classes = log_softmax(logits)
-    return F.nll_loss(probabilities if classes == 1 else probabilities.t(), targets, reduction="none")
 
 
 Augment = Callable[[Tensor], Tensor]
@@ -37,9 +34,10 @@ def select_examples(inputs: Tensor, index: Tensor) -> Tensor:
 
 @dataclass
 class Trainer:
-    """A network and its SGD with momentum, driven by weights.
+    """A network and its optimizer, driven by weights.
 
-    The update is that of `torch.optim.SGD`, without its overhead, which is a tenth of a step on 20 examples.
+    Without ``optimizer``, the update is that of `torch.optim.SGD`, without its overhead, which is a tenth of a step on
+    20 examples.
 
     Args:
         model: the network.
@@ -48,6 +46,9 @@ class Trainer:
         weight_decay: coefficient of the parameters in the term that is added to the gradient.
         micro_batch: number of examples in memory at a time; the gradients of the parts add up to the gradient of the
             batch.
+        loss: the loss of each example.
+        optimizer: the optimizer in place of SGD with ``momentum`` and ``weight_decay``.
+        average: the average of the parameters over the steps.
     """
 
     model: nn.Module
@@ -55,9 +56,13 @@ class Trainer:
     momentum: float = 0.0
     weight_decay: float = 0.0
     micro_batch: int | None = None
+    loss: LossFunction = cross_entropy
+    optimizer: BuiltOptimizer | None = None
+    average: Average | None = None
 
     def __post_init__(self) -> None:
-        self.parameters: list[Tensor] = list(self.model.parameters())
+        self.names = [name for name, _ in trainable(self.model)]
+        self.parameters: list[Tensor] = [parameter for _, parameter in trainable(self.model)]
         self.noise: State = {}  # the measured state of the noise in parameter space
         self.momenta: list[Tensor] = []  # one for each parameter, after the first step with momentum
 
@@ -89,11 +94,11 @@ class Trainer:
         for start in range(0, max(1, len(targets)), size):
             part = slice(start, start + size)
             share = Weights(None, weights.value[part], weights.n)
-            if isinstance(self.model, Perceptron):
+            if isinstance(self.model, Perceptron) and self.loss is cross_entropy:
                 gradients = self.model.gradient(inputs[part], targets[part], share.value, share.n)
             else:
-                loss = weighted_mean(losses_of(self.model(inputs[part]), targets[part]), share)
-                gradients = torch.autograd.grad(loss, self.parameters)
+                loss = weighted_mean(self.loss(self.model(inputs[part]), targets[part]), share)
+                gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
             if total:
                 torch._foreach_add_(total, gradients)
             else:
@@ -102,12 +107,19 @@ class Trainer:
 
     @torch.no_grad()
     def update(self, gradients: tuple[Tensor, ...]) -> None:
-        """Move along a gradient: v ← momentum·v + g + weight_decay·θ, θ ← θ − η·v.
+        """Move along a gradient: v ← momentum·v + g + weight_decay·θ, θ ← θ − η·v, or as the optimizer does.
 
         Args:
             gradients: a tensor for each parameter.
         """
-        moves = gradients
+        if self.optimizer is not None:
+            self.optimizer.step(self.lr, gradients)
+        else:
+            self._move(gradients)
+        if self.average is not None:
+            self.average.update()
+
+    def _move(self, moves: tuple[Tensor, ...]) -> None:
         if self.weight_decay:
             moves = torch._foreach_add(moves, self.parameters, alpha=self.weight_decay)
         if self.momentum:
@@ -122,9 +134,12 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """All tensors that training changes, by name."""
         tensors = {f"model.{name}": value.contiguous() for name, value in self.model.state_dict().items()}
-        names = [name for name, _ in self.model.named_parameters()]
         tensors |= {f"noise.{name}": value.contiguous() for name, value in self.noise.items()}
-        tensors |= {f"momentum.{name}": value.contiguous() for name, value in zip(names, self.momenta, strict=False)}
+        tensors |= {
+            f"momentum.{name}": value.contiguous() for name, value in zip(self.names, self.momenta, strict=False)
+        }
+        for part in (self.optimizer, self.average):
+            tensors |= part.state() if part is not None else {}
         return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -136,29 +151,49 @@ class Trainer:
         if any(key.startswith("momentum.") for key in tensors):
             self.momenta = [
                 torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"]).detach()
-                for name, parameter in self.model.named_parameters()
+                for name, parameter in zip(self.names, self.parameters, strict=True)
             ]
+        for part in (self.optimizer, self.average):
+            if part is not None:
+                part.load(tensors)
+
+
+def trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """The parameters that training changes, by name."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Compute the accuracy and the mean loss over all given examples, in eval mode.
+def evaluate(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    objective: Objective | None = None,
+    *,
+    chunk: int = EVALUATION_CHUNK,
+) -> dict[str, float]:
+    """Compute the mean loss and the scores over all given examples, in eval mode.
 
     Args:
         model: the network; its mode is restored afterwards.
         inputs: the inputs of the examples.
-        targets: their classes.
+        targets: their targets.
+        objective: the loss and the scores; None for those of classification.
+        chunk: number of examples that are evaluated at a time.
 
     Returns:
-        The accuracy in [0, 1] and the mean cross-entropy.
+        The loss under the name "loss", and each score under its name, see `Task`.
     """
+    objective = objective or Objective()
     was_training = model.training
     model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=inputs.device)
-    total = torch.zeros((), dtype=torch.float64, device=inputs.device)
-    for x, y in zip(torch.split(inputs, EVALUATION_CHUNK), torch.split(targets, EVALUATION_CHUNK), strict=True):
-        logits = model(x)
-        correct += (logits.argmax(1) == y).sum()
-        total += losses_of(logits, y).sum(dtype=torch.float64)
+    sums: dict[str, Tensor] = {}
+    for x, y in zip(torch.split(inputs, chunk), torch.split(targets, chunk), strict=True):
+        outputs = model(x)
+        values = {**objective.scores(outputs, y), "loss": objective.reported_loss(outputs, y)}
+        for name, each in values.items():
+            part = each.sum(0, dtype=torch.float64)
+            sums[name] = sums[name] + part if name in sums else part
     model.train(was_training)
-    return correct.item() / len(targets), total.item() / len(targets)
+    n = len(targets)
+    return {name: (total.item() if total.ndim == 0 else total.abs().sum().item()) / n for name, total in sums.items()}

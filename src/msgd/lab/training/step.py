@@ -9,6 +9,8 @@ from torch import Tensor
 
 from msgd.lab.data.augment import crop_and_flip
 from msgd.lab.errors import UserError
+from msgd.lab.optimizers.clip import clip_gradients
+from msgd.lab.optimizers.sam import climb, restore
 from msgd.lab.plan.run import Run
 from msgd.lab.training.data_parallel import (
     own_part,
@@ -16,7 +18,7 @@ from msgd.lab.training.data_parallel import (
     rank,
     sum_over_processes,
 )
-from msgd.lab.training.sgd import Augment, Examples, Trainer, losses_of
+from msgd.lab.training.sgd import Augment, Examples, Trainer
 from msgd.langevin import SGLD
 from msgd.noise import Weights, generator
 
@@ -43,6 +45,12 @@ def advance(trainer: Trainer, run: Run, steps: range, train_set: Examples) -> in
     for step, weights in zip(steps, draws, strict=True):
         trainer.lr = run.lr_at(step)
         gradients = sum_over_processes(_gradient(trainer, run, step, weights, train_set))
+        if run.sam:
+            start = climb(trainer.parameters, gradients, run.sam)
+            gradients = sum_over_processes(_gradient(trainer, run, step, weights, train_set))
+            restore(trainer.parameters, start)
+        if run.clip:
+            gradients = clip_gradients(gradients, run.clip)
         # A loss that is not finite makes every gradient not finite; the last one, of the output biases, is small.
         last.append(gradients[-1])
         trainer.update(gradients)
@@ -57,7 +65,7 @@ def _gradient(trainer: Trainer, run: Run, step: int, weights: Weights, train_set
             if rank() > 0:
                 return tuple(torch.zeros_like(parameter) for parameter in trainer.parameters)
             return run.penalty.gradient(
-                trainer.model, losses_of, *train_set, seed=run.noise_seed, step=step, stream=run.stream
+                trainer.model, trainer.loss, *train_set, seed=run.noise_seed, step=step, stream=run.stream
             )
         added = _noise(trainer, run, step, train_set) if run.noise and rank() == 0 else None
     except ValueError as error:  # a fault that shows only with the network and the data
@@ -68,6 +76,8 @@ def _gradient(trainer: Trainer, run: Run, step: int, weights: Weights, train_set
         if weights.index is None:
             train_set = train_set[0][part], train_set[1][part]
         weights = Weights(None if weights.index is None else weights.index[part], weights.value[part], weights.n)
+    if run.own.task is not None:  # its network may draw numbers of its own, for dropout
+        torch.manual_seed(int(generator(run.noise_seed, step, run.dropout).integers(2**62)) + rank())
     gradient = trainer.gradient(*train_set, weights, _augment(run, step, together, part))
     if added:
         torch._foreach_add_(gradient, added)
@@ -79,7 +89,7 @@ def _noise(trainer: Trainer, run: Run, step: int, train_set: Examples) -> tuple[
     assert run.noise is not None
     noise = replace(run.noise, lr=trainer.lr) if isinstance(run.noise, SGLD) else run.noise
     if noise.refresh_due(step):
-        trainer.noise = noise.measure(trainer.model, losses_of, *train_set)
+        trainer.noise = noise.measure(trainer.model, trainer.loss, *train_set)
     return noise.sample(trainer.noise, trainer.parameters, seed=run.noise_seed, step=step, stream=run.stream)
 
 

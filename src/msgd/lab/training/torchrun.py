@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import NoReturn
 
@@ -14,7 +14,9 @@ import torch
 import torch.distributed as dist
 
 from msgd.lab.errors import UserError
-from msgd.lab.training.data_parallel import broadcast_task, own_device, rank, receive_task
+from msgd.lab.plan.portable import received
+from msgd.lab.tasks.faults import user_code
+from msgd.lab.training.data_parallel import broadcast_next, own_device, rank, receive_next
 from msgd.lab.training.prepare import prepare
 from msgd.lab.training.step import advance
 
@@ -65,7 +67,7 @@ def _lead(command: Callable[[], None]) -> None:
         if end.code:
             raise
     with suppress(UserError):  # all work is done, and torchrun reports a lost process
-        broadcast_task(None)
+        broadcast_next(None)
 
 
 def _help() -> None:
@@ -87,8 +89,10 @@ def follow() -> None:
     Raises:
         UserError: rank 0 has ended.
     """
-    while (task := receive_task()) is not None:
-        trainer, train_set, _ = prepare(task.run, task.data, own_device(task.device))
-        trainer.load(task.state)
-        while (steps := receive_task()) is not None:
-            advance(trainer, task.run, steps, train_set)
+    while (started := receive_next()) is not None:
+        run = received(started.run)
+        with nullcontext() if run.own.is_nothing else user_code(run.model):
+            trainer, train_set, _ = prepare(run, started.data, own_device(started.device))
+        trainer.load(started.state)
+        while (steps := receive_next()) is not None:
+            advance(trainer, run, steps, train_set)
