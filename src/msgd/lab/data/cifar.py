@@ -48,7 +48,7 @@ def cifar10(data_dir: Path | None) -> Splits:
     Returns:
         Images of 3×32×32 and classes 0 … 9.
     """
-    path = CIFAR10.find("cifar-10-python.tar.gz", data_dir, unpacked_name="cifar-10-batches-py")
+    path = CIFAR10.find("cifar-10-python.tar.gz", data_dir, other_name="cifar-10-batches-py")
     names = [*(f"cifar-10-batches-py/data_batch_{number}" for number in range(1, 6)), "cifar-10-batches-py/test_batch"]
     return _splits(path, names, labels=b"labels", classes=10)
 
@@ -62,7 +62,7 @@ def cifar100(data_dir: Path | None) -> Splits:
     Returns:
         Images of 3×32×32 and classes 0 … 99.
     """
-    path = CIFAR100.find("cifar-100-python.tar.gz", data_dir, unpacked_name="cifar-100-python")
+    path = CIFAR100.find("cifar-100-python.tar.gz", data_dir, other_name="cifar-100-python")
     names = ["cifar-100-python/train", "cifar-100-python/test"]
     return _splits(path, names, labels=b"fine_labels", classes=100)
 

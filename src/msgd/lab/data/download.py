@@ -18,6 +18,9 @@ from msgd.lab.safe_io.bounded import check_regular
 
 Array = NDArray[Any]
 
+#: how a checksum was computed, by the number of its hexadecimal digits
+ALGORITHMS = {32: "md5", 64: "sha256"}
+
 #: training images, their classes, test images, their classes
 Splits = tuple[Array, Array, Array, Array]
 LIMIT = 2**28  #: largest size of a file in bytes, decompressed; the largest official file has 225 million bytes
@@ -30,7 +33,7 @@ class Source:
     Args:
         data_set: name of the data set, and of its folder in the cache of downloads.
         url: address of the folder that holds the files.
-        files: published size in bytes and MD5 of each file, by name.
+        files: published size in bytes and checksum (MD5 or SHA-256, hexadecimal) of each file, by name.
         contents: description of the files that a user's folder must hold, for messages.
         system_folder: folder in which a package of the operating system installs the files.
         package_hint: how to install that package, for messages; ends in ", or ".
@@ -43,7 +46,7 @@ class Source:
     system_folder: Path | None = None
     package_hint: str = ""
 
-    def find(self, name: str, data_dir: Path | None, *, unpacked_name: str | None = None) -> Path:
+    def find(self, name: str, data_dir: Path | None, *, other_name: str | None = None) -> Path:
         """Find a file, or download it.
 
         A file in a folder may be smaller or larger than the official one; its content is checked when it is read.
@@ -51,39 +54,40 @@ class Source:
         Args:
             name: a key of `files`.
             data_dir: the user's folder; None for the system's package, or a download with a checksum.
-            unpacked_name: name of the file, or of the folder in it, after unpacking.
+            other_name: another name that the file may have in a folder, such as that of its content after unpacking.
 
         Returns:
-            The path; that of the packed file if both exist.
+            The path; that of the file called ``name`` if both exist.
 
         Raises:
             UserError: the file is missing, has the size of the official file but a wrong checksum, or cannot be
                 downloaded.
         """
         folder = self.system_folder if data_dir is None else data_dir
-        names = [name] if unpacked_name is None else [name, unpacked_name]
+        names = [name] if other_name is None else [name, other_name]
         for path in [] if folder is None else [folder / each for each in names]:
             if path.exists():
-                self._check_intact(path)
+                self._check_intact(path, name)
                 return path
         if data_dir is not None:
-            missing = f"no {name}" if unpacked_name is None else f"neither {name} nor {unpacked_name}"
+            missing = f"no {name}" if other_name is None else f"neither {name} nor {other_name}"
             raise UserError(f"{data_dir} holds {missing}: put {self.contents} there, from {self.url}")
         return self._download(name)
 
-    def _check_intact(self, path: Path) -> None:
-        size, md5 = self.files.get(path.name, (-1, ""))
-        if path.stat().st_size == size and _md5(path) != md5:
+    def _check_intact(self, path: Path, name: str) -> None:
+        size, checksum = self.files[name]
+        if path.stat().st_size == size and _digest(path, _algorithm(checksum)) != checksum:
             raise UserError(f"{path} is damaged: it has the official size but the wrong checksum; fetch it again")
 
     def _download(self, name: str) -> Path:
         import pooch
 
+        checksum = self.files[name][1]
         try:
             return Path(
                 pooch.retrieve(
                     self.url + name,
-                    known_hash=f"md5:{self.files[name][1]}",
+                    known_hash=f"{_algorithm(checksum)}:{checksum}",
                     fname=name,
                     path=pooch.os_cache("msgd") / self.data_set,
                 )
@@ -95,9 +99,13 @@ class Source:
             ) from error
 
 
-def _md5(path: Path) -> str:
+def _algorithm(checksum: str) -> str:
+    return ALGORITHMS[len(checksum)]
+
+
+def _digest(path: Path, algorithm: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def unreadable_message(path: Path | str, error: Exception | str) -> str:

@@ -41,7 +41,7 @@ def fashion_mnist(data_dir: Path | None, *, official: bool = False) -> Splits:
 
 def _split(part: str, data_dir: Path | None) -> tuple[Array, Array]:
     images_path, labels_path = (
-        SOURCE.find(f"{part}-{what}-ubyte.gz", data_dir, unpacked_name=f"{part}-{what}-ubyte")
+        SOURCE.find(f"{part}-{what}-ubyte.gz", data_dir, other_name=f"{part}-{what}-ubyte")
         for what in ("images-idx3", "labels-idx1")
     )
     images, labels = read_idx(images_path, ndim=3), read_idx(labels_path, ndim=1)
