@@ -103,6 +103,15 @@ def write_svhn(folder: Path, *, train: int = 60, test: int = 50) -> Path:
     return folder
 
 
+def write_shakespeare(folder: Path, *, characters: int = 4000) -> Path:
+    """A small text of words in a random order, under the official name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["to ", "be, ", "or ", "not ", "that ", "is ", "the ", "question:\n"]
+    text = "".join(np.random.default_rng(0).choice(words, size=characters))  # a word has more than one character
+    (folder / "input.txt").write_bytes(text[:characters].encode())
+    return folder
+
+
 def python2_pickle(value) -> bytes:
     """Pickled as Python 2 did at protocol 2, text as bytes, with the opcodes of the official archives of CIFAR."""
     return b"\x80\x02" + _opcodes(value) + b"."

@@ -9,8 +9,8 @@ import numpy as np
 import pooch
 import pytest
 
-from helpers.small import write_cifar10, write_cifar100, write_fashion_mnist, write_svhn
-from msgd.lab.data import cifar, download, fashion_mnist, svhn
+from helpers.small import write_cifar10, write_cifar100, write_fashion_mnist, write_shakespeare, write_svhn
+from msgd.lab.data import cifar, download, fashion_mnist, shakespeare, svhn
 from msgd.lab.data.download import LIMIT, Source, check_images, read_bytes
 from msgd.lab.data.load import load_data
 from msgd.lab.errors import UserError
@@ -21,6 +21,7 @@ FROM_FILES = {
     "svhn": (svhn, "SOURCE", write_svhn),
     "cifar10": (cifar, "CIFAR10", write_cifar10),
     "cifar100": (cifar, "CIFAR100", write_cifar100),
+    "shakespeare": (shakespeare, "SOURCE", write_shakespeare),
 }
 
 
@@ -29,7 +30,8 @@ def published(source: Source, folder: Path) -> Source:
 
     def entry(path):
         content = path.read_bytes()
-        return len(content), hashlib.md5(content).hexdigest()
+        algorithm = hashlib.sha256 if source.data_set == "shakespeare" else hashlib.md5
+        return len(content), algorithm(content).hexdigest()
 
     return dataclasses.replace(source, system_folder=None, files={name: entry(folder / name) for name in source.files})
 
@@ -97,7 +99,7 @@ def test_a_file_of_the_official_size_must_be_the_official_one(monkeypatch, tmp_p
     if name == "svhn":
         content[20] ^= 1  # in the header's text: it would still be read as before
     else:
-        content[4] ^= 1  # the time in a gzip header: it would still be read as before
+        content[4] ^= 1  # the time in a gzip header: it would still be read as before; or a letter of the text
     path.write_bytes(content)
     with pytest.raises(UserError, match="official size but the wrong checksum; fetch it again") as caught:
         load_data(name, data_dir=folder)

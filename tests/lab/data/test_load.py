@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.small import write_cifar10, write_cifar100, write_svhn
+from helpers.small import write_cifar10, write_cifar100, write_shakespeare, write_svhn
 from msgd.lab.data.device import on_device
-from msgd.lab.data.load import NAMES, load_data
+from msgd.lab.data.load import NAMES, READERS, TEXTS, load_data
 from msgd.lab.errors import UserError
 
 CPU = torch.device("cpu")
@@ -14,7 +14,12 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory, fashion_mnist):
-    writers = {"svhn": write_svhn, "cifar10": write_cifar10, "cifar100": write_cifar100}
+    writers = {
+        "svhn": write_svhn,
+        "cifar10": write_cifar10,
+        "cifar100": write_cifar100,
+        "shakespeare": write_shakespeare,
+    }
     written = {name: write(tmp_path_factory.mktemp(name)) for name, write in writers.items()}
     return {"mnist1d": None, "fashion-mnist": fashion_mnist, "fashion-mnist-60k": fashion_mnist} | written
 
@@ -26,12 +31,12 @@ def test_every_data_set_keeps_the_same_rules(folders, name):
     assert data.train_inputs.shape == (30, *data.input_shape)
     assert data.test_inputs.shape[1:] == data.input_shape
     for inputs, targets in ((data.train_inputs, data.train_targets), (data.test_inputs, data.test_targets)):
-        assert inputs.dtype == (np.float32 if name == "mnist1d" else np.uint8)
+        assert inputs.dtype == (np.uint8 if name in READERS else np.int64 if name in TEXTS else np.float32)
         assert targets.dtype == np.int64
-        assert targets.shape == (len(inputs),)
+        assert targets.shape == (inputs.shape if name in TEXTS else (len(inputs),))
         assert 0 <= targets.min() <= targets.max() < data.classes
     x, _ = on_device(data.train_inputs, data.train_targets, CPU)
-    assert (x.dtype, x.shape) == (torch.float32, (30, *data.input_shape))
+    assert (x.dtype, x.shape) == (torch.int64 if name in TEXTS else torch.float32, (30, *data.input_shape))
 
 
 def test_a_missing_folder_and_too_large_n(fashion_mnist, tmp_path):

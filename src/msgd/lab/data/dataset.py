@@ -16,8 +16,8 @@ class Data:
     """Training and test examples as NumPy arrays, which are cheap to pass between processes.
 
     Args:
-        train_inputs: inputs, shape (n, …), float32, or uint8 for pixels 0 … 255.
-        train_targets: class numbers, shape (n,), int64.
+        train_inputs: inputs, shape (n, …), float32, or uint8 for pixels 0 … 255, or int64 for the codes of characters.
+        train_targets: class numbers, int64, shape (n,), or (n, T) for texts: a class for each of T characters.
         test_inputs: inputs of the test examples, in the same format.
         test_targets: class numbers of the test examples, in the same format.
         classes: number of classes.

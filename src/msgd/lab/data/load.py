@@ -10,6 +10,7 @@ from msgd.lab.data.dataset import Data
 from msgd.lab.data.download import Splits
 from msgd.lab.data.fashion_mnist import fashion_mnist
 from msgd.lab.data.mnist1d import mnist1d
+from msgd.lab.data.shakespeare import shakespeare
 from msgd.lab.data.svhn import svhn
 from msgd.lab.errors import UserError
 
@@ -31,7 +32,7 @@ def load_data(name: str, *, n: int | None = None, data_dir: Path | None = None, 
     """
     if data_dir is not None and not data_dir.is_dir():
         raise UserError(f"the folder {data_dir} does not exist: give --data-dir the folder with the files of {name}")
-    data = GENERATORS[name](seed) if name in GENERATORS else READERS[name](data_dir)
+    data = GENERATORS[name](seed) if name in GENERATORS else (READERS | TEXTS)[name](data_dir)
     if n is not None and n > data.n:
         raise UserError(
             f"n: {name} has {data.n} training examples, but the recipe asks for {n}; set n to at most {data.n}"
@@ -55,4 +56,7 @@ READERS: dict[str, Callable[[Path | None], Data]] = {
     "cifar100": _images(cifar100, 100),
 }
 
-NAMES = (*GENERATORS, *READERS)
+#: data sets whose examples are sequences of characters, read from a file, in a folder or downloaded
+TEXTS: dict[str, Callable[[Path | None], Data]] = {"shakespeare": shakespeare}
+
+NAMES = (*GENERATORS, *READERS, *TEXTS)
