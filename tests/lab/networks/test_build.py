@@ -14,7 +14,7 @@ from msgd.lab.networks.resnet import Block
 from reference import gradient_matrix
 
 COLOUR = (3, 32, 32)
-SHAPES = {"mlp": (1, 28, 28), "conv-small": (1, 28, 28), "vgg11": COLOUR, "resnet18": COLOUR}
+SHAPES = {"mlp": (1, 28, 28), "conv-small": (1, 28, 28), "vgg11": COLOUR, "resnet18": COLOUR, "gpt": (64,)}
 DEEP = [("vgg11", {}), *(("resnet18", {"norm": norm}) for norm in ("none", "group", "batch"))]
 
 
@@ -104,7 +104,8 @@ def test_the_initialisation_belongs_to_the_seed(name):
     )
     assert torch.equal(torch.random.get_rng_state(), before)  # the user's generator is left alone
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    constant = {"mlp": 0, "conv-small": 0, "vgg11": 11, "resnet18": 41}[name]  # biases, and BatchNorm's parameters
+    # biases, and the parameters of BatchNorm and LayerNorm
+    constant = {"mlp": 0, "conv-small": 0, "vgg11": 11, "resnet18": 41, "gpt": 18}[name]
     assert sum(torch.equal(a, b) for a, b in zip(first, other, strict=True)) == constant
 
 

@@ -120,7 +120,7 @@ def test_evaluations_include_start_and_end():
         ({"seeds": True}, "seeds: .*valid integer"),
         ({"margin": 1.5}, "margin: .*less than 1"),
         ({"data": "mnist2d"}, "data: 'mnist2d' is not known; take one of mnist1d, fashion-mnist"),
-        ({"model": "gpt"}, "model: 'gpt' is not known; take one of mlp, conv-small"),
+        ({"model": "lstm"}, "model: 'lstm' is not known; take one of mlp, conv-small"),
         ({"norm": "batch"}, "norm: mlp has no normalisation"),
         ({"model": "resnet18", "norm": "group", "ghost": 4}, 'ghost: the norm "group" has no groups of examples'),
         ({"model": "resnet18", "ghost": 0}, "ghost: .*greater than or equal to 1"),

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from msgd.lab.errors import UserError
+from msgd.lab.networks.gpt import gpt
 from msgd.lab.networks.perceptron import perceptron
 from msgd.lab.networks.resnet import NORMS, resnet18
 from msgd.lab.networks.vgg import vgg11
@@ -130,6 +131,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "conv-small": _conv_small,
     "vgg11": _vgg11,
     "resnet18": _resnet18,
+    "gpt": gpt,
 }
 
 NORMALISED = ("resnet18",)  #: networks that accept norm and ghost
