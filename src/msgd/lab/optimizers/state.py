@@ -41,13 +41,13 @@ class BuiltOptimizer:
         """
         for _, group in self._groups():
             group["lr"] = lr
-        for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
-            # State takes the layout of the gradient. The parameter's layout is the same after a restart; that of a
-            # gradient is autograd's choice, and sums over another layout round differently.
-            if gradient.stride() != parameter.stride():
-                gradient = torch.empty_like(parameter).copy_(gradient)
-            parameter.grad = gradient.detach()
         try:
+            for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
+                # State takes the layout of the gradient. The parameter's layout is the same after a restart; that of a
+                # gradient is autograd's choice, and sums over another layout round differently.
+                if gradient.stride() != parameter.stride():
+                    gradient = torch.empty_like(parameter).copy_(gradient)
+                parameter.grad = gradient.detach()
             with torch.enable_grad():
                 for optimizer in self.optimizers:
                     optimizer.step()
