@@ -196,7 +196,7 @@ def _files_of(module: ModuleType) -> list[Path]:
 
 def _source(module: ModuleType) -> str | None:
     path = getattr(module, "__file__", None)
-    return path if isinstance(path, str) and path.endswith(".py") else None
+    return path if isinstance(path, str) and path.endswith(".py") and Path(path).is_absolute() else None
 
 
 def _is_installed(path: Path, root: Path) -> bool:

@@ -99,10 +99,8 @@ class Trainer:
             else:
                 loss = weighted_mean(self.loss(self.model(inputs[part]), targets[part]), share)
                 gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
-            if total:
-                torch._foreach_add_(total, gradients)
-            else:
-                total = gradients
+            # Not in place: autograd may return one tensor for two parameters of a network of the user's own.
+            total = tuple(torch._foreach_add(total, gradients)) if total else gradients
         return total
 
     @torch.no_grad()
