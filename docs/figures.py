@@ -118,11 +118,12 @@ def _paired(mine: dict[int, float], theirs: dict[int, float]) -> list[float]:
 
 def tuning(table: Table) -> str:
     """Accuracy on held-out examples by learning rate: a line for each method, a ring at the rate that was picked."""
-    accuracy, chosen = table["tuning"]["accuracy"], table["tuning"]["chosen"]
+    chosen = table["tuning"]["chosen"]
+    accuracy = table["tuning"].get("scores") or table["tuning"]["accuracy"]  # the name in older results
     rates = [float(rate) for rate in next(iter(accuracy.values()))]
     colours = dict(zip(accuracy, (INK, BLUE, ORANGE, GREEN, PINK, SKY), strict=False))
     left, right, top, bottom = 56, WIDTH - 110, 14, 300
-    low, high = 0.0, 5 * math.ceil(20 * max(max(by.values()) for by in accuracy.values()))
+    low, high = 0.0, 5 * math.ceil(20 * max(value or 0 for by in accuracy.values() for value in by.values()))
 
     def place(rate: float, value: float) -> tuple[float, float]:
         across = math.log(rate / rates[0]) / math.log(rates[-1] / rates[0])
@@ -132,9 +133,9 @@ def tuning(table: Table) -> str:
     for rate in rates:
         body += text(place(rate, 0)[0], bottom + 20, f"{rate:g}", anchor="middle", fill=GREY, size=13)
     for line, (method, by_rate) in enumerate(accuracy.items()):
-        points = [place(float(rate), value) for rate, value in by_rate.items()]
+        points = [place(float(rate), value or 0) for rate, value in by_rate.items()]  # none where a run diverged
         body += path("M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in points), colours[method], 2)
-        px, py = place(chosen[method], by_rate[f"{chosen[method]:g}"])
+        px, py = place(chosen[method], by_rate[f"{chosen[method]:g}"] or 0)
         body += f'<circle cx="{px:.1f}" cy="{py:.1f}" r="5" fill="#fff" stroke="{colours[method]}" stroke-width="2.5"/>'
         body += path(f"M{right + 16} {top + 14 + 24 * line}h18", colours[method], 3)
         body += text(right + 40, top + 19 + 24 * line, method, size=13)

@@ -14,6 +14,7 @@ from typing import Any
 import tomli_w
 
 from msgd.lab.experiment_folder.results import FinishedRun, Results
+from msgd.lab.experiment_folder.scores import Score
 from msgd.lab.experiment_folder.tuning import Tuning
 from msgd.lab.least_squares import verdict
 from msgd.lab.least_squares.results import results_from_json
@@ -53,10 +54,12 @@ def load(path: Path) -> Results:
         Comparison(**verdict | {"verdict": RENAMED.get(verdict["verdict"], verdict["verdict"])})
         for verdict in table["verdicts"]
     ]
-    tuning = Tuning(**table["tuning"]) if "tuning" in table else None
-    return Results(
-        table["recipe"], recipe, table["environment"], finished, table["missing_runs"], 0, comparisons, tuning
-    )
+    tuned = {"scores" if key == "accuracy" else key: value for key, value in table.get("tuning", {}).items()}
+    tuning = Tuning(**tuned) if tuned else None
+    # Results from before there were other scores name none, and are shown with their accuracy alone.
+    scores = tuple(Score(**score) for score in table.get("scores", [{"name": "accuracy", "margin": recipe.margin}]))
+    about = (table["recipe"], recipe, table["environment"])
+    return Results(*about, finished, table["missing_runs"], 0, comparisons, scores, tuning)
 
 
 def markdown(heads: list[str], body: list[list[str]]) -> str:
@@ -109,10 +112,14 @@ def _trained(path: Path) -> str:
         held_out = f"{results.tuning.held_out} held-out examples, {results.tuning.seeds} seeds"
         text += _image(f"{path.stem}-rates", "Accuracy on held-out examples by learning rate")
         text += f"Mean accuracy on {held_out}; the rate that was picked in *italics*:\n\n"
-        text += markdown(*results.tuning.table("*{}*")) + "\n"
+        text += markdown(*results.tuning.table(results.score, "*{}*")) + "\n"
     if results.recipe.grid:
         text += _image(path.stem, "Gain over gradient descent by learning rate and batch size")
-        return text + "\n".join(f"{p.method}:\n\n" + markdown(*phase_rows(p)) for p in phases(results)) + "\n"
+        return (
+            text
+            + "\n".join(f"{p.method}:\n\n" + markdown(*phase_rows(p, results.score)) for p in phases(results))
+            + "\n"
+        )
     text += _image(path.stem, f"Differences from {results.recipe.reference} with their intervals")
     text += markdown(list(columns(results)), [list(row) for row in rows(results)])
     return text + "\n" + _listed(answers(results)) + "\n"

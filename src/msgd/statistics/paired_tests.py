@@ -20,7 +20,7 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method against the reference, paired by seed; differences and margin in [0, 1].
+    """One method against the reference, paired by seed; differences and margin in the score's unit.
 
     Args:
         method: the method.
@@ -31,13 +31,13 @@ class Comparison:
         ci_high: upper end.
         ci90_low: lower end of the 90% interval, the one that decides equivalence.
         ci90_high: upper end.
-        margin: what counts as equivalent: |difference| below it.
+        margin: what counts as equivalent: |difference| below it; None: no equivalence is tested.
         p_unadjusted: two-sided paired t-test of no difference.
         p_difference: the same, adjusted by Holm over all the methods that were compared.
-        p_equivalence: two one-sided tests (TOST) of |difference| ≥ margin.
+        p_equivalence: two one-sided tests (TOST) of |difference| ≥ margin; None without a margin.
         verdict: ``equivalent``, ``different``, ``negligible`` (different, yet within the margin) or ``inconclusive``.
-        seeds_needed: for an inconclusive one: the pairs at which one of the two tests passes with 80% probability, if
-            mean and spread stay; None where `MOST_SEEDS` would not do.
+        seeds_needed: for an inconclusive one: the pairs at which one of the tests passes with 80% probability, if mean
+            and spread stay; None where `MOST_SEEDS` would not do.
     """
 
     method: str
@@ -48,7 +48,7 @@ class Comparison:
     ci_high: float | None
     ci90_low: float | None
     ci90_high: float | None
-    margin: float
+    margin: float | None
     p_unadjusted: float | None
     p_difference: float | None
     p_equivalence: float | None
@@ -57,7 +57,7 @@ class Comparison:
 
 
 def compare(
-    scores: Mapping[str, Mapping[int, float]], reference: str | Mapping[str, str], margin: float
+    scores: Mapping[str, Mapping[int, float]], reference: str | Mapping[str, str], margin: float | None
 ) -> list[Comparison]:
     """Compare every method with the reference.
 
@@ -66,9 +66,10 @@ def compare(
     5%, not adjusted: the claim "all are equivalent" is an intersection, and needs each of them.
 
     Args:
-        scores: method → seed → endpoint, in [0, 1].
+        scores: method → seed → endpoint, in the score's unit.
         reference: a method; or each method's own: method → reference.
-        margin: the largest difference that does not matter.
+        margin: the largest difference that does not matter, in the same unit; None: only differences are tested, and
+            a verdict is ``different`` or ``inconclusive``.
 
     Returns:
         A comparison for each other method that shares a seed with the reference, in the given order.
@@ -128,7 +129,7 @@ def _p_of_equivalence(differences: NDArray[np.float64], margin: float) -> float:
 
 
 def _judge(
-    method: str, reference: str, d: NDArray[np.float64], margin: float, p: float | None, p_holm: float | None
+    method: str, reference: str, d: NDArray[np.float64], margin: float | None, p: float | None, p_holm: float | None
 ) -> Comparison:
     mean = float(d.mean())
     if p is None or p_holm is None:  # one pair has no spread
@@ -137,8 +138,8 @@ def _judge(
     error = standard_error(d)
     _, low95, high95 = mean_interval(d.tolist(), 1 - LEVEL)
     _, low90, high90 = mean_interval(d.tolist(), 1 - 2 * LEVEL)
-    p_equivalence = _p_of_equivalence(d, margin)
-    different, equivalent = p_holm <= LEVEL, p_equivalence < LEVEL
+    p_equivalence = None if margin is None else _p_of_equivalence(d, margin)
+    different, equivalent = p_holm <= LEVEL, p_equivalence is not None and p_equivalence < LEVEL
     if different:
         verdict = "negligible" if equivalent else "different"
     else:
@@ -150,15 +151,18 @@ def _judge(
     )
 
 
-def _seeds_needed(mean: float, spread: float, margin: float, now: int) -> int | None:
-    """Smallest number of pairs at which either test decides with the stated power, if mean and spread stay."""
+def _seeds_needed(mean: float, spread: float, margin: float | None, now: int) -> int | None:
+    """Smallest number of pairs at which a test decides with the stated power, if mean and spread stay."""
     n = np.arange(now + 1, MOST_SEEDS + 1)
     error = spread / np.sqrt(n)
     difference = stats.nct.sf(stats.t.ppf(1 - LEVEL / 2, n - 1), n - 1, abs(mean) / error)
-    # TOST passes where |estimate| < margin − t·error; the estimate is taken as normal around the mean.
-    reach = margin - stats.t.ppf(1 - LEVEL, n - 1) * error
-    equivalence = np.where(
-        reach > 0, stats.norm.cdf((reach - mean) / error) - stats.norm.cdf((-reach - mean) / error), 0.0
-    )
-    enough = n[np.maximum(difference, equivalence) >= POWER]
+    power = difference
+    if margin is not None:
+        # TOST passes where |estimate| < margin − t·error; the estimate is taken as normal around the mean.
+        reach = margin - stats.t.ppf(1 - LEVEL, n - 1) * error
+        equivalence = np.where(
+            reach > 0, stats.norm.cdf((reach - mean) / error) - stats.norm.cdf((-reach - mean) / error), 0.0
+        )
+        power = np.maximum(difference, equivalence)
+    enough = n[power >= POWER]
     return int(enough[0]) if len(enough) else None

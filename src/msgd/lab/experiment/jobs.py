@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +21,13 @@ from msgd.lab.execution.signals import request_stop, sigterm_saves
 from msgd.lab.execution.workers import Workers
 from msgd.lab.experiment.worker import train_job
 from msgd.lab.experiment_folder.checkpoint import read_checkpoint
-from msgd.lab.experiment_folder.metrics import Record
+from msgd.lab.experiment_folder.metrics import RECORD_BYTES, Record
 from msgd.lab.experiment_folder.resume import read_run_state
+from msgd.lab.experiment_folder.scores import ACCURACY, Score
 from msgd.lab.plan.cost import computed_per_step
 from msgd.lab.plan.portable import portable
 from msgd.lab.plan.run import Run
-from msgd.lab.safe_io.bounded import check_regular
+from msgd.lab.safe_io.bounded import check_regular, parse_json
 from msgd.lab.text import plural
 
 POLL_SECONDS = 0.5  #: time between two updates of the progress
@@ -78,6 +78,7 @@ def run_jobs(
     console: Console,
     split: str = "test",
     events: bool = False,
+    score: Score = ACCURACY,
 ) -> None:
     """Train all jobs.
 
@@ -89,8 +90,9 @@ def run_jobs(
         device: "cpu" or "cuda".
         environment: the environment, which is written to each run's folder.
         console: the console that shows the progress.
-        split: name of the examples that the accuracies in the progress refer to: "test" or "held-out".
+        split: name of the examples that the scores in the progress refer to: "test" or "held-out".
         events: also write TensorBoard's event files.
+        score: the score that the progress shows.
 
     Raises:
         KeyboardInterrupt: the user pressed Ctrl-C; it is raised after the workers have ended, and their last
@@ -100,7 +102,7 @@ def run_jobs(
     """
     options = {"device": device, "environment": environment, "parent": workers.parent, "events": events}
     sigterm = sigterm_saves() if workers.client is None else nullcontext()
-    with share_data(data, workers, out) as shared, _progress(jobs, console, split) as job_ended, sigterm:
+    with share_data(data, workers, out) as shared, _progress(jobs, console, split, score) as job_ended, sigterm:
         calls = [
             joblib.delayed(train_job)(number, portable(job.run), shared[job.run.data_seed], job.folder, **options)
             for number, job in enumerate(jobs)
@@ -116,7 +118,7 @@ def run_jobs(
 
 
 @contextmanager
-def _progress(jobs: list[Job], console: Console, split: str) -> Iterator[Callable[[Job], None]]:
+def _progress(jobs: list[Job], console: Console, split: str, score: Score) -> Iterator[Callable[[Job], None]]:
     """Show the progress of the jobs, which is read from their folders.
 
     Yields:
@@ -134,7 +136,7 @@ def _progress(jobs: list[Job], console: Console, split: str) -> Iterator[Callabl
 
     def job_ended(job: Job) -> None:
         open_jobs.remove(job)
-        progress.job_ended(_outcome(job, split))
+        progress.job_ended(_outcome(job, split, score))
 
     thread = threading.Thread(target=refresh, daemon=True)
     with progress:
@@ -146,23 +148,32 @@ def _progress(jobs: list[Job], console: Console, split: str) -> Iterator[Callabl
             thread.join()
 
 
-def _outcome(job: Job, split: str) -> str:
+def _outcome(job: Job, split: str, score: Score) -> str:
     checkpoint = read_checkpoint(job.folder, tensors=False)
     if checkpoint and checkpoint.diverged is not None:
         outcome = f"diverged after {plural(checkpoint.diverged, 'step')}"
     else:
-        outcome = f"{split} accuracy {100 * last_record(job.folder)['test_accuracy']:.1f}%"
+        value = last_record(job.folder).get(score.key)
+        outcome = f"{split} {score.name} {'not finite' if value is None else score.short(value)}"
     return f"{job.run.method}, seed {job.run.seed}, lr {job.run.lr:g}: {outcome}"
 
 
 def last_record(folder: Path) -> Record:
-    """Read the last evaluation in a run's folder; step 0 if there is none yet."""
+    """Read the last evaluation in a run's folder.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        Its step, and every metric that is a finite number; step 0 alone if there is no evaluation yet.
+    """
     try:
         path = folder / "metrics.jsonl"
         check_regular(path)
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 400))
-            record = json.loads(file.read(400).splitlines()[-1])
-            return {"step": int(record["step"]), "test_accuracy": float(record["test_accuracy"])}
-    except (OSError, ValueError, OverflowError, IndexError, KeyError, TypeError):
-        return {"step": 0, "test_accuracy": 0.0}
+            file.seek(max(0, file.seek(0, os.SEEK_END) - RECORD_BYTES))
+            record = parse_json(file.read(RECORD_BYTES).splitlines()[-1])
+            step = int(record.pop("step"))
+        return {"step": step} | {key: value for key, value in record.items() if isinstance(value, float)}
+    except (OSError, ValueError, OverflowError, IndexError, KeyError, TypeError, AttributeError):
+        return {"step": 0}

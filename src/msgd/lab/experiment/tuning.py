@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.identity import run_folder
 from msgd.lab.experiment_folder.metrics import endpoint_of
 from msgd.lab.experiment_folder.resume import read_run_state
+from msgd.lab.experiment_folder.scores import ACCURACY, Score
 from msgd.lab.experiment_folder.tuning import Tuning
 from msgd.lab.plan.resolve import resolve
 from msgd.lab.plan.run import Run
@@ -66,28 +66,44 @@ def tuning_runs(recipe: Recipe, data: Mapping[int, Data], out: Path) -> list[tup
     return planned
 
 
-def pick_rates(recipe: Recipe, planned: list[tuple[Run, Path]], held_out: int) -> Tuning:
+def pick_rates(recipe: Recipe, planned: list[tuple[Run, Path]], held_out: int, score: Score = ACCURACY) -> Tuning:
     """Pick each method's learning rate from the finished tuning runs.
 
     Args:
         recipe: a recipe with a table ``[tune]``.
         planned: the runs from `tuning_runs`, all finished.
         held_out: number of held-out examples.
+        score: the score that decides.
 
     Returns:
-        The tuning.
+        The tuning. A rate at which a run diverged, or has no score, is picked only where there is no other; then the
+        smallest is.
     """
     assert recipe.tune is not None
-    scores: dict[str, dict[str, list[float]]] = {}
+    values: dict[str, dict[str, list[float | None]]] = {}
     for run, folder in planned:
         checkpoint, records = read_run_state(run, folder)
         diverged = checkpoint is None or checkpoint.diverged is not None
-        accuracy = -math.inf if diverged else endpoint_of(records)["test_accuracy"]
-        scores.setdefault(run.method, {}).setdefault(f"{run.lr:g}", []).append(accuracy)
-    means = {method: {lr: max(0.0, float(np.mean(v))) for lr, v in by_lr.items()} for method, by_lr in scores.items()}
-    # max returns the first of equal values, and the rates are in increasing order: the smallest of equal ones wins
-    chosen = {method: float(max(by_lr, key=lambda lr: by_lr[lr])) for method, by_lr in means.items()}
+        value = None if diverged else endpoint_of(records).get(score.key)
+        values.setdefault(run.method, {}).setdefault(f"{run.lr:g}", []).append(value)
+    means = {method: {lr: _mean(v) for lr, v in by_lr.items()} for method, by_lr in values.items()}
+    chosen = {method: float(_best(by_lr, score)) for method, by_lr in means.items()}
     return Tuning(held_out, recipe.tune.seeds, means, chosen)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    finite = [value for value in values if value is not None]
+    return float(np.mean(finite)) if len(finite) == len(values) else None
+
+
+def _best(by_lr: dict[str, float | None], score: Score) -> str:
+    """The rate with the best mean. The rates are in increasing order: the smallest of equal ones is picked."""
+    best, highest = next(iter(by_lr)), None
+    for lr, mean in by_lr.items():
+        gain = mean if mean is None or not score.lower_is_better else -mean
+        if gain is not None and (highest is None or gain > highest):
+            best, highest = lr, gain
+    return best
 
 
 def with_tuned_rates(recipe: Recipe, tuning: Tuning) -> Recipe:

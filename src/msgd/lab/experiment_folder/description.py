@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import tomli_w
 from pydantic import BaseModel
 
 from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.scores import ACCURACY, LOSS, Score, check_scores
 from msgd.lab.recipes.load import AnyRecipe, parse_recipe
 from msgd.lab.recipes.own import recorded_own
 from msgd.lab.recipes.source import Kind, kind_of
@@ -56,6 +58,7 @@ def describe_experiment(
     environment: dict[str, Any],
     *,
     keep_environment: bool,
+    scores: Sequence[Score] | None = None,
 ) -> None:
     """Write an experiment's description into its folder, before its first run.
 
@@ -67,26 +70,45 @@ def describe_experiment(
         environment: the command's environment.
         keep_environment: keep the environment of an earlier description of the same recipe, because nothing will be
             trained.
+        scores: the scores of its runs, of which the first decides; None: accuracy and loss, or a simulation, which has
+            none.
     """
     config = tomli_w.dumps(recipe.model_dump(exclude_none=True)).encode()
-    about = {"recipe": name, "data": data, "environment": environment}
+    about: dict[str, Any] = {"recipe": name, "data": data, "environment": environment}
+    if scores is not None:
+        about["scores"] = [{"name": s.name, "lower_is_better": s.lower_is_better} for s in check_scores(scores)]
     try:
-        if keep_environment and read_bytes(out / "config.toml", TOML_BYTES) == config:
+        if keep_environment and _holds(out / "config.toml", recipe):
             about["environment"] = read_json(out / "experiment.json")["environment"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, OSError, ValueError, KeyError, TypeError):
         pass  # no usable description: write a new one
     write_atomically(out / "config.toml", config)
     write_atomically(out / "experiment.json", json.dumps(about, indent=2).encode())
 
 
+def _holds(path: Path, recipe: BaseModel) -> bool:
+    """Whether a file holds this recipe, which an earlier version may have written without the keys that are new."""
+    theirs = parse_recipe(read_bytes(path, TOML_BYTES).decode("utf-8"), source=str(path))
+    return theirs.model_dump() == recipe.model_dump()
+
+
 @dataclass(frozen=True)
 class Description:
-    """The description that `describe_experiment` wrote: recipe, its name, environment, and facts about the data."""
+    """The description that `describe_experiment` wrote.
+
+    Args:
+        name: name of the recipe.
+        recipe: the recipe.
+        environment: the command's environment.
+        data: facts about the data.
+        scores: the scores of its runs, of which the first decides, without their margins, which the recipe has.
+    """
 
     name: str
     recipe: AnyRecipe
     environment: dict[str, Any]
     data: dict[str, Any]
+    scores: tuple[Score, ...] = (ACCURACY, LOSS)  #: what earlier versions wrote without naming it
 
 
 def read_description(out: Path) -> Description:
@@ -107,6 +129,7 @@ def read_description(out: Path) -> Description:
         path = out / "experiment.json"
         about = read_json(path)
         name, environment, data = str(about["recipe"]), dict(about["environment"]), dict(about["data"])
+        scores = _read_scores(about["scores"]) if "scores" in about else (ACCURACY, LOSS)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{out} holds no experiment: give the folder that msgd run wrote, such as runs/mnist1d"
@@ -116,4 +139,16 @@ def read_description(out: Path) -> Description:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path} is damaged ({what}): let msgd run write it again") from error
     own = recorded_own(data.get("code"), path=path)
-    return Description(name, parse_recipe(text, source=str(out / "config.toml"), own=own), environment, data)
+    recipe = parse_recipe(text, source=str(out / "config.toml"), own=own)
+    return Description(name, recipe, environment, data, scores)
+
+
+def _read_scores(entries: Any) -> tuple[Score, ...]:
+    found = []
+    for entry in entries if isinstance(entries, list) else [None]:
+        match entry:
+            case {"name": str(name), "lower_is_better": bool(lower_is_better)}:
+                found.append(Score(name, lower_is_better))
+            case _:
+                raise ValueError("a score is a name and lower_is_better, which is true or false")
+    return check_scores(found)

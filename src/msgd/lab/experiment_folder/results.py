@@ -13,6 +13,7 @@ from msgd.lab.experiment_folder.checkpoint import read_checkpoint
 from msgd.lab.experiment_folder.description import Description, read_description
 from msgd.lab.experiment_folder.identity import check_identity, run_folder
 from msgd.lab.experiment_folder.metrics import Record, endpoint_of, read_records
+from msgd.lab.experiment_folder.scores import Score, with_margins
 from msgd.lab.experiment_folder.tuning import Tuning, read_tuning
 from msgd.lab.plan.grid import planned_runs, references
 from msgd.lab.plan.run import Run
@@ -29,7 +30,7 @@ class FinishedRun:
         run: the run.
         seconds: training time in seconds.
         records: its evaluations, up to the divergence if the run diverged.
-        final: its endpoint; None if the run diverged.
+        final: its endpoint, metric → value; None if the run diverged.
         diverged: the number of steps after which a loss was not finite; None: every loss was finite.
     """
 
@@ -51,7 +52,8 @@ class Results:
         finished_runs: the finished runs.
         missing_runs: number of planned runs that are not finished.
         other_runs: number of finished runs in the folder that the recipe does not have.
-        comparisons: each method compared with the reference.
+        comparisons: each method compared with the reference, by the score that decides.
+        scores: the scores with their margins; the first one decides.
         tuning: the result of tuning the learning rates; None without tuning.
     """
 
@@ -62,17 +64,39 @@ class Results:
     missing_runs: int
     other_runs: int
     comparisons: list[Comparison]
+    scores: tuple[Score, ...]
     tuning: Tuning | None = None
 
-    def scores(self) -> dict[str, dict[int, float]]:
-        """Test accuracies at the endpoint, of all methods without a diverged run.
+    @property
+    def score(self) -> Score:
+        """The score that decides."""
+        return self.scores[0]
 
-        A method with a diverged run is left out, because a mean over its other runs would flatter it.
+    def endpoints(self, name: str | None = None) -> dict[str, dict[int, float]]:
+        """A score on the test examples at the endpoint of each run.
+
+        A method with a diverged run is left out, because a mean over its other runs would flatter it; so is a method
+        with a run whose last evaluations lack the score.
+
+        Args:
+            name: name of the score; None: the one that decides.
 
         Returns:
-            Method → seed → accuracy in [0, 1].
+            Method → seed → value.
         """
-        return self._scores
+        return self._endpoints[self.score.name if name is None else name]
+
+    def comparisons_of(self, name: str) -> list[Comparison]:
+        """Each method compared with the reference by one score.
+
+        Args:
+            name: name of the score.
+
+        Returns:
+            The comparisons. Their p-values are adjusted by Holm over the methods that this score compares, not over the
+            scores: each score answers a question of its own.
+        """
+        return self._comparisons[name]
 
     def diverged_runs(self) -> dict[str, list[FinishedRun]]:
         """The diverged runs of each method that has any: method → runs."""
@@ -84,12 +108,20 @@ class Results:
         return self._by_method
 
     @cached_property  # computed once: code that asks for it once per method would otherwise take quadratic time
-    def _scores(self) -> dict[str, dict[int, float]]:
+    def _endpoints(self) -> dict[str, dict[str, dict[int, float]]]:
         return {
-            method: {each.run.seed: each.final["test_accuracy"] for each in done if each.final}
-            for method, done in self.by_method().items()
-            if all(each.final for each in done)
+            score.name: {
+                method: {each.run.seed: each.final[score.key] for each in done if each.final}
+                for method, done in self.by_method().items()
+                if all(each.final and score.key in each.final for each in done)
+            }
+            for score in self.scores
         }
+
+    @cached_property
+    def _comparisons(self) -> dict[str, list[Comparison]]:
+        others = {score.name: compare_methods(self, score) for score in self.scores[1:]}
+        return {self.score.name: self.comparisons} | others
 
     @cached_property
     def _by_method(self) -> dict[str, list[FinishedRun]]:
@@ -99,7 +131,7 @@ class Results:
         return table
 
     def as_json(self) -> dict[str, Any]:
-        """The contents of ``results.json``; accuracies are in [0, 1]."""
+        """The contents of ``results.json``; accuracies are in [0, 1], other scores in their unit."""
         return {
             "recipe": self.name,
             "config": self.recipe.model_dump(exclude_none=True),
@@ -117,7 +149,12 @@ class Results:
                 for done in self.finished_runs
             ],
             **({"tuning": asdict(self.tuning)} if self.tuning else {}),
+            "scores": [asdict(score) for score in self.scores],
             "verdicts": [asdict(comparison) for comparison in self.comparisons],
+            "verdicts_by_score": {
+                score.name: [asdict(comparison) for comparison in self.comparisons_of(score.name)]
+                for score in self.scores[1:]
+            },
         }
 
 
@@ -132,7 +169,8 @@ def gather_results(out: Path, description: Description | None = None) -> Results
         The results, with the verdicts.
 
     Raises:
-        UserError: the folder holds no experiment or no finished run, or a file in it is damaged.
+        UserError: the folder holds no experiment or no finished run, a file in it is damaged, or the recipe's margins
+            do not fit its scores.
     """
     description = description or read_description(out)
     recipe = description.recipe
@@ -145,6 +183,7 @@ def gather_results(out: Path, description: Description | None = None) -> Results
             raise UserError(
                 f"{out / 'experiment.json'} is damaged (its facts about the data): let msgd run write it again"
             )
+    scores = with_margins(description.scores, recipe.margin, recipe.margins)
     planned = planned_runs(recipe, n=n, digests=digests)
     finished = [done for run in planned if (done := _finished(run, run_folder(run, out))) is not None]
     if not finished:
@@ -152,11 +191,15 @@ def gather_results(out: Path, description: Description | None = None) -> Results
     folders = {run_folder(run, out) for run in planned}
     others = sum(path.parent not in folders for path in out.glob("*/seed-*/checkpoint.safetensors"))
     tuning = read_tuning(out) if recipe.tune else None
-    results = Results(
-        description.name, recipe, description.environment, finished, len(planned) - len(finished), others, [], tuning
-    )
-    reference = references(recipe) if recipe.grid else recipe.reference
-    return replace(results, comparisons=compare(results.scores(), reference, recipe.margin))
+    missing = len(planned) - len(finished)
+    results = Results(description.name, recipe, description.environment, finished, missing, others, [], scores, tuning)
+    return replace(results, comparisons=compare_methods(results, results.score))
+
+
+def compare_methods(results: Results, score: Score) -> list[Comparison]:
+    """Compare each method with its reference by one score; see `msgd.statistics.compare`."""
+    reference = references(results.recipe) if results.recipe.grid else results.recipe.reference
+    return compare(results.endpoints(score.name), reference, score.margin)
 
 
 def _finished(run: Run, folder: Path) -> FinishedRun | None:

@@ -1,7 +1,8 @@
 """TensorBoard's event file of a run, ``tensorboard/`` in its folder: a copy of ``metrics.jsonl``, under the same names.
 
-msgd never reads it. A process that continues a run rewrites the file from the metrics and then adds to it. The file
-therefore has every step exactly once, however often the run was stopped, including steps that were trained without it.
+TensorBoard's names have no spaces, so an underscore stands for each. msgd never reads the file. A process that
+continues a run rewrites the file from the metrics and then adds to it. The file therefore has every step exactly once,
+however often the run was stopped, including steps that were trained without it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from msgd.lab.errors import UserError
-from msgd.lab.experiment_folder.metrics import METRICS, Record
+from msgd.lab.experiment_folder.metrics import Record
 from msgd.lab.safe_io.writing import check_inside
 
 
@@ -34,7 +35,7 @@ def event_file(folder: Path, records: list[Record]) -> Iterator[Callable[[Record
 
     Args:
         folder: the run's folder, locked by this process.
-        records: the evaluations so far; a loss of None was not finite.
+        records: the evaluations so far; a value of None was not finite.
 
     Yields:
         A function that adds a further evaluation and flushes it to disk.
@@ -53,10 +54,10 @@ def event_file(folder: Path, records: list[Record]) -> Iterator[Callable[[Record
     with SummaryWriter(str(place), purge_step=0) as writer:
 
         def add(record: Record) -> None:
-            for name in METRICS:
-                value = record[name]
-                finite = value is not None and math.isfinite(value)
-                writer.add_scalar(name, value if finite else math.nan, record["step"])
+            for name, value in record.items():
+                if name != "step":
+                    finite = value is not None and math.isfinite(value)
+                    writer.add_scalar(name.replace(" ", "_"), value if finite else math.nan, record["step"])
             writer.flush()
 
         for record in records:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from msgd.lab.errors import UserError
+from msgd.lab.experiment_folder.metrics import LARGEST_LOSS
+from msgd.lab.experiment_folder.scores import Score
 from msgd.lab.recipes.schema import Count, Name, Positive
 from msgd.lab.safe_io.bounded import read_json
 from msgd.lab.safe_io.writing import write_atomically
 
+Value = Annotated[float, Field(gt=-LARGEST_LOSS, lt=LARGEST_LOSS)]
 Rate = Annotated[str, StringConstraints(pattern=r"^[0-9.e+-]{1,30}$")]
 
 
@@ -24,13 +27,21 @@ class _File(BaseModel):
 
     held_out: Count
     seeds: Count
-    accuracy: Annotated[dict[Name, dict[Rate, Annotated[float, Field(ge=0, le=1)]]], Field(min_length=1)]
+    scores: Annotated[dict[Name, dict[Rate, Value | None]], Field(min_length=1)]
     chosen: dict[Name, Positive]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, table: Any) -> Any:
+        """Read what an earlier version wrote, which knew accuracies only, and 0 where a run diverged."""
+        if isinstance(table, dict) and "scores" not in table:
+            return {"scores" if key == "accuracy" else key: value for key, value in table.items()}
+        return table
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        rates = {frozenset(row) for row in self.accuracy.values()}
-        if len(rates) > 1 or self.accuracy.keys() != self.chosen.keys():
+        rates = {frozenset(row) for row in self.scores.values()}
+        if len(rates) > 1 or self.scores.keys() != self.chosen.keys():
             raise ValueError("a method lacks a learning rate or its chosen rate")
         candidates = {float(rate) for rate in next(iter(rates))}
         if not candidates >= set(self.chosen.values()):
@@ -45,37 +56,42 @@ class Tuning:
     Args:
         held_out: number of training examples that were held out.
         seeds: number of tuning runs for each method and learning rate.
-        accuracy: method → learning rate, as text → mean accuracy on the held-out examples; 0 where a run
-            diverged.
-        chosen: method → the learning rate with the highest mean accuracy; of equal ones, the smallest.
+        scores: method → learning rate, as text → mean of the score that decides, on the held-out examples; None where
+            a run diverged.
+        chosen: method → the learning rate with the best mean; of equal ones, the smallest.
     """
 
     held_out: int
     seeds: int
-    accuracy: dict[str, dict[str, float]]
+    scores: dict[str, dict[str, float | None]]
     chosen: dict[str, float]
 
     def at_edge(self) -> list[str]:
         """The methods whose rate is the smallest or largest candidate, so that a better one may lie beyond."""
-        rates = [float(lr) for lr in next(iter(self.accuracy.values()))]
+        rates = [float(lr) for lr in next(iter(self.scores.values()))]
         return [m for m, lr in self.chosen.items() if len(rates) > 1 and lr in (min(rates), max(rates))]
 
-    def table(self, highlight: str) -> tuple[list[str], list[list[str]]]:
-        """Format the accuracies as a table.
+    def table(self, score: Score, highlight: str) -> tuple[list[str], list[list[str]]]:
+        """Format the means as a table.
 
         Args:
-            highlight: format of the accuracy at a method's chosen rate, such as ``"{} ←"``.
+            score: the score that decides.
+            highlight: format of the mean at a method's chosen rate, such as ``"{} ←"``.
 
         Returns:
-            The column heads, and a row for each method; accuracies in percent.
+            The column heads, and a row for each method; an accuracy in percent.
         """
-        rates = sorted({lr for row in self.accuracy.values() for lr in row}, key=float)
-        forms = {m: [highlight if float(lr) == self.chosen[m] else "{}" for lr in rates] for m in self.accuracy}
+        rates = sorted({lr for row in self.scores.values() for lr in row}, key=float)
+        forms = {m: [highlight if float(lr) == self.chosen[m] else "{}" for lr in rates] for m in self.scores}
         body = [
-            [m, *(form.format(f"{100 * row[lr]:.2f}") for form, lr in zip(forms[m], rates, strict=True))]
-            for m, row in self.accuracy.items()
+            [m, *(form.format(_cell(row[lr], score)) for form, lr in zip(forms[m], rates, strict=True))]
+            for m, row in self.scores.items()
         ]
         return ["method", *(f"lr {lr}" for lr in rates)], body
+
+
+def _cell(value: float | None, score: Score) -> str:
+    return "diverged" if value is None else score.mean(value, None)
 
 
 def write_tuning(tuning: Tuning, out: Path) -> None:
@@ -104,4 +120,4 @@ def read_tuning(out: Path) -> Tuning:
         raise UserError(f"{path} is missing or damaged ({detail}): let msgd run write it again") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is missing or damaged ({error}): let msgd run write it again") from error
-    return Tuning(file.held_out, file.seeds, file.accuracy, file.chosen)
+    return Tuning(file.held_out, file.seeds, file.scores, file.chosen)

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from msgd.lab.data.device import Pixels
-from msgd.lab.data.load import GENERATORS, NAMES, READERS
+from msgd.lab.data.load import GENERATORS, NAMES, READERS, TEXTS
 from msgd.lab.errors import UserError
 from msgd.lab.networks.build import MODELS, NORMALISED
 from msgd.lab.recipes.build import LARGEST, Part, build_part
@@ -30,6 +30,7 @@ from msgd.noise import Law
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Margin = Annotated[float, Field(gt=0, lt=1e100)]  #: far beyond any difference between two scores
 LARGEST_RATE = 1e38  #: networks compute in float32, which holds no number above 3.4e38
 
 
@@ -221,7 +222,7 @@ class MethodsRecipe(BaseModel):
 
 
 class Recipe(MethodsRecipe):
-    """The recipe of a training experiment. Accuracies and ``margin`` lie in [0, 1]."""
+    """The recipe of a training experiment. A margin has the unit of its score; an accuracy lies in [0, 1]."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -257,7 +258,8 @@ class Recipe(MethodsRecipe):
     tune: Tune | None = None
     grid: Grid | None = None
     seeds: Count
-    margin: Annotated[float, Field(gt=0, lt=1)]
+    margin: Margin  #: of the score that decides
+    margins: dict[Annotated[str, AfterValidator(plain_line)], Margin] = {}  #: name → margin of the other scores
     reference: Name
     methods: Annotated[dict[Name, Method], Field(min_length=1, max_length=SOME)]
 
@@ -295,6 +297,8 @@ class Recipe(MethodsRecipe):
         if self.task is None and None in (self.data, self.model):
             missing = [key for key in ("data", "model") if getattr(self, key) is None]
             raise ValueError(f'{" and ".join(missing)}: name one, or a task of your own: task = "task.py"')
+        if (self.data in TEXTS and self.model in MODELS) != (self.model == "gpt" and not self.own_data):
+            raise ValueError(f"model: gpt is for texts ({', '.join(TEXTS)}), and no other network is; not {self.data}")
         if "data" in self.vary and not self.own_data and self.data not in GENERATORS:
             raise ValueError(f"vary: {self.data} is a fixed data set; leave out data, or use {', '.join(GENERATORS)}")
         if self.augment and not self.own_data and self.data not in READERS:

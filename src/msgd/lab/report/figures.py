@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from msgd.lab.experiment_folder.results import FinishedRun, Results
+from msgd.lab.experiment_folder.scores import LOSS, Score
 from msgd.statistics.paired_tests import mean_interval
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; all further methods are grey.
@@ -41,15 +42,29 @@ def layout(figure: Any, *, x: str, y: str, height: int) -> None:
     figure.update_yaxes(title=y, gridcolor="#ececec", showgrid=True)
 
 
-def curves(results: Results, metric: str) -> Any:
-    """Draw a metric over steps: a line for each method, and a band for its 95% interval over seeds."""
+def curves(results: Results, score: Score, split: str) -> Any:
+    """Draw a score over steps: a line for each method, and a band for its 95% interval over seeds.
+
+    Args:
+        results: the experiment's results.
+        score: the score.
+        split: "test" or "train".
+
+    Returns:
+        The figure. Its axis is logarithmic for a loss whose means are positive, and for another score whose means are
+        positive and span a factor of ten.
+    """
     figure, colour_of = go.Figure(), colours(results)
-    percent = metric.endswith("accuracy")
+    bands = {method: _band(done, f"{split}_{score.name}") for method, done in results.by_method().items()}
+    drawn = [value for _, centre, _, _ in bands.values() for value in centre]
+    logarithmic = not score.percent and bool(drawn) and min(drawn) > 0
+    decades = math.log10(max(drawn) / min(drawn)) if logarithmic else 0.0
+    logarithmic = logarithmic and (score.name == LOSS.name or decades >= 1)
     for method, done in results.by_method().items():
-        steps, centre, low, high = _band(done, metric)
-        if percent:
+        steps, centre, low, high = bands[method]
+        if score.percent:
             centre, low, high = ([min(max(100 * v, 0), 100) for v in values] for values in (centre, low, high))
-        else:  # a t-interval may reach below zero, where there is no logarithm
+        elif logarithmic:  # a t-interval may reach below zero, where there is no logarithm
             low = [max(v, 0.2 * c) for v, c in zip(low, centre, strict=True)]
         if len(done) > 1:
             figure.add_scatter(
@@ -73,11 +88,8 @@ def curves(results: Results, metric: str) -> Any:
             legendgroup=method,
             hovertemplate=method + ": %{y:.4g} at step %{x}<extra></extra>",
         )
-    label = metric.replace("_", " ").replace("train", "training") + (" [%]" if percent else "")
-    layout(figure, x="step", y=label, height=430)
-    if not percent:
-        drawn = [v for trace in figure.data if trace.showlegend is not False for v in trace.y]
-        decades = math.log10(max(drawn) / min(drawn)) if drawn and min(drawn) > 0 else 1
+    layout(figure, x="step", y=f"{'training' if split == 'train' else split} {score.title}", height=430)
+    if logarithmic:
         figure.update_yaxes(type="log", exponentformat="power", dtick=1 if decades >= 1 else "D2")
     return figure
 
@@ -85,7 +97,9 @@ def curves(results: Results, metric: str) -> Any:
 def _band(done: list[FinishedRun], metric: str) -> tuple[list[int], list[float], list[float], list[float]]:
     steps, bands = [], []
     for records in zip(*(run.records for run in done), strict=False):  # up to where the first run diverges
-        values = [record[metric] for record in records]
+        values = [
+            record.get(metric) for record in records
+        ]  # a version that did not know the score wrote the first ones
         if None not in values:
             steps.append(records[0]["step"])
             bands.append(mean_interval(values))
@@ -96,8 +110,10 @@ def _band(done: list[FinishedRun], metric: str) -> tuple[list[int], list[float],
 def endpoints(results: Results) -> Any:
     """Draw a point for each run's endpoint, beside the method's mean and its 95% interval."""
     figure, colour_of = go.Figure(), colours(results)
-    for place, (method, by_seed) in enumerate(results.scores().items()):
-        values = [100 * value for value in by_seed.values()]
+    score = results.score
+    form = ".2f" if score.percent else ".4g"
+    for place, (method, by_seed) in enumerate(results.endpoints().items()):
+        values = [score.scale * value for value in by_seed.values()]
         spots = [place - 0.12 + 0.2 * (i / max(1, len(values) - 1) - 0.5) for i in range(len(values))]
         figure.add_scatter(
             x=spots,
@@ -105,7 +121,7 @@ def endpoints(results: Results) -> Any:
             mode="markers",
             marker={"color": colour_of[method], "size": 7, "opacity": 0.65},
             text=[f"seed {seed}" for seed in by_seed],
-            hovertemplate=method + ", %{text}: %{y:.2f}<extra></extra>",
+            hovertemplate=method + ", %{text}: %{y:" + form + "}<extra></extra>",
             showlegend=False,
         )
         mean, _, high = mean_interval(values)
@@ -115,11 +131,11 @@ def endpoints(results: Results) -> Any:
             error_y={"type": "data", "array": [high - mean], "thickness": 2, "width": 6},
             mode="markers",
             marker={"color": colour_of[method], "size": 11, "symbol": "diamond"},
-            hovertemplate=method + ": mean %{y:.2f}<extra></extra>",
+            hovertemplate=method + ": mean %{y:" + form + "}<extra></extra>",
             showlegend=False,
         )
-    layout(figure, x="", y="test accuracy [%]", height=400)
-    names = list(results.scores())
+    layout(figure, x="", y=f"test {score.title}", height=400)
+    names = list(results.endpoints())
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4])
     return figure
 
@@ -128,28 +144,29 @@ def differences(results: Results) -> Any:
     """Draw each method's difference from the reference with its 95% interval, over the margin."""
     figure, colour_of = go.Figure(), colours(results)
     shown = [c for c in results.comparisons if c.ci_low is not None and c.ci_high is not None]
-    margin = 100 * results.recipe.margin
-    reach = 1.1 * max([margin, *(abs(100 * end) for c in shown for end in (c.ci_low or 0, c.ci_high or 0))])
+    score = results.score
+    margin = score.scale * results.recipe.margin
+    reach = 1.1 * max([margin, *(abs(score.scale * end) for c in shown for end in (c.ci_low or 0, c.ci_high or 0))])
     figure.add_vrect(x0=-margin, x1=margin, fillcolor="#009E73", opacity=0.08, line_width=0)
     figure.add_vline(x=0, line={"color": "#888", "width": 1})
     for c, high, width in [(c, c.ci_high, 2) for c in shown] + [(c, c.ci90_high, 5) for c in shown]:
         figure.add_scatter(
-            x=[100 * c.difference],
+            x=[score.scale * c.difference],
             y=[c.method],
             error_x={
                 "type": "data",
-                "array": [100 * ((high or 0) - c.difference)],
+                "array": [score.scale * ((high or 0) - c.difference)],
                 "thickness": width,
                 "width": 6 - width,
             },
             mode="markers",
             marker={"color": colour_of[c.method], "size": 11},
-            hovertemplate=f"{c.method}: " + "%{x:+.2f} points<extra></extra>",
+            hovertemplate=f"{c.method}: " + "%{x:" + ("+.2f} points" if score.percent else "+.4g}") + "<extra></extra>",
             showlegend=False,
         )
     layout(
         figure,
-        x=f"difference in test accuracy from {results.recipe.reference} [points]",
+        x=f"difference in test {score.name} from {results.recipe.reference}" + (" [points]" if score.percent else ""),
         y="",
         height=90 + 48 * len(shown),
     )

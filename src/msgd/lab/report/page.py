@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgd.lab.experiment_folder.results import Results
+from msgd.lab.experiment_folder.scores import LOSS, Score
 from msgd.lab.measure.measurements_file import Measurement
 from msgd.lab.report.figures import curves, differences, endpoints
 from msgd.lab.report.html import Plot, Section, Table, render_page
 from msgd.lab.report.noise_figures import noise_plots
 from msgd.lab.report.noise_tables import noise_notes, noise_rows, shape_rows
-from msgd.lab.report.phase_diagram import heat_map, phase_notes, phase_rows, phases
+from msgd.lab.report.other_scores import other_tables
+from msgd.lab.report.phase_diagram import heat_map, phase_notes, phase_rows, phase_word, phases
 from msgd.lab.report.verdict import answers, columns, endpoint_text, notes, rows
 from msgd.lab.text import plural
 
@@ -22,7 +24,7 @@ LEGEND = (
 
 
 def tables(results: Results) -> list[Table]:
-    """The tables of an experiment: one for all methods, or one for each plane of a phase diagram.
+    """The tables of an experiment: one for all methods and those of the other scores, or one for each phase diagram.
 
     Args:
         results: the experiment's results, with at least one finished run.
@@ -31,8 +33,8 @@ def tables(results: Results) -> list[Table]:
         The title, column heads and rows of each table.
     """
     if results.recipe.grid:
-        return [(plane.method, *phase_rows(plane)) for plane in phases(results)]
-    return [(None, columns(results), rows(results))]
+        return [(plane.method, *phase_rows(plane, results.score)) for plane in phases(results)]
+    return [(None, columns(results), rows(results)), *other_tables(results)]
 
 
 def answer_sentences(results: Results) -> list[str]:
@@ -68,11 +70,21 @@ def page(results: Results, measured: Sequence[Measurement] = ()) -> str:
         results.recipe,
         results.environment,
         title=results.recipe.title,
-        setting=f"The results cover {counts[0]}, {counts[1]} and {counts[2]}. Accuracies are in percent, differences "
-        "in percentage points.",
+        setting=f"The results cover {counts[0]}, {counts[1]} and {counts[2]}. {_unit_text(results)}",
         answers=answer_sentences(results),
         sections=sections,
     )
+
+
+def _unit_text(results: Results) -> str:
+    score = results.score
+    if score.percent:
+        return "Accuracies are in percent, differences in percentage points."
+    return f"The methods are compared by the test {score.name}, of which {_better(results)} values are better."
+
+
+def _better(results: Results) -> str:
+    return "lower" if results.score.lower_is_better else "higher"
 
 
 def _plots(results: Results, seeds: int) -> list[Plot]:
@@ -82,8 +94,8 @@ def _plots(results: Results, seeds: int) -> list[Plot]:
         else "Each line is the only seed of a method."
     )
     plots = [
-        Plot("Test accuracy", spread, curves(results, "test_accuracy")),
-        Plot("Training loss", f"{spread} The loss axis is logarithmic.", curves(results, "train_loss")),
+        _curves(results, results.score, "test", spread),
+        _curves(results, LOSS, "train", spread),
         Plot(
             "Where each run ended",
             f"Each point is one seed. {endpoint_text(results)}"
@@ -100,20 +112,32 @@ def _plots(results: Results, seeds: int) -> list[Plot]:
     return plots
 
 
+def _curves(results: Results, score: Score, split: str, caption: str) -> Plot:
+    figure, name = curves(results, score, split), f"{'Training' if split == 'train' else 'Test'} {score.name}"
+    if figure.layout.yaxis.type == "log":
+        caption = f"{caption} The {score.name} axis is logarithmic."
+    return Plot(name, caption, figure)
+
+
 def _phase_plots(results: Results) -> list[Plot]:
-    planes = phases(results)
+    planes, score, reference = phases(results), results.score, results.recipe.reference
     # Where training breaks down, the loss in accuracy is many times any gain. Colours end at the largest gain, so that
     # such cells take the darkest red and the gains stay visible.
-    reach = max([1.0, *(100 * c.difference for plane in planes for c in plane.gains.values())])
-    reference = results.recipe.reference
+    sign = -1 if score.lower_is_better else 1
+    shifts = [score.scale * c.difference for plane in planes for c in plane.gains.values()]
+    gains = [sign * shift for shift in shifts if sign * shift > 0]
+    reach = max([1.0, *gains] if score.percent else gains or [abs(shift) for shift in shifts if shift] or [1.0])
+    what = f"{phase_word(score)} {reference}"
+    words = f"{reach:.1f} points" if score.percent else f"{reach:.3g}"
+    caption = (
+        f"{'Gains are in points. ' if score.percent else ''}Blue cells are better than the reference, red cells are "
+        f"worse; the colours are darkest from ±{words} on."
+    )
     return [
         Plot(
-            f"{plane.method}: gain over {reference}" if plane.gains else f"{plane.method}: test accuracy",
-            f"Gains are in points. Blue cells are better than the reference, red cells are worse; the colours are "
-            f"darkest from ±{reach:.1f} points on."
-            if plane.gains
-            else "Accuracies are in percent.",
-            heat_map(plane, reach),
+            f"{plane.method}: {what}" if plane.gains else f"{plane.method}: test {score.name}",
+            caption if plane.gains else "Accuracies are in percent." if score.percent else "",
+            heat_map(plane, score, reach),
         )
         for plane in planes
     ]
@@ -122,8 +146,10 @@ def _phase_plots(results: Results) -> list[Plot]:
 def _tuning(results: Results) -> list[Section]:
     if results.tuning is None:
         return []
-    sentence = "The table shows mean accuracies on the held-out examples in percent; ← marks the rate that was picked."
-    table = (None, *results.tuning.table("{} ←"))
+    means = "mean accuracies" if results.score.percent else f"the mean {results.score.name}"
+    means += " on the held-out examples" + (" in percent" if results.score.percent else "")
+    sentence = f"The table shows {means}; ← marks the rate that was picked."
+    table = (None, *results.tuning.table(results.score, "{} ←"))
     return [Section("How the learning rates were picked", before=[sentence], tables=[table])]
 
 

@@ -6,12 +6,15 @@ import math
 
 from msgd.lab.experiment_folder.metrics import ENDPOINT
 from msgd.lab.experiment_folder.results import FinishedRun, Results
+from msgd.lab.experiment_folder.scores import Score
 from msgd.lab.experiment_folder.tuning import Tuning
 from msgd.lab.plan.run import Run
+from msgd.lab.report.means import mean_text
+from msgd.lab.report.other_scores import other_notes
 from msgd.lab.text import law_text, plural
-from msgd.statistics.paired_tests import Comparison, mean_interval
+from msgd.statistics.paired_tests import Comparison
 
-ACCURACY_COLUMNS = ("test accuracy", "difference", "95% interval", "p differ", "p equiv", "verdict")
+VERDICT_COLUMNS = ("difference", "95% interval", "p differ", "p equiv", "verdict")
 MAX_LISTED = 5  #: the largest number of diverged runs that a note lists for one method
 
 
@@ -21,7 +24,7 @@ def columns(results: Results) -> tuple[str, ...]:
     extra = [
         head for head, values in (("lr", {r.lr for r in done}), ("steps", {r.steps for r in done})) if len(values) > 1
     ]
-    return ("method", "law", "b_eff", *extra, *ACCURACY_COLUMNS)
+    return ("method", "law", "b_eff", *extra, f"test {results.score.name}", *VERDICT_COLUMNS)
 
 
 #: a sentence on what all methods have in common, for each value of the recipe's `match`
@@ -39,18 +42,14 @@ def rows(results: Results) -> list[tuple[str, ...]]:
         results: the experiment's results.
 
     Returns:
-        A row of texts for each method, in the order of `columns`; accuracies in percent, differences in points.
+        A row of texts for each method, in the order of `columns`; accuracies in percent, their differences in
+        points.
     """
     compared = {c.method: c for c in results.comparisons}
-    scores, diverged, heads = results.scores(), results.diverged_runs(), columns(results)
+    ends, diverged, heads = results.endpoints(), results.diverged_runs(), columns(results)
     table = []
     for method, done in results.by_method().items():
         run = done[0].run
-        values = list(scores.get(method, {}).values())
-        accuracy = "–"
-        if values:
-            mean, low, high = mean_interval(values)
-            accuracy = f"{100 * mean:.2f}" + (f" ± {50 * (high - low):.2f}" if len(values) > 1 else "")
         extra = {"lr": f"{run.lr:.4g}", "steps": str(run.steps)}
         cells = _cells(compared.get(method), method, results)
         if method in diverged:
@@ -61,7 +60,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
                 method_text(run),
                 b_eff(run),
                 *(extra[c] for c in heads if c in extra),
-                accuracy,
+                mean_text(results.score, ends.get(method, {})),
                 *cells,
             )
         )
@@ -71,8 +70,9 @@ def rows(results: Results) -> list[tuple[str, ...]]:
 def _cells(c: Comparison | None, method: str, results: Results) -> tuple[str, ...]:
     if c is None:
         return ("", "", "", "", "the reference" if method == results.recipe.reference else "no pair with the reference")
-    interval = "–" if c.ci_low is None or c.ci_high is None else f"{100 * c.ci_low:+.2f} … {100 * c.ci_high:+.2f}"
-    return (f"{100 * c.difference:+.2f}", interval, _p(c.p_difference), _p(c.p_equivalence), c.verdict)
+    score, ends = results.score, (c.ci_low, c.ci_high)
+    numbers = (score.difference(c.difference, *ends), score.interval(*ends))
+    return (*numbers, _p(c.p_difference), _p(c.p_equivalence), c.verdict)
 
 
 def _p(p: float | None) -> str:
@@ -106,8 +106,7 @@ def answers(results: Results) -> list[str]:
     Returns:
         A sentence for each verdict that occurs.
     """
-    recipe, points = results.recipe, 100 * results.recipe.margin
-    reference = recipe.reference
+    reference, within = results.recipe.reference, results.score.within
     sentences = []
     groups: dict[str, list[Comparison]] = {}
     for c in results.comparisons:
@@ -116,23 +115,26 @@ def answers(results: Results) -> list[str]:
         ("different", f"method differs from {reference}", f"methods differ from {reference}"),
         (
             "equivalent",
-            f"method is equivalent to {reference} within ±{points:g} points",
-            f"methods are equivalent to {reference} within ±{points:g} points",
+            f"method is equivalent to {reference} within {within}",
+            f"methods are equivalent to {reference} within {within}",
         ),
         (
             "negligible",
-            f"method differs from {reference}, but its difference lies within ±{points:g} points",
-            f"methods differ from {reference}, but their differences lie within ±{points:g} points",
+            f"method differs from {reference}, but its difference lies within {within}",
+            f"methods differ from {reference}, but their differences lie within {within}",
         ),
         ("inconclusive", "comparison is inconclusive", "comparisons are inconclusive"),
     ):
         if members := groups.get(verdict):
             text = one if len(members) == 1 else several
-            sentences.append(f"{len(members)} {text}: {', '.join(map(_with_detail, members))}.")
+            details = ", ".join(_with_detail(c, results.score) for c in members)
+            sentences.append(f"{len(members)} {text}: {details}.")
     if reference not in results.by_method():
         sentences.append(f"Nothing is compared: no run of the reference {reference} is finished.")
     elif reference in results.diverged_runs():
         sentences.append(f"Nothing is compared: the reference {reference} diverged.")
+    elif reference not in results.endpoints():
+        sentences.append(f"Nothing is compared: the reference {reference} has no {results.score.name}.")
     return sentences
 
 
@@ -146,19 +148,20 @@ def notes(results: Results) -> list[str]:
         Sentences on repetitions of the reference, on diverged and missing runs, and on the conditions of the
         comparison.
     """
-    recipe, points = results.recipe, 100 * results.recipe.margin
-    sentences = [_null_text(c, recipe.reference) for c in results.comparisons if is_null(results, c.method)]
+    recipe, score = results.recipe, results.score
+    sentences = [_null_text(c, recipe.reference, score) for c in results.comparisons if is_null(results, c.method)]
     diverged = results.diverged_runs()
     if recipe.grid and diverged:
         runs_of = sum(map(len, diverged.values()))
         sentences.append(
             f"{plural(runs_of, 'run')} diverged, in {plural(len(diverged), 'cell')}: a cell with a diverged run has no "
-            "accuracy."
+            f"{score.name}."
         )
     else:
         sentences += [
-            _diverged_text(method, done, len(results.by_method()[method])) for method, done in diverged.items()
+            _diverged_text(method, done, len(results.by_method()[method]), score) for method, done in diverged.items()
         ]
+    sentences += _without_score(results)
     if results.missing_runs:
         sentences.append(f"These numbers do not include {plural(results.missing_runs, 'unfinished run')}.")
     if results.other_runs:
@@ -169,19 +172,33 @@ def notes(results: Results) -> list[str]:
     if not results.recipe.grid:  # a phase diagram claims no equivalence, and shows its rates
         sentences.append(
             f"{endpoint_text(results)} A method is equivalent if the 90% interval of its difference, which is narrower "
-            f"than the 95% interval shown, lies within ±{points:g} points."
+            f"than the 95% interval shown, lies within {score.within}."
         )
+        if score.lower_is_better:
+            sentences.append(f"A lower {score.name} is better: a negative difference is a gain.")
         sentences.append(_condition_text(results))
         if results.recipe.match != "steps" or len({done.run.steps for done in results.finished_runs}) > 1:
             sentences.append(MATCH_SENTENCES[results.recipe.match])
     if results.recipe.vary != ["init", "noise"]:
         sentences.append(f"The seeds vary {' and '.join(results.recipe.vary)}, and nothing else.")
-    return sentences
+    return [*sentences, *other_notes(results)]
 
 
-def _null_text(c: Comparison, reference: str) -> str:
+def _without_score(results: Results) -> list[str]:
+    """Name the methods that cannot be judged, because a run's last evaluations lack the score that decides."""
+    names = [m for m in results.by_method() if m not in results.endpoints() and m not in results.diverged_runs()]
+    if not names:
+        return []
+    name = results.score.name
+    return [
+        f"A run of {', '.join(names)} has no finite {name} in each of its last {ENDPOINT} evaluations, so there is no "
+        "verdict."
+    ]
+
+
+def _null_text(c: Comparison, reference: str, score: Score) -> str:
     start = f"{c.method} repeats {reference} with a different noise stream"
-    points = f"{100 * c.difference:+.2f} points"
+    points = score.in_words(c.difference, c.ci_low, c.ci_high)
     if c.verdict in ("different", "negligible") and c.p_unadjusted is not None:
         return (
             f"{start}. By chance alone it differs from {reference} by {points} (p = {c.p_unadjusted:.1g} unadjusted): "
@@ -190,24 +207,25 @@ def _null_text(c: Comparison, reference: str) -> str:
     return f"{start}. It differs from {reference} by {points}: chance alone produces a difference of that size."
 
 
-def _diverged_text(method: str, diverged: list[FinishedRun], finished: int) -> str:
+def _diverged_text(method: str, diverged: list[FinishedRun], finished: int, score: Score) -> str:
     steps = [f"with seed {run.run.seed} after {plural(run.diverged or 0, 'step')}" for run in diverged[:MAX_LISTED]]
     rest = len(diverged) - MAX_LISTED
     more = f", and in {rest} more {'run' if rest == 1 else 'runs'}" if rest > 0 else ""
     why = ", because a mean without these runs would make it look better than it is" if len(diverged) < finished else ""
     return (
         f"{method} diverged: its loss was no longer finite {', '.join(steps)}{more}. "
-        f"It has no accuracy and no verdict{why}."
+        f"It has no {score.name} and no verdict{why}."
     )
 
 
 def endpoint_text(results: Results) -> str:
-    """State which evaluations a run's accuracy is the mean of, and warn where they include early ones."""
+    """State which evaluations a run's score is the mean of, and warn where they include early ones."""
     counts = {min(ENDPOINT, len(done.run.evaluations) - 1) for done in results.finished_runs}
+    name = results.score.name
     if counts == {ENDPOINT}:
-        return f"The accuracy of a run is the mean over its last {ENDPOINT} evaluations."
+        return f"The {name} of a run is the mean over its last {ENDPOINT} evaluations."
     return (
-        f"The accuracy of a run is the mean over all {min(counts)} evaluations after the start, which are too few to "
+        f"The {name} of a run is the mean over all {min(counts)} evaluations after the start, which are too few to "
         "leave the early ones out: set a smaller eval_every."
     )
 
@@ -227,12 +245,12 @@ def _tuning_text(tuning: Tuning) -> str:
     )
 
 
-def _with_detail(c: Comparison) -> str:
+def _with_detail(c: Comparison, score: Score) -> str:
     if c.verdict == "inconclusive":
         if c.seeds < 2:
             return f"{c.method} (one seed shows no spread; use more seeds)"
         return f"{c.method} (" + (f"about {c.seeds_needed} seeds would decide)" if c.seeds_needed else "too noisy)")
-    return f"{c.method} ({100 * c.difference:+.2f})"
+    return f"{c.method} ({score.difference(c.difference, c.ci_low, c.ci_high)})"
 
 
 def is_null(results: Results, method: str) -> bool:
