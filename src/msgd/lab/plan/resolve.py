@@ -58,6 +58,7 @@ def resolve(recipe: Recipe, *, n: int, digests: Sequence[str], first_seed: int =
             snapshots=tuple(sorted({max(1, round(step * stretch)) for step in recipe.snapshots})),
         )
         _check_pauses(spaced)
+        spaced.lr_at(0)  # raises what is wrong with the schedule
         runs += [
             dataclasses.replace(spaced, seed=seed, data_digest=digests[(seed - first_seed) % len(digests)])
             for seed in range(first_seed, first_seed + recipe.seeds)
