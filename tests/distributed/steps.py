@@ -16,8 +16,8 @@ from helpers.rank_end import end_rank
 from helpers.training import make
 from msgd.lab.data.augment import crop_and_flip
 from msgd.lab.networks.build import build_network
-from msgd.lab.training.data_parallel import own_part, process_count, rank
 from msgd.lab.tasks.losses import cross_entropy
+from msgd.lab.training.data_parallel import own_part, process_count, rank
 from msgd.lab.training.sgd import Trainer
 from msgd.lab.training.step import advance
 from msgd.langevin import SGLD, FullBatchPenalty, GLDDiag, GLDLeading, MiniBatchPenalty

@@ -208,8 +208,8 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("folder") / "out"
     made = finished(out, TUNED)
     with mock.patch("os.fsync"):
-        accuracy = {"sgd": {"0.1": 0.4, "0.2": 0.3}, "cov": {"0.1": 0.2, "0.2": 0.3}}
-        write_tuning(Tuning(200, 3, accuracy, {"sgd": 0.1, "cov": 0.2}), out)
+        means = {"sgd": {"0.1": 0.4, "0.2": 0.3}, "cov": {"0.1": 0.2, "0.2": 0.3}}
+        write_tuning(Tuning(200, 3, means, {"sgd": 0.1, "cov": 0.2}), out)
         (out / "measurements.json").write_text(json.dumps(measured(made)))
     return out
 

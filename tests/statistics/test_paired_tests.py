@@ -114,6 +114,39 @@ def test_one_seed_and_no_spread():
     assert one([0.25] * 6).verdict == "different"
 
 
+def test_without_a_margin_only_a_difference_can_be_shown():
+    jitter = np.array([-1, 1, -1, 1, -1, 1, -1, 1]) * 0.002
+    same, apart = one(0.0 + jitter, None), one(0.04 + jitter, None)
+    assert (same.verdict, apart.verdict) == ("inconclusive", "different")
+    assert (apart.margin, apart.p_equivalence) == (None, None)
+    assert apart.p_difference == pytest.approx(stats.ttest_1samp(0.04 + jitter, 0).pvalue, rel=1e-9)
+    assert one(0.0 + jitter, 0.015).verdict == "equivalent"  # a control
+
+
+def test_the_seeds_of_the_t_test_alone():
+    """Against the power of a t-test from the noncentral t distribution, summed over both tails."""
+    differences = np.array([0.004, -0.012, 0.015, -0.006, 0.011, 0.009, -0.011, 0.014])
+    needed = one(differences, None).seeds_needed
+    assert needed > one(differences, 0.009).seeds_needed  # equivalence can be shown sooner
+    effect = differences.mean() / differences.std(ddof=1)
+    power = []
+    for n in (needed - 1, needed):
+        t = stats.t.ppf(0.975, n - 1)
+        power.append(stats.nct.sf(t, n - 1, effect * np.sqrt(n)) + stats.nct.cdf(-t, n - 1, effect * np.sqrt(n)))
+    assert power[0] < 0.8 <= power[1]
+    assert one(differences - differences.mean(), None).seeds_needed is None  # no number of seeds shows that
+
+
+def test_scores_may_have_any_unit():
+    """Verdicts do not change where scores and margin are in another unit."""
+    rng = np.random.default_rng(5)
+    d = rng.normal(0.01, 0.01, 8)
+    small, large = one(d, 0.015), one(1e6 * d, 1.5e4)
+    assert large.p_unadjusted == pytest.approx(small.p_unadjusted, rel=1e-6)
+    assert large.p_equivalence == pytest.approx(small.p_equivalence, rel=1e-6)
+    assert (large.verdict, large.seeds_needed) == (small.verdict, small.seeds_needed)
+
+
 def test_mean_interval():
     mean, low, high = mean_interval([1.0, 2.0, 3.0])
     interval = stats.t.interval(0.95, 2, loc=2, scale=1 / np.sqrt(3))

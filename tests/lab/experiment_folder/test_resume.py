@@ -183,15 +183,15 @@ def test_a_run_is_not_continued_from_another_networks_checkpoint(out, data):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda t: t.update(accuracy={}),
-        lambda t: t["accuracy"]["sgd"].update({"abc": 0.5}),
-        lambda t: t["accuracy"]["sgd"].pop("0.1"),
+        lambda t: t.update(scores={}),
+        lambda t: t["scores"]["sgd"].update({"abc": 0.5}),
+        lambda t: t["scores"]["sgd"].pop("0.1"),
         lambda t: t["chosen"].pop("sgd"),
         lambda t: t["chosen"].update({"sgd": 0.3}),
         lambda t: t["chosen"].update({"\x1b[2J": 0.1}),
-        lambda t: t["accuracy"]["sgd"].update({"0.1": 7.0}),
+        lambda t: t["scores"]["sgd"].update({"0.1": 1e300}),
     ],
-    ids=["empty", "text", "a rate less", "a choice less", "not tried", "a name", "above 1"],
+    ids=["empty", "text", "a rate less", "a choice less", "not tried", "a name", "a huge mean"],
 )
 def test_tunings(tmp_path, change):
     found = Tuning(200, 3, {m: {"0.1": 0.4, "0.2": 0.3} for m in ("sgd", "cov")}, {"sgd": 0.1, "cov": 0.2})

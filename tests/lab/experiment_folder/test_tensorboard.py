@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from helpers.commands import call
 from helpers.training import contents, go, make, same
 from msgd.lab.experiment_folder.metrics import METRICS
+from msgd.lab.experiment_folder.tensorboard import write_events
 
 
 def read_events(folder):
@@ -84,3 +85,11 @@ def test_refusals(arguments, message, tmp_path, recipe_file, fashion_mnist, monk
     assert message in errors
     assert len(errors.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_every_score_is_written(tmp_path):
+    record = {"step": 10, "test_loss": 1.0, "train_loss": None, "test_r2 loss": -0.5}
+    write_events(tmp_path, [{"step": 0, "test_loss": 2.0, "train_loss": 3.0}, record])
+    found = read_events(tmp_path)
+    assert found.pop("train_loss") == [(0, 3.0), (10, pytest.approx(math.nan, nan_ok=True))]
+    assert found == {"test_loss": [(0, 2.0), (10, 1.0)], "test_r2_loss": [(10, -0.5)]}

@@ -33,7 +33,7 @@ def folder(tmp_path):
 def close(new, old):
     """Equal, but for the rounding of statistics by another processor."""
     if isinstance(old, dict):
-        assert new.keys() == old.keys()
+        assert new.keys() >= old.keys()  # a later version may add some
         for key in old:
             close(new[key], old[key])
     elif isinstance(old, list):

@@ -4,6 +4,7 @@ import dataclasses
 
 from helpers.small import SMALL
 from msgd.lab.experiment_folder.results import FinishedRun, Results
+from msgd.lab.experiment_folder.scores import Score
 from msgd.lab.plan.grid import planned_runs, references
 from msgd.lab.recipes.load import parse_recipe
 from msgd.lab.report.phase_diagram import phase_rows, phases
@@ -22,8 +23,9 @@ def results(accuracies, text=AGAIN, **settings):
         for run in planned_runs(recipe, n=40, digests=["d"])
         for value in accuracies.get(run.method, [])[run.seed : run.seed + 1]
     ]
-    empty = Results("small", recipe, {}, finished, 0, 0, [])
-    return dataclasses.replace(empty, comparisons=compare(empty.scores(), recipe.reference, recipe.margin))
+    scores = (Score("accuracy", margin=recipe.margin),)
+    empty = Results("small", recipe, {}, finished, 0, 0, [], scores)
+    return dataclasses.replace(empty, comparisons=compare(empty.endpoints(), recipe.reference, recipe.margin))
 
 
 def test_a_null_that_differs_warns():
@@ -91,8 +93,8 @@ def test_cells_of_a_phase_diagram_that_diverged():
     accuracies = {"sgd+lr0p1+b8": good, "sgd+lr0p2+b8": good, "gd+lr0p1": good, "gd+lr0p2": [0.5, None]}
     recipe = parse_recipe(text, source="small")
     finished = results(accuracies, text)
-    found = dataclasses.replace(finished, comparisons=compare(finished.scores(), references(recipe), recipe.margin))
-    table = {phase.method: phase_rows(phase) for phase in phases(found)}
+    found = dataclasses.replace(finished, comparisons=compare(finished.endpoints(), references(recipe), recipe.margin))
+    table = {phase.method: phase_rows(phase, found.score) for phase in phases(found)}
     assert table["gd"][0] == ["b", "lr 0.1", "lr 0.2"]
     assert table["gd"][1][0][2] == "1 of 2 diverged"
     assert table["sgd"][1][0][2] == "55.00 ± 63.53"

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from msgd.lab.networks.build import build_network
-from msgd.lab.recipes.schema import LARGEST_RATE
+from msgd.lab.recipes.bounds import LARGEST_RATE
 from msgd.lab.tasks.losses import cross_entropy
 from msgd.lab.training.sgd import Trainer, evaluate, select_examples
 from msgd.noise import Bernoulli, Cov, Fisher, FullBatch, MiniBatch, Poisson, Subsampled

@@ -17,7 +17,8 @@ from msgd.lab.experiment_folder.scores import Score, with_margins
 from msgd.lab.experiment_folder.tuning import Tuning, read_tuning
 from msgd.lab.plan.grid import planned_runs, references
 from msgd.lab.plan.run import Run
-from msgd.lab.recipes.schema import EXAMPLES, Recipe
+from msgd.lab.recipes.bounds import EXAMPLES
+from msgd.lab.recipes.schema import Recipe
 from msgd.lab.safe_io.writing import write_atomically
 from msgd.statistics.paired_tests import Comparison, compare
 

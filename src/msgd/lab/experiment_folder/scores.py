@@ -122,11 +122,10 @@ def _digits(value: float, half_width: float | None, sign: str) -> str:
     if not half_width:
         return f"{value:{sign}.4g}"
     decimals = 1 - math.floor(math.log10(half_width))
-    largest = max(abs(value), half_width)
-    if decimals <= 6 and largest < 1e6:
+    if decimals <= 6 and max(abs(value), half_width) < 1e6:
         return f"{value:{sign}.{max(0, decimals)}f}"
-    digits = math.floor(math.log10(largest)) + decimals + 1
-    return f"{value:{sign}.{min(max(1, digits), 8)}g}"
+    digits = math.floor(math.log10(abs(value))) + decimals if value else 0
+    return f"{value:{sign}.{min(max(0, digits), 7)}e}"
 
 
 ACCURACY = Score("accuracy")

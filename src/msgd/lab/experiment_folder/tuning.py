@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.metrics import LARGEST_LOSS
 from msgd.lab.experiment_folder.scores import Score
-from msgd.lab.recipes.schema import Count, Name, Positive
+from msgd.lab.recipes.bounds import Count, Name, Positive
 from msgd.lab.safe_io.bounded import read_json
 from msgd.lab.safe_io.writing import write_atomically
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.identity import fingerprint
 from msgd.lab.plan.run import Run
-from msgd.lab.recipes.schema import Count, Name
+from msgd.lab.recipes.bounds import Count, Name
 from msgd.lab.safe_io.bounded import plain_line
 from msgd.lab.safe_io.bounded import read_bytes as read_file
 from msgd.lab.safe_io.writing import write_atomically

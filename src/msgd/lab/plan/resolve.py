@@ -9,7 +9,9 @@ from typing import Any
 from msgd.lab.errors import UserError
 from msgd.lab.plan.cost import computed_per_step, examples_per_step
 from msgd.lab.plan.run import Run
-from msgd.lab.recipes.schema import EVALUATIONS, LARGEST_RATE, STEPS, Method, Recipe
+from msgd.lab.recipes.bounds import EVALUATIONS, LARGEST_RATE, STEPS
+from msgd.lab.recipes.method import Method
+from msgd.lab.recipes.schema import Recipe
 from msgd.lab.recipes.updates import optimizer_of, schedule_of
 
 

@@ -8,7 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from msgd.lab.errors import UserError
-from msgd.lab.recipes.schema import SOME, BatchSize, Count, LawTable, Line, MethodsRecipe, Name, Positive
+from msgd.lab.recipes.bounds import SOME, BatchSize, Count, Line, Name, Positive
+from msgd.lab.recipes.method import LawTable
+from msgd.lab.recipes.schema import MethodsRecipe
 from msgd.noise import Law
 
 Amount = Annotated[float, Field(ge=0, le=10**6)]

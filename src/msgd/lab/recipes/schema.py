@@ -6,122 +6,36 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from msgd.lab.data.device import Pixels
 from msgd.lab.data.load import GENERATORS, NAMES, READERS, TEXTS
 from msgd.lab.errors import UserError
 from msgd.lab.networks.build import MODELS, NORMALISED
-from msgd.lab.recipes.build import LARGEST, Part, build_part
+from msgd.lab.recipes.bounds import (
+    RUNS,
+    SOME,
+    Amount,
+    AtSteps,
+    BatchSize,
+    Count,
+    Decay,
+    Examples,
+    Fraction,
+    Line,
+    Margin,
+    Name,
+    Rate,
+    Steps,
+    Table,
+)
+from msgd.lab.recipes.build import Part, build_part
+from msgd.lab.recipes.method import Grid, LawTable, Method, Tune
 from msgd.lab.recipes.own import NOTHING_OWN, OwnParts, names_code
 from msgd.lab.safe_io.bounded import plain_line
 from msgd.lab.tasks.code import is_reference
 from msgd.langevin import ParameterNoise, Penalty
 from msgd.noise import Law
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]{0,63}$")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Margin = Annotated[float, Field(gt=0, lt=1e100)]  #: far beyond any difference between two scores
-LARGEST_RATE = 1e38  #: networks compute in float32, which holds no number above 3.4e38
-
-
-def _within_float32(value: float) -> float:
-    if value > LARGEST_RATE:
-        raise ValueError(f"{value:g} is too large for float32, in which networks compute; write at most 1e38")
-    return value
-
-
-Rate = Annotated[Positive, AfterValidator(_within_float32)]
-Decay = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_within_float32)]
-Amount = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
-Table = str | dict[str, Any]  #: a name, or a table with the key ``kind`` and the fields of that kind
-Line = Annotated[str, StringConstraints(max_length=1000), AfterValidator(plain_line)]  #: text for display
-
-# Limits on a recipe, far above anything that can be trained. Without them one line of a recipe could use all memory.
-Count = Annotated[int, Field(ge=1, le=10**9)]
-EXAMPLES = 10**6
-Examples = Annotated[int, Field(ge=1, le=EXAMPLES)]
-STEPS = 10**8
-Steps = Annotated[int, Field(ge=1, le=STEPS)]
-BatchSize = Annotated[float, Field(ge=1, le=LARGEST)]
-SOME = 1000  #: largest number of entries in a list, of methods, and of generated data sets
-AtSteps = Annotated[list[Steps], Field(max_length=SOME)]
-RUNS = 10**5  #: largest number of runs of an experiment, or of its tuning
-EVALUATIONS = 10**5  #: largest number of evaluations of a run, and of checkpoints
-
-
-class Training(BaseModel):
-    """The keys that a method may override; None keeps the value of the recipe."""
-
-    lr: Rate | None = None
-    lr_of: Name | None = None  #: use this method's learning rate, tuned or not, times ``lr_times``
-    lr_times: Positive = 1.0
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    weight_decay: Decay | None = None
-    steps: Steps | None = None
-    eval_every: Count | None = None
-    optimizer: Table | None = None  #: a class of torch.optim, or of the user's own, and its fields
-    schedule: Table | None = None  #: how the learning rate changes, see `Schedule`
-    clip: Amount | None = None  #: largest norm of a gradient; 0 for no limit
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
-    ema: Annotated[float, Field(ge=0, lt=1)] | None = None  #: decay of the average of parameters that is evaluated too
-    sam: Amount | None = None  #: radius ρ of sharpness-aware minimisation; 0 for none
-
-
-class LawTable(BaseModel):
-    """A table with the name of a law and the fields of that law."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    law: str
-    optional: bool = False  #: run the method only if --methods names it
-
-    def law_table(self) -> dict[str, Any]:
-        """The name of the law and its fields, without the other keys."""
-        return {"law": self.law, **(self.model_extra or {})}
-
-
-class Method(LawTable, Training):
-    """A table ``[methods.NAME]``: a law, its fields, and the keys that the method overrides."""
-
-    noise: dict[str, Any] | None = None  #: noise in parameter space: a key of `LANGEVIN`, and its fields
-    penalty: dict[str, Any] | None = None  #: penalty instead of noise: a key of `PENALTIES`, and its fields
-
-    @model_validator(mode="after")
-    def _one_rate(self) -> Self:
-        if self.lr is not None and self.lr_of is not None:
-            raise ValueError("give lr or lr_of, not both")
-        if self.lr_of is None and self.lr_times != 1:
-            raise ValueError("lr_times needs lr_of: name the method whose learning rate is multiplied")
-        return self
-
-
-class Tune(BaseModel):
-    """The table ``[tune]``: the learning rate of each method is picked on held-out training examples."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    lr: Annotated[list[Rate], Field(min_length=1, max_length=SOME)]
-    seeds: Count = 3
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  #: fraction of the training examples that is held out
-
-
-class Grid(BaseModel):
-    """The table ``[grid]``: every method runs at every learning rate and batch size."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    lr: Annotated[list[Rate], Field(min_length=1, max_length=SOME)]
-    b: Annotated[list[BatchSize], Field(min_length=1, max_length=SOME)]
 
 
 class MethodsRecipe(BaseModel):
@@ -234,13 +148,13 @@ class Recipe(MethodsRecipe):
     norm: str | None = None  #: normalisation of the model; None for its default
     ghost: Count | None = None  #: number of examples in a group of the norm "batch"; None for the whole batch
     lr: Rate
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    momentum: Fraction = 0.0
     weight_decay: Decay = 0.0
     optimizer: Table | None = None  #: None for the laboratory's own SGD, which ``momentum`` and ``weight_decay`` set
     schedule: Table | None = None
     clip: Amount = 0.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Fraction = 0.0
+    ema: Fraction = 0.0
     sam: Amount = 0.0
     b: BatchSize | None = None
     steps: Steps
@@ -258,7 +172,7 @@ class Recipe(MethodsRecipe):
     tune: Tune | None = None
     grid: Grid | None = None
     seeds: Count
-    margin: Margin  #: of the score that decides
+    margin: Margin | None = None  #: of the score that decides; None to claim no equivalence
     margins: dict[Annotated[str, AfterValidator(plain_line)], Margin] = {}  #: name → margin of the other scores
     reference: Name
     methods: Annotated[dict[Name, Method], Field(min_length=1, max_length=SOME)]
@@ -305,6 +219,10 @@ class Recipe(MethodsRecipe):
             raise ValueError(f"augment: {self.data} has no images to crop and flip; leave augment out")
         if self.own_data and self.pixels != "unit":
             raise ValueError("pixels: data of your own keep their values; scale them in data(), and leave pixels out")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent_methods(self) -> Self:
         for name, method in self.methods.items():
             if (self.sam if method.sam is None else method.sam) and (method.noise or method.penalty):
                 raise ValueError(f"methods.{name}.sam: it has no noise or penalty beside it; leave one of them out")

@@ -45,9 +45,7 @@ def other_notes(results: Results) -> list[str]:
     claimed = [f"{score.name} (within {score.within})" for score in others if score.margin is not None]
     unclaimed = [score.name for score in others if score.margin is None]
     lower = [score.name for score in others if score.lower_is_better]
-    sentences = [
-        "The other scores are compared by the same tests, with Holm's adjustment over the methods of each score."
-    ]
+    sentences = ["The other scores are compared by the same tests, Holm-adjusted over the methods of each score."]
     if claimed:
         sentences.append(f"Equivalence is tested for {_listed(claimed)}.")
     if unclaimed:
