@@ -13,7 +13,7 @@ from msgd.lab.errors import UserError
 from msgd.lab.execution.workers import connect_workers
 from msgd.lab.kinds import RunOptions, TrainingExperiment
 from msgd.lab.recipes.load import recipe_from
-from msgd.lab.recipes.own import NOTHING_OWN, OwnParts
+from msgd.lab.recipes.own import NOTHING_OWN, PYTHON, OwnParts
 from msgd.lab.recipes.schema import Recipe
 from msgd.lab.result import Result, load
 from msgd.lab.tasks.fingerprint import fingerprint
@@ -21,7 +21,6 @@ from msgd.lab.tasks.task import Task
 from msgd.noise import LAWS, SCALAR_LAWS, Law
 
 SOURCE = "lab.compare"
-MODULE = "python"  #: stands for the module in references to objects of the calling program
 EVALUATIONS = 30
 
 Method = Law | Mapping[str, Any]
@@ -105,7 +104,7 @@ def _recipe_table(task: Task | str, methods: Mapping[str, Method]) -> tuple[dict
         task = Task(data=task, network=USUAL_NETWORKS.get(task))
     if not isinstance(task, Task):
         raise UserError(f"{SOURCE}: the task must be a lab.Task or the name of a data set, not {type(task).__name__}")
-    table: dict[str, Any] = {"task": MODULE}
+    table: dict[str, Any] = {"task": PYTHON}
     objects: dict[str, Any] = {}
     parts: dict[str, Any] = {"loss": task.loss, "scores": task.scores}
     for key, part, value in (("data", "data", task.data), ("model", "network", task.network)):
@@ -167,7 +166,7 @@ def _with_references(value: Any, objects: dict[str, Any]) -> Any:
     if isinstance(value, str):
         return value
     objects[value.__name__] = value
-    return f"{MODULE}:{value.__name__}"
+    return f"{PYTHON}:{value.__name__}"
 
 
 def _law_table(law: Any, objects: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +177,7 @@ def _law_table(law: Any, objects: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"{SOURCE}: {kind.__name__}: a law of your own is a class with @dataclass(frozen=True)")
     if kind not in known:
         objects[kind.__name__] = kind
-    table: dict[str, Any] = {"law": known.get(kind, f"{MODULE}:{kind.__name__}")}
+    table: dict[str, Any] = {"law": known.get(kind, f"{PYTHON}:{kind.__name__}")}
     for field in dataclasses.fields(law):
         value = getattr(law, field.name)
         if value is None or (field.default is not dataclasses.MISSING and value == field.default):

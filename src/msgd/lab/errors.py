@@ -5,7 +5,7 @@ from __future__ import annotations
 LONGEST = 2000  #: largest number of characters in a message
 
 #: the packages of the extra ``lab``
-LABORATORY = "typer rich pydantic joblib plotly pooch mnist1d safetensors tomli-w filelock jinja2"
+LABORATORY = "typer rich pydantic joblib cloudpickle plotly pooch mnist1d safetensors tomli-w filelock jinja2"
 
 
 class UserError(Exception):

@@ -120,9 +120,9 @@ class Result:
         """Draw a figure.
 
         Args:
-            name: a score, or a metric such as "train_loss", for curves over the steps; "endpoints" for where each run
-                ended, "differences" for the differences from the reference, by the deciding score; None for the curves
-                of the deciding score.
+            name: a score, such as "accuracy", for its curves on the test examples, or "train_loss" for those on the
+                training examples; "endpoints" for where each run ended, "differences" for the differences from the
+                reference, by the deciding score; None for the curves of the deciding score.
 
         Returns:
             A figure of Plotly.
@@ -133,10 +133,10 @@ class Result:
         name = self.scores[0] if name is None else name
         if name in ("endpoints", "differences"):
             return {"endpoints": endpoints, "differences": differences}[name](self._results)
-        if not name.startswith(("test_", "train_")):
-            self._check_score(name)
-            name = f"test_{name}"
-        return curves(self._results, name)
+        split, _, rest = name.partition("_")
+        split, name = (split, rest) if split in ("test", "train") else ("test", name)
+        self._check_score(name)
+        return curves(self._results, next(s for s in self._results.scores if s.name == name), split)
 
     def write(self) -> Path:
         """Write ``results.json`` and ``report.html`` into the folder.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
@@ -35,7 +36,7 @@ class JobProgress:
             TimeRemainingColumn(),
             console=console,
             speed_estimate_period=60,
-            disable=not console.is_terminal,
+            disable=not (console.is_terminal or _draws_widgets(console)),
         )
         self._task = self._bar.add_task(self._description(), total=jobs if total is None else total)
 
@@ -64,11 +65,16 @@ class JobProgress:
         """
         self._ended += 1
         self._bar.update(self._task, description=self._description())
-        if not self._console.is_terminal:
+        if self._bar.disable:
             self._console.print(f"[{self._ended}/{self._jobs}] {line}")
 
     def _description(self) -> str:
         return f"{self._ended} of {plural(self._jobs, self._noun)}"
+
+
+def _draws_widgets(console: Console) -> bool:
+    """Whether the console is a notebook that can update what it has drawn."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
 
 
 class _Rate(ProgressColumn):

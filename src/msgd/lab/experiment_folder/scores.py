@@ -151,7 +151,7 @@ def check_scores(scores: Sequence[Score]) -> tuple[Score, ...]:
     return tuple(scores)
 
 
-def with_margins(scores: Sequence[Score], margin: float, margins: Mapping[str, float]) -> tuple[Score, ...]:
+def with_margins(scores: Sequence[Score], margin: float | None, margins: Mapping[str, float]) -> tuple[Score, ...]:
     """Give each score the margin that a recipe sets for it.
 
     Args:

@@ -221,7 +221,8 @@ def _measure_point(
     run, place, examples = point.run, torch.device(device), fetch_data(data_set)
     model = restore_network(point, examples, device)
     train_set, objective = put_on_device(run, examples, place)[0], run.objective
-    loss = evaluate(model, *(part[: run.eval_train] for part in train_set), objective)["loss"]
+    evaluated = train_set[0][: run.eval_train], train_set[1][: run.eval_train]
+    loss = evaluate(model, *evaluated, objective, chunk=run.evaluation_chunk)["loss"]
     check_loss(point, loss)
     # A network of the user's own may have dropout, which would make its gradients random.
     model.train(run.own.task is None)

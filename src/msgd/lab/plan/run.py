@@ -101,6 +101,11 @@ class Run:
         return self.lr * self.lr_drop ** sum(step >= drop for drop in self.lr_drops)
 
     @property
+    def evaluation_chunk(self) -> int:
+        """Number of examples that are evaluated at a time: fewer if they may be large, texts or the user's own."""
+        return 128 if self.own.task is not None or self.data in TEXTS else 2000
+
+    @property
     def objective(self) -> Objective:
         """What the run minimises and reports; its code must be loaded."""
         return objective_of(self.own.task, text=self.data in TEXTS, label_smoothing=self.label_smoothing)

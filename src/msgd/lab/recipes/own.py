@@ -53,6 +53,7 @@ class OwnParts:
 
 
 NOTHING_OWN = OwnParts()
+PYTHON = "python"  #: stands for the module in references to objects of a program that called `lab.compare`
 
 
 @dataclass(frozen=True, repr=False)
@@ -125,6 +126,8 @@ def load_own(table: dict[str, Any], folder: Path, *, source: str, trust: bool) -
     modules = modules_in(table)
     if not modules:
         return NOTHING_OWN
+    if PYTHON in modules:
+        raise UserError(f"{source} was written by lab.compare, with functions of a program: run that program again")
     if not trust:
         shown = ", ".join(str(folder / name) if name.endswith(".py") else f"the module {name}" for name in modules)
         raise UserError(f"{source} would run the code in {shown}: read it, then add --trust")

@@ -145,8 +145,9 @@ def differences(results: Results) -> Any:
     figure, colour_of = go.Figure(), colours(results)
     shown = [c for c in results.comparisons if c.ci_low is not None and c.ci_high is not None]
     score = results.score
-    margin = score.scale * results.recipe.margin
-    reach = 1.1 * max([margin, *(abs(score.scale * end) for c in shown for end in (c.ci_low or 0, c.ci_high or 0))])
+    margin = score.scale * (score.margin or 0.0)
+    ends = (abs(score.scale * end) for c in shown for end in (c.ci_low or 0, c.ci_high or 0))
+    reach = 1.1 * max([margin, *ends]) or 1.0
     figure.add_vrect(x0=-margin, x1=margin, fillcolor="#009E73", opacity=0.08, line_width=0)
     figure.add_vline(x=0, line={"color": "#888", "width": 1})
     for c, high, width in [(c, c.ci_high, 2) for c in shown] + [(c, c.ci90_high, 5) for c in shown]:

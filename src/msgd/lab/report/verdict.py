@@ -9,6 +9,7 @@ from msgd.lab.experiment_folder.results import FinishedRun, Results
 from msgd.lab.experiment_folder.scores import Score
 from msgd.lab.experiment_folder.tuning import Tuning
 from msgd.lab.plan.run import Run
+from msgd.lab.recipes.own import RecordedLaw
 from msgd.lab.report.means import mean_text
 from msgd.lab.report.other_scores import other_notes
 from msgd.lab.text import law_text, plural
@@ -82,8 +83,13 @@ def _p(p: float | None) -> str:
 
 
 def method_text(run: Run) -> str:
-    """A run's law, with its noise in parameter space or the penalty that replaces the noise."""
-    return " + ".join(law_text(part) for part in (run.law, run.noise, run.penalty) if part is not None)
+    """A run's law, with what is added to its noise or replaces it, and with what else may set it apart."""
+    law = run.law.call if isinstance(run.law, RecordedLaw) else law_text(run.law)
+    parts = [law, *(law_text(part) for part in (run.noise, run.penalty) if part is not None)]
+    if run.optimizer is not None:
+        parts.append(run.optimizer.kind.partition(":")[2] or run.optimizer.kind)
+    changes = (("label smoothing", run.label_smoothing), ("clip", run.clip), ("SAM", run.sam), ("average", run.ema))
+    return " + ".join([*parts, *(f"{name} {value:g}" for name, value in changes if value)])
 
 
 def b_eff(run: Run) -> str:
@@ -170,10 +176,13 @@ def notes(results: Results) -> list[str]:
             "table does not show."
         )
     if not results.recipe.grid:  # a phase diagram claims no equivalence, and shows its rates
-        sentences.append(
-            f"{endpoint_text(results)} A method is equivalent if the 90% interval of its difference, which is narrower "
-            f"than the 95% interval shown, lies within {score.within}."
+        claim = (
+            "The recipe sets no margin, so no equivalence is tested."
+            if score.margin is None
+            else "A method is equivalent if the 90% interval of its difference, which is narrower than the 95% "
+            f"interval shown, lies within {score.within}."
         )
+        sentences.append(f"{endpoint_text(results)} {claim}")
         if score.lower_is_better:
             sentences.append(f"A lower {score.name} is better: a negative difference is a gain.")
         sentences.append(_condition_text(results))

@@ -23,9 +23,9 @@ class Task:
     Args:
         data: a function of ``data_dir`` and ``seed`` (it may leave out either), which returns ``(train inputs, train
             targets), (test inputs, test targets)``: tensors, NumPy arrays, or two map-style data sets. Or these pairs
-            themselves.
+            themselves, or the name of a built-in data set.
         network: a function without arguments, such as a class, that builds the network; torch's generator has the seed
-            of the run's initial parameters.
+            of the run's initial parameters. Or the name of a built-in network.
         loss: a function of outputs and targets that returns one loss per example, shape (batch,).
         scores: a function of outputs and targets that returns a dict, name → a value per example, shape (batch,). The
             first score decides. A score is the mean over all examples; of shape (batch, k), it is the sum of the
@@ -45,7 +45,7 @@ class Task:
     """
 
     data: Any = None
-    network: Callable[[], nn.Module] | None = None
+    network: Callable[[], nn.Module] | str | None = None
     loss: LossFunction | None = None
     scores: ScoreFunction | None = None
     lower_is_better: Sequence[str] = ()

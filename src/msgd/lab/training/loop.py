@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from msgd.lab.data.dataset import Data
-from msgd.lab.data.load import TEXTS
 from msgd.lab.experiment_folder.checkpoint import Checkpoint, write_checkpoint, write_snapshot
 from msgd.lab.experiment_folder.identity import note_processes, write_identity
 from msgd.lab.experiment_folder.metrics import Record, append_record, keep_records
@@ -25,12 +24,11 @@ from msgd.lab.safe_io.lock import lock_folder
 from msgd.lab.tasks.faults import user_code
 from msgd.lab.training.data_parallel import StartedRun, broadcast_next, own_device
 from msgd.lab.training.prepare import prepare
-from msgd.lab.training.sgd import EVALUATION_CHUNK, Examples, Trainer, evaluate
+from msgd.lab.training.sgd import Examples, Trainer, evaluate
 from msgd.lab.training.step import advance
 
 STRETCH = 50  #: maximum number of steps between two calls of `go_on`
 STRETCH_SECONDS = 1.0  #: target time between two calls if steps are slow, because schedulers do not wait long
-SEQUENCES = 128  #: number of texts, or examples of the user's own, that are evaluated at a time: they may be large
 AVERAGED = "averaged "  #: start of the names of scores of the averaged parameters
 ORPHAN_SECONDS = 60  #: maximum time that a worker needs to notice that its runner was killed
 
@@ -143,7 +141,7 @@ def _next_stop(run: Run, done: int) -> int:
 
 def _record(run: Run, step: int, trainer: Trainer, train_set: Examples, test_set: Examples) -> Record:
     """Evaluate the network, and the average of its parameters if the run keeps one."""
-    objective, chunk = run.objective, SEQUENCES if run.own.task is not None or run.data in TEXTS else EVALUATION_CHUNK
+    objective, chunk = run.objective, run.evaluation_chunk
     train_set = train_set[0][: run.eval_train], train_set[1][: run.eval_train]
     record: Record = {"step": step}
     for split, examples in (("test", test_set), ("train", train_set)):

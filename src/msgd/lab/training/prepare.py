@@ -24,7 +24,7 @@ def initial_network(run: Run, data: Data) -> nn.Module:
         The network, on the CPU.
     """
     task = run.own.task
-    if task is not None and task.network is not None:
+    if task is not None and callable(task.network):
         return initialise(task.network, run.init_seed)
     return build_network(
         run.model,
@@ -71,7 +71,7 @@ def put_on_device(run: Run, data: Data, place: torch.device) -> tuple[Examples, 
 
 def trainer_of(run: Run, model: nn.Module) -> Trainer:
     """The trainer of a run's network."""
-    optimizer = run.optimizer and run.optimizer.build(trainable(model), run.lr)
+    optimizer = run.optimizer.build(trainable(model), run.lr) if run.optimizer is not None else None
     average = Average(model, run.ema) if run.ema else None
     return Trainer(
         model, run.lr, run.momentum, run.weight_decay, run.micro_batch, run.objective.loss, optimizer, average

@@ -10,15 +10,12 @@ from torch import Tensor, nn
 
 from msgd.lab.networks.perceptron import Perceptron
 from msgd.lab.optimizers.ema import Average
-from msgd.lab.optimizers.optimizer import BuiltOptimizer
+from msgd.lab.optimizers.state import BuiltOptimizer
 from msgd.lab.tasks.losses import LossFunction, cross_entropy
 from msgd.lab.tasks.objective import Objective
 from msgd.langevin import State
 from msgd.noise import Weights
 from msgd.reweighting.weighted_mean import weighted_mean
-
-EVALUATION_CHUNK = 2000  #: examples that are evaluated at a time
-
 
 Augment = Callable[[Tensor], Tensor]
 Examples = tuple[Tensor, Tensor]  #: inputs and targets
@@ -168,7 +165,7 @@ def evaluate(
     targets: Tensor,
     objective: Objective | None = None,
     *,
-    chunk: int = EVALUATION_CHUNK,
+    chunk: int = 2000,
 ) -> dict[str, float]:
     """Compute the mean loss and the scores over all given examples, in eval mode.
 
