@@ -211,6 +211,9 @@ def folder(tmp_path_factory):
         means = {"sgd": {"0.1": 0.4, "0.2": 0.3}, "cov": {"0.1": 0.2, "0.2": 0.3}}
         write_tuning(Tuning(200, 3, means, {"sgd": 0.1, "cov": 0.2}), out)
         (out / "measurements.json").write_text(json.dumps(measured(made)))
+        scores = [{"name": name, "lower_is_better": name == "loss"} for name in ("accuracy", "loss")]
+        about = json.loads((out / "experiment.json").read_text())
+        (out / "experiment.json").write_text(json.dumps(about | {"scores": scores}))
     return out
 
 

@@ -147,6 +147,11 @@ def test_scores_may_have_any_unit():
     assert (large.verdict, large.seeds_needed) == (small.verdict, small.seeds_needed)
 
 
+def test_differences_whose_squares_are_zero_have_no_spread():
+    c = compare({"ref": dict.fromkeys(range(3), 0.0), "m": {0: 5e-324, 1: 1e-323, 2: 5e-324}}, "ref", 0.1)[0]
+    assert (c.p_unadjusted, c.p_equivalence, c.seeds_needed) == (0.25, 0.125, None)
+
+
 def test_mean_interval():
     mean, low, high = mean_interval([1.0, 2.0, 3.0])
     interval = stats.t.interval(0.95, 2, loc=2, scale=1 / np.sqrt(3))

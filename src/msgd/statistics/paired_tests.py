@@ -117,7 +117,8 @@ def _p_of_difference(differences: NDArray[np.float64]) -> float:
 
 def _is_constant(differences: NDArray[np.float64]) -> bool:
     """Whether every pair differs by the same amount, to rounding: accuracies over few examples come in steps."""
-    return bool(np.ptp(differences) <= 1e-12 * np.abs(differences).max())
+    smallest = 1e-150  # the squares of smaller differences are not all above zero
+    return bool(np.ptp(differences) <= max(1e-12 * np.abs(differences).max(), smallest))
 
 
 def _p_of_equivalence(differences: NDArray[np.float64], margin: float) -> float:
