@@ -48,7 +48,8 @@ def test_results_json(finished):
     for run in results["runs"]:
         assert run["steps"] == 60
         assert run["seconds"] > 0
-        assert set(run["final"]) == {"test_accuracy", "test_loss", "train_accuracy", "train_loss"}
+        scores = ("accuracy", "calibration error", "loss")
+        assert set(run["final"]) == {f"{split}_{score}" for split in ("test", "train") for score in scores}
         assert 0 <= run["final"]["test_accuracy"] <= 1
     assert [v["method"] for v in results["verdicts"]] == ["gd", "bernoulli"]
     keys = {"method", "reference", "difference", "ci_low", "ci_high", "margin", "p_difference", "p_equivalence"}

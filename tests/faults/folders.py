@@ -9,11 +9,13 @@ import torch
 from msgd.lab.experiment_folder.checkpoint import Checkpoint, write_checkpoint, write_snapshot
 from msgd.lab.experiment_folder.description import describe_experiment
 from msgd.lab.experiment_folder.identity import fingerprint, run_folder, write_identity
-from msgd.lab.experiment_folder.metrics import METRICS, keep_records
+from msgd.lab.experiment_folder.metrics import keep_records
 from msgd.lab.measure.measurements_file import Measurements
 from msgd.lab.networks.build import build_network
 from msgd.lab.plan.grid import planned_runs
 from msgd.lab.recipes.load import parse_recipe
+
+METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 
 ENVIRONMENT = {"msgd": "0", "command": "msgd run made.toml", "cores": 2}
 

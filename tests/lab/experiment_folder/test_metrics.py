@@ -8,7 +8,6 @@ import pytest
 from faults.folders import RECIPE
 from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.metrics import (
-    METRICS,
     RECORD_BYTES,
     append_record,
     endpoint_of,
@@ -17,6 +16,8 @@ from msgd.lab.experiment_folder.metrics import (
 )
 from msgd.lab.plan.grid import planned_runs
 from msgd.lab.recipes.load import parse_recipe
+
+METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 
 RUN = planned_runs(parse_recipe(RECIPE, source="made"), n=1000, digests=["0"])[0]  # evaluated at 0, 10, 20 and 30
 LOSSES = {"test_loss": 1.5, "train_loss": 1.25}

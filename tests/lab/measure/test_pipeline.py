@@ -73,7 +73,9 @@ def test_what_medium_and_full_cost_add(experiment, data):
     (point,) = find_points(gathered, experiment, None, Request((10,), (), "full", ("bernoulli",), 1))
     matrix, _ = matrix_at(experiment, data, "bernoulli", 0, 10)
     C, of_law = diagnostics.Covariance(matrix), diagnostics.Covariance.of_law(matrix, Bernoulli(8))
-    full = {m.what: m.found for m in measure_point(point, data, ["covariance", "noise-scale"], "full", "cpu")}
+    full = {
+        m.what: m.found for m in measure_point(point, point.run, data, ["covariance", "noise-scale"], "full", "cpu")
+    }
     assert full["covariance"].alignment.value == pytest.approx(C.hessian_alignment().value, rel=1e-4)
     assert full["covariance"].noise_alignment.value == pytest.approx(of_law.hessian_alignment().value, rel=1e-4)
     mean = matrix.mean()
@@ -82,7 +84,7 @@ def test_what_medium_and_full_cost_add(experiment, data):
         assert full["noise-scale"].curved == pytest.approx(diagnostics.curved_noise_scale(matrix), rel=1e-4)
     else:
         assert full["noise-scale"].curved is None
-    (medium,) = measure_point(point, data, ["covariance"], "medium", "cpu")
+    (medium,) = measure_point(point, point.run, data, ["covariance"], "medium", "cpu")
     found, expected = medium.found.alignment, C.hessian_alignment(draws=64)
     assert (found.value, found.low, found.high) == pytest.approx(
         (expected.value, expected.low, expected.high), rel=1e-3
@@ -229,4 +231,4 @@ def test_batch_norm_is_refused_with_the_reason(data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "check_loss", lambda *_: None)  # there is no folder
         with pytest.raises(UserError, match=r"resnet18: .* normalises over the batch"):
-            measure_point(point, small, ["noise-scale"], "cheap", "cpu")
+            measure_point(point, run, small, ["noise-scale"], "cheap", "cpu")

@@ -103,7 +103,7 @@ def test_evaluations_include_start_and_end():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lrr": 1}, "unknown key 'lrr'; allowed are title, data"),
+        ({"lrr": 1}, "unknown key 'lrr'; allowed are title, task, data"),
         ({"lr": "fast"}, "lr: .*valid number, not 'fast'"),
         ({"lr": -0.1}, "lr: .*greater than 0"),
         ({"lr": float("inf")}, "lr: .*finite"),
@@ -221,7 +221,7 @@ def test_a_law_without_b_anywhere():
 
 
 def test_all_that_is_missing_is_named_at_once():
-    with pytest.raises(UserError, match=r"data, model, .*margin, reference are missing"):
+    with pytest.raises(UserError, match=r"lr, steps, eval_every, seeds, reference are missing"):
         parse('title = "x"\n[methods.gd]\nlaw = "full-batch"\n')
 
 

@@ -25,7 +25,7 @@ from msgd.lab.experiment_folder.description import check_kind, describe_experime
 from msgd.lab.experiment_folder.identity import run_folder
 from msgd.lab.experiment_folder.own_code import copy_code
 from msgd.lab.experiment_folder.resume import read_run_state
-from msgd.lab.experiment_folder.scores import Score
+from msgd.lab.experiment_folder.scores import Score, with_margins
 from msgd.lab.experiment_folder.tensorboard import write_events
 from msgd.lab.experiment_folder.tuning import write_tuning
 from msgd.lab.plan.grid import planned_runs
@@ -105,7 +105,9 @@ class Pipeline:
             names = try_task(network, run.objective, *few)
             check_batch_norm(network, self.recipe)
         averaged = self.recipe.ema > 0 or any(method.ema for method in self.recipe.methods.values())
-        return list_scores(names, task, averaged=averaged)
+        scores = list_scores(names, task, averaged=averaged)
+        with_margins(scores, self.recipe.margin, self.recipe.margins)  # raises what is wrong with the margins
+        return scores
 
     def _tune(self, loaded: dict[int, Data], about: dict[str, Any], score: Score) -> Recipe:
         assert self.recipe.tune is not None

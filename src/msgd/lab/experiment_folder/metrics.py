@@ -18,7 +18,6 @@ from msgd.lab.safe_io.bounded import (
 )
 from msgd.lab.safe_io.writing import write_atomically
 
-METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 ENDPOINT = 10  #: the endpoint of a run is the mean over its last ten evaluations
 
 # Bounds on what is read, see `msgd.lab.safe_io.bounded`.

@@ -55,7 +55,8 @@ def own_data(source: Any, *, n: int | None, data_dir: Path | None, seed: int) ->
 
 
 def _pair(part: Any, name: str) -> tuple[Array, Array]:
-    if hasattr(part, "__getitem__") and hasattr(part, "__len__") and not isinstance(part, tuple | list):
+    is_array = isinstance(part, tuple | list | np.ndarray | torch.Tensor)
+    if hasattr(part, "__getitem__") and hasattr(part, "__len__") and not is_array:
         try:
             part = list(zip(*(part[number] for number in range(len(part))), strict=True))  # a map-style data set
         except TypeError:

@@ -51,6 +51,8 @@ def try_task(network: nn.Module, objective: Objective, inputs: Tensor, targets: 
                 f"scores: {name!r} has {_shape(values)} for {len(targets)} examples: return one value per example, "
                 f"shape (batch,)"
             )
+        if name.endswith("accuracy") and not ((values >= 0) & (values <= 1)).all():
+            raise UserError(f"scores: {name!r} is shown in percent, so it must lie in [0, 1]; give it another name")
     return list(scores)
 
 

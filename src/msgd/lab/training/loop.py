@@ -5,7 +5,6 @@ The arithmetic of a step is in `step` (weights, gradient, noise) and `sgd` (mome
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -15,7 +14,7 @@ from typing import Any
 from msgd.lab.data.dataset import Data
 from msgd.lab.experiment_folder.checkpoint import Checkpoint, write_checkpoint, write_snapshot
 from msgd.lab.experiment_folder.identity import note_processes, write_identity
-from msgd.lab.experiment_folder.metrics import Record, append_record, keep_records
+from msgd.lab.experiment_folder.metrics import LARGEST_LOSS, LOSSES, Record, append_record, keep_records
 from msgd.lab.experiment_folder.resume import check_state, read_run_state
 from msgd.lab.experiment_folder.tensorboard import event_file
 from msgd.lab.plan.portable import portable
@@ -84,7 +83,7 @@ def train(
             append_record(folder, record)
             if log:
                 log(record)
-            return all(map(math.isfinite, (record["train_loss"], record["test_loss"])))
+            return all(abs(record[loss]) < LARGEST_LOSS for loss in LOSSES)  # false for NaN
 
         diverged = None if checkpoint or evaluate_at(0) else 0
         broadcast_next(StartedRun(portable(run), data, device, done, trainer.state()))
