@@ -46,12 +46,8 @@ def test_files_and_what_they_import_beside_them_are_hashed(tmp_path):
     write(tmp_path, "inner_mine/deep.py", "Z = 1")
     write(tmp_path, "not_imported.py", "raise RuntimeError")
     code = load_code(tmp_path, ("mine.py",))
-    assert [name for name, _ in code.hashes] == [
-        "beside_mine.py",
-        "inner_mine/__init__.py",
-        "inner_mine/deep.py",
-        "mine.py",
-    ]
+    inner = ["inner_mine/__init__.py", "inner_mine/deep.py"]
+    assert [name for name, _ in code.hashes] == ["beside_mine.py", *inner, "mine.py"]
     assert dict(code.hashes)["mine.py"] == hashlib.sha256(task.read_bytes()).hexdigest()
     assert code.find("mine.py:X") == 7
     assert code.identity[0].startswith("beside_mine.py sha256:")

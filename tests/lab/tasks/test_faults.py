@@ -11,16 +11,16 @@ def test_the_last_line_of_the_users_own_code_is_named(tmp_path):
     path.write_text("import torch\n\ndef f():\n    return torch.ones(2) @ torch.ones(3)\n")
     namespace = {}
     exec(compile(path.read_text(), str(path), "exec"), namespace)
-    with pytest.raises(UserError, match=r"^own_code\.py, line 4, in f: RuntimeError: .*; MSGD_DEBUG=1 shows"):
-        with user_code("it"):
-            namespace["f"]()
+    message = r"^own_code\.py, line 4, in f: RuntimeError: .*; MSGD_DEBUG=1 shows"
+    with pytest.raises(UserError, match=message), user_code("it"):
+        namespace["f"]()
 
 
 def test_without_a_line_of_ones_own_the_code_is_named():
     error = ValueError("first line\nsecond line")
-    with pytest.raises(UserError, match=r"test_faults.py, line \d+, in \S+: ValueError: first line; MSGD"):
-        with user_code("it"):
-            raise error
+    message = r"test_faults.py, line \d+, in \S+: ValueError: first line; MSGD"
+    with pytest.raises(UserError, match=message), user_code("it"):
+        raise error
 
 
 @pytest.mark.parametrize("error", [UserError("mine"), OSError("disk"), MemoryError(), KeyboardInterrupt()])

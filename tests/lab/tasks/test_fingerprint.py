@@ -1,6 +1,7 @@
 """Hashes of functions: what they do counts, and how they are written does not."""
 
 import functools
+import os
 import subprocess
 import sys
 
@@ -18,9 +19,8 @@ def made(text, name="f", **globals_):
 
 
 def test_spaces_and_comments_do_not_count():
-    assert fingerprint(made("def f(x):\n    return x + 1")) == fingerprint(
-        made("def f( x ):  # one more\n\n  return x+1")
-    )
+    one, other = made("def f(x):\n    return x + 1"), made("def f( x ):  # one more\n\n  return x+1")
+    assert fingerprint(one) == fingerprint(other)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,9 @@ def test_the_hash_is_the_same_in_every_process():
         "class Net(nn.Module):\n    def forward(self, x):\n        return x if x in {'a', 'b', 'c'} else nn.ReLU()(x)\n"
         "print(fingerprint([Net, lambda: torch.zeros(3)]))"
     )
-    seen = {
-        subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
-        ).stdout
-        for seed in ("1", "2")
-        for environment in [{**__import__("os").environ, "PYTHONHASHSEED": seed}]
-    }
+    seen = set()
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", program]
+        seen.add(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
     assert len(seen) == 1

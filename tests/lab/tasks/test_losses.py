@@ -47,9 +47,8 @@ def test_the_calibration_error_is_that_of_its_definition(shape):
         inside = [i for i, c in enumerate(confidence.tolist()) if bin_ / 15 <= c < (bin_ + 1) / 15 or c == bin_ == 1]
         if inside:
             accuracy = sum(int(predicted[i] == classes[i]) for i in inside) / len(inside)
-            total += (
-                len(inside) / len(classes) * abs(accuracy - sum(confidence[i].item() for i in inside) / len(inside))
-            )
+            mean = sum(confidence[i].item() for i in inside) / len(inside)
+            total += len(inside) / len(classes) * abs(accuracy - mean)
     found = calibration(logits, targets)
     assert found.shape == (shape[0], 15)
     assert found.mean(0).abs().sum().item() == pytest.approx(total, rel=1e-10)

@@ -22,7 +22,7 @@ def trial(loss=square, scores=lambda o, t: {"mae": (o - t).abs().mean(1)}, netwo
 
 def test_the_names_of_the_scores():
     assert trial() == ["mae"]
-    assert trial(scores=lambda o, t: {"a": o[:, 0], "r2 loss": torch.stack([o[:, 0]] * 3, 1)}) == ["a", "r2 loss"]
+    assert trial(scores=lambda o, _: {"a": o[:, 0], "r2 loss": torch.stack([o[:, 0]] * 3, 1)}) == ["a", "r2 loss"]
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_the_names_of_the_scores():
     [
         (lambda o, t: square(o, t).mean(), r"loss: it has shape \(\) for 4 examples: return one loss per example"),
         (lambda o, t: (o - t) ** 2, r"loss: it has shape \(4, 1\)"),
-        (lambda o, t: 3.0, "loss: it has type float"),
+        (lambda *_: 3.0, "loss: it has type float"),
         (lambda o, t: square(o.detach(), t), "loss: it has no gradient"),
         (lambda o, t: square(o - o.mean(), t), "the loss of an example depends on the outputs of other examples"),
     ],
@@ -43,13 +43,13 @@ def test_losses_that_are_refused(loss, message):
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        (lambda o, t: o[:, 0], "scores: return a dict"),
-        (lambda o, t: {}, "scores: return a dict"),
+        (lambda o, _: o[:, 0], "scores: return a dict"),
+        (lambda *_: {}, "scores: return a dict"),
         (lambda o, t: {"mae": (o - t).abs().mean()}, r"scores: 'mae' has shape \(\) for 4 examples"),
-        (lambda o, t: {"mae": 3.0}, "scores: 'mae' has type float"),
-        (lambda o, t: {"": o[:, 0]}, "scores: '' is no name"),
-        (lambda o, t: {"a\nb": o[:, 0]}, "is no name"),
-        (lambda o, t: {"top 5 accuracy": o[:, 0] + 100}, "is shown in percent, so it must lie in .0, 1."),
+        (lambda *_: {"mae": 3.0}, "scores: 'mae' has type float"),
+        (lambda o, _: {"": o[:, 0]}, "scores: '' is no name"),
+        (lambda o, _: {"a\nb": o[:, 0]}, "is no name"),
+        (lambda o, _: {"top 5 accuracy": o[:, 0] + 100}, "is shown in percent, so it must lie in .0, 1."),
     ],
 )
 def test_scores_that_are_refused(scores, message):
