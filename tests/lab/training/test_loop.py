@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from helpers.own_task import TASK, write_task
 from helpers.training import contents, go, make, no_checkpoint, same
 from msgd.lab.data.dataset import Data
 from msgd.lab.data.device import on_device
@@ -14,6 +15,9 @@ from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.checkpoint import read_checkpoint
 from msgd.lab.experiment_folder.metrics import read_records
 from msgd.lab.experiment_folder.resume import read_run_state
+from msgd.lab.plan.resolve import resolve
+from msgd.lab.recipes.load import load
+from msgd.lab.tasks.own_data import own_data
 from msgd.lab.training.prepare import initial_network
 from msgd.noise import Bernoulli, Cov, MiniBatch
 
@@ -161,3 +165,58 @@ def test_it_diverges_after_the_same_step_however_it_was_stopped(data, tmp_path):
         go(run, data, folder)
         assert read_checkpoint(folder).diverged == whole.diverged
         assert (folder / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+
+
+def own_runs(folder):
+    recipe = load(str(write_task(folder)), trust=True)
+    task = own_data(recipe.own.task.data, n=None, data_dir=None, seed=0)
+    return {run.method: run for run in resolve(recipe, n=task.n, digests=[task.digest()]) if run.seed == 0}, task
+
+
+@pytest.mark.parametrize("method", ["sgd", "signs", "own", "adamw"])
+def test_own_networks_optimizers_and_schedules_resume_bitwise(method, tmp_path):
+    """The network has dropout, whose numbers come from the seed and the step."""
+    runs, task = own_runs(tmp_path)
+    go(runs[method], task, tmp_path / "whole")
+    go(runs[method], task, tmp_path / "stopped", go_on=no_checkpoint(tmp_path / "stopped"))
+    assert contents(tmp_path / "stopped")[0] == 10
+    torch.manual_seed(123)  # the state of torch's generator is no part of a run
+    go(runs[method], task, tmp_path / "stopped")
+    assert same(contents(tmp_path / "stopped"), contents(tmp_path / "whole"))
+    again, _ = own_runs(tmp_path)
+    go(again[method], task, tmp_path / "repeated")
+    assert same(contents(tmp_path / "repeated"), contents(tmp_path / "whole"))
+
+
+def test_own_scores_and_those_of_the_average(tmp_path):
+    runs, task = own_runs(tmp_path)
+    go(runs["own"], task, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    scores = ("mae", "loss")
+    assert set(record) == {
+        "step",
+        *(f"{part}{name}" for part in ("test_", "train_", "test_averaged ") for name in scores),
+    }
+    tensors = read_checkpoint(tmp_path / "run").tensors
+    for prefix, start in (("model.", "test_"), ("ema.", "test_averaged ")):
+        network = runs["own"].own.task.network().eval()
+        network.load_state_dict(
+            {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        )
+        error = network(torch.tensor(task.test_inputs)) - torch.tensor(task.test_targets)
+        assert record[f"{start}mae"] == pytest.approx(error.abs().mean().item(), rel=1e-5)
+        assert record[f"{start}loss"] == pytest.approx(error.square().mean().item(), rel=1e-5)
+
+
+def test_a_fault_in_own_code_while_training_is_one_line(tmp_path):
+    text = TASK.replace("    return 1 - step / steps", "    return [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1][step]")
+    recipe = load(str(write_task(tmp_path, task=text)), trust=True)
+    task = own_data(recipe.own.task.data, n=None, data_dir=None, seed=0)
+    run = next(run for run in resolve(recipe, n=task.n, digests=[task.digest()]) if run.method == "own")
+    with pytest.raises(UserError, match=r"task\.py:falling of \(12, 30\): list index out of range"):
+        go(run, task, tmp_path / "run")
+    broken = TASK.replace("return nn.Sequential(nn.Linear(3, 8)", "return nn.Sequential(nn.Linear(4, 8)")
+    recipe = load(str(write_task(tmp_path, task=broken)), trust=True)
+    run = resolve(recipe, n=task.n, digests=[task.digest()])[0]
+    with pytest.raises(UserError, match=r"RuntimeError: mat1 and mat2 shapes cannot be multiplied .*; MSGD_DEBUG=1"):
+        go(run, task, tmp_path / "other")

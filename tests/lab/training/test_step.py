@@ -1,5 +1,7 @@
 """What a recipe may ask of a step: micro-batches, falling rates, crops, noise in parameter space, penalties."""
 
+import math
+
 import pytest
 import torch
 
@@ -10,6 +12,8 @@ from msgd.lab.data.device import on_device
 from msgd.lab.data.load import load_data
 from msgd.lab.errors import UserError
 from msgd.lab.networks.build import build_network
+from msgd.lab.optimizers.optimizer import optimizer_of
+from msgd.lab.optimizers.schedule import schedule_of
 from msgd.lab.plan.resolve import resolve
 from msgd.lab.recipes.load import parse_recipe
 from msgd.lab.tasks.losses import cross_entropy
@@ -175,3 +179,42 @@ def test_micro_batches_keep_the_groups_of_batch_norm():
 def test_generated_data_are_drawn_anew_by_seed():
     zero, again, one = (load_data("mnist1d", n=50, seed=seed) for seed in (0, 0, 1))
     assert zero.digest() == again.digest() != one.digest()
+
+
+def test_clipping_sam_and_adamw_are_those_of_a_plain_loop(data, tmp_path):
+    """A twin with autograd, `clip_grad_norm_` and torch's AdamW, on the same draws."""
+    optimizer = optimizer_of(
+        {"kind": "AdamW", "weight_decay": 0.1, "eps": 0.01}, where="it"
+    )  # smooth: rounding stays small
+    schedule = schedule_of({"kind": "cosine", "warmup": 3}, where="it")
+    changes = {"momentum": 0.0, "weight_decay": 0.0, "lr": 0.01, "label_smoothing": 0.1}
+    run = make(steps=12, **changes, optimizer=optimizer, schedule=schedule, clip=0.5, sam=0.1)
+    go(run, data, tmp_path)
+    model = build_network("conv-small", input_shape=(1, 28, 28), classes=10, seed=3)
+    adamw = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.1, eps=0.01)
+    x, y = on_device(data.train_inputs, data.train_targets, torch.device("cpu"))
+
+    def gradient(weights):
+        losses = torch.nn.functional.cross_entropy(model(x), y, reduction="none", label_smoothing=0.1)
+        return torch.autograd.grad((weights.dense() * losses).mean(), list(model.parameters()))
+
+    for step in range(12):
+        weights = run.law.draw(40, seed=3, step=step, stream=run.stream)
+        saved = [p.detach().clone() for p in model.parameters()]
+        uphill = gradient(weights)
+        norm = torch.cat([g.flatten() for g in uphill]).norm()
+        with torch.no_grad():
+            for p, g in zip(model.parameters(), uphill, strict=True):
+                p.add_(0.1 * g / norm)
+        at_the_top = gradient(weights)
+        with torch.no_grad():
+            for p, s, g in zip(model.parameters(), saved, at_the_top, strict=True):
+                p.copy_(s)
+                p.grad = g
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        t = step - 3
+        factor = (step + 1) / 3 if step < 3 else (1 + math.cos(math.pi * t / 9)) / 2
+        adamw.param_groups[0]["lr"] = 0.01 * factor
+        adamw.step()
+    mine = torch.cat([p.detach().flatten() for p in model.parameters()])
+    torch.testing.assert_close(trained(run, tmp_path), mine, rtol=1e-3, atol=2e-5)

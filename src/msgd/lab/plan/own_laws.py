@@ -14,7 +14,9 @@ from msgd.lab.recipes.schema import Recipe
 from msgd.lab.text import law_text
 from msgd.noise import Law
 
-DRAWS = 400
+DRAWS = 400  #: smallest number of draws
+EXAMPLES = 10_000  #: smallest number of examples in all batches of size b: the mean is then known to 1%
+NUMBERS = 5_000_000  #: largest number of weights that are drawn beyond `DRAWS`
 ERRORS = 6.0  #: standard errors that the mean of the draws may be away from 1; chance goes so far once in 5·10⁸ laws
 WRONG = 2.0  #: factor between the claimed and the observed variance from which on a law is refused
 
@@ -54,18 +56,19 @@ def check_draws(law: Law, n: int) -> None:
     moments, name = law.moments(n), type(law).__name__
     if not math.isfinite(moments.alpha):
         return
-    sums = np.array([_sums(law, n, step) for step in range(DRAWS)])
+    draws = max(DRAWS, min(round(EXAMPLES * moments.alpha / n), NUMBERS // n))
+    sums = np.array([_sums(law, n, step) for step in range(draws)])
     means = sums[:, 0] / n
-    error = max(float(means.std(ddof=1)), 1e-7) / math.sqrt(DRAWS)
+    error = max(float(means.std(ddof=1)), 1e-7) / math.sqrt(draws)
     if abs(means.mean() - 1) > max(ERRORS * error, 1e-5):
         raise UserError(
-            f"{name}: its weights must have mean 1, but {DRAWS} draws for n = {n} have mean {means.mean():.4g}"
+            f"{name}: its weights must have mean 1, but {draws} draws for n = {n} have mean {means.mean():.4g}"
         )
-    variance = float(sums[:, 1].sum()) / (n * DRAWS)
+    variance = float(sums[:, 1].sum()) / (n * draws)
     claimed = moments.alpha + moments.beta
     if not (claimed / WRONG - 1e-9 <= variance <= claimed * WRONG + 1e-9):
         raise UserError(
-            f"{name}: moments({n}) claims the variance α + β = {claimed:.4g}, but {DRAWS} draws have {variance:.4g}"
+            f"{name}: moments({n}) claims the variance α + β = {claimed:.4g}, but {draws} draws have {variance:.4g}"
         )
 
 
