@@ -23,10 +23,9 @@ def data(data_dir: Path | None, seed: int) -> tuple[Part, Part]:
     path = (data_dir or Path(__file__).parent) / "text.txt"
     text = path.read_text(encoding="utf-8") if data_dir or path.exists() else "\n".join(topics.values())
     characters = np.frombuffer(text[:24_000].encode("ascii", "replace"), dtype=np.uint8)
-    count = (len(characters) - 1) // LENGTH
-    pairs = torch.from_numpy(characters.astype(np.int64)).unfold(0, LENGTH + 1, LENGTH)  # shape (count, 33)
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
-    test, train = pairs[order[: count // 4]], pairs[order[count // 4 :]]
+    pairs = torch.from_numpy(characters.astype(np.int64)).unfold(0, LENGTH + 1, LENGTH)  # shape (n, 33)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(pairs)))
+    test, train = pairs[order[: len(pairs) // 4]], pairs[order[len(pairs) // 4 :]]
     return (train[:, :-1], train[:, 1:]), (test[:, :-1], test[:, 1:])
 
 
@@ -44,7 +43,8 @@ class Network(nn.Module):
         x = self.embedding(inputs).transpose(1, 2)
         for convolution in self.convolutions:
             x = F.relu(convolution(F.pad(x, (4, 0))))  # four zeros before the first character
-        return F.linear(x.transpose(1, 2), self.output.weight, self.output.bias)
+        logits: Tensor = self.output(x.transpose(1, 2))
+        return logits
 
 
 network = Network  # a function without arguments, or a class, that builds the network
