@@ -12,7 +12,21 @@ from helpers.outcomes import trained_runs
 from msgd.cli.init import KINDS
 
 REFERENCE = {"classification": "sgd", "regression": "sgd", "language": "small"}
-FEW = ("--steps", 120, "--seeds", 1, "--set", "checkpoint_every=10", "--set", "eval_every=40", "--jobs", 1, "--trust")
+FEW = (
+    "--steps",
+    80,
+    "--seeds",
+    1,
+    "--set",
+    "checkpoint_every=10",
+    "--set",
+    "eval_every=40",
+    "--set",
+    "eval_train=20",
+    "--jobs",
+    1,
+    "--trust",
+)
 
 
 def made(folder, kind, capsys):
@@ -35,7 +49,7 @@ def test_a_new_task_runs_and_continues_after_a_kill(kind, tmp_path, capsys):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert min(step for step, *_ in trained_runs(killed).values()) < 120
+    assert [step for step, *_ in trained_runs(killed).values()] != [80, 80]
 
     done = msgd("run", recipe, "--out", whole, *chosen)
     assert (done.returncode, done.stderr) == (0, "")

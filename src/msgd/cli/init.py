@@ -49,12 +49,13 @@ def _files(kind: str, folder: Path, recipe: str) -> dict[str, str]:
         (templates / name).read_text(encoding="utf-8") for name in (f"{kind}.py", f"{kind}.toml", "README.md")
     )
     run, compare, measure = _commands(folder / recipe)
+    reference = toml.split('reference = "')[1].partition('"')[0]
     shown = readme.format(
         name=folder.resolve().name,
         run=run,
         compare=compare,
-        measure=measure,
-        tryout=f"{run} --methods {_first(toml)} --seeds 1 --steps 50 --out runs/try",
+        measure=f"{measure} --methods {reference}",
+        tryout=f"{run} --methods {reference} --seeds 1 --steps 50 --out runs/try",
         out=_out(folder / recipe),
         recipe=recipe,
     )
@@ -70,8 +71,3 @@ def _commands(recipe: Path) -> list[str]:
     """The commands that train, print the verdicts again, and measure the noise."""
     out = shlex.quote(str(_out(recipe)))
     return [f"msgd run {shlex.quote(str(recipe))} --trust", f"msgd compare {out}", f"msgd measure {out} --trust"]
-
-
-def _first(toml: str) -> str:
-    """The name of the reference in a recipe."""
-    return toml.split('reference = "')[1].partition('"')[0]

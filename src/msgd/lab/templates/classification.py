@@ -15,7 +15,7 @@ Part = tuple[Tensor, Tensor]  # inputs (n, 20) and classes (n,), which are integ
 
 
 def data(seed: int) -> tuple[Part, Part]:
-    """Return the training part and the test part; the seed is that of the run.
+    """Return the training part and the test part; the seed is 0, unless the recipe varies the data.
 
     To read files instead, write ``def data(data_dir, seed)``: data_dir is the folder that ``--data-dir`` names.
     """
