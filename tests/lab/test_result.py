@@ -50,8 +50,6 @@ def test_figures(result):
     figure = result.figure("loss")
     last = [r for r in result.curves().to_dict("records") if (r["method"], r["step"]) == ("cov", 60)]
     mean = np.mean([r["test_loss"] for r in last])
-        [r["test_loss"] for r in result.curves().to_dict("records") if r["method"] == "cov" and r["step"] == 60]
-    )
     lines = [trace for trace in figure.data if trace.name == "cov" and trace.y is not None]
     assert any(abs(trace.y[-1] - mean) < 1e-9 for trace in lines)
     for name in (None, "accuracy", "train_loss", "endpoints", "differences"):

@@ -17,7 +17,7 @@ from msgd.lab.recipes.own import NOTHING_OWN, PYTHON, OwnParts
 from msgd.lab.recipes.schema import Recipe
 from msgd.lab.result import Result, load
 from msgd.lab.tasks.fingerprint import fingerprint
-from msgd.lab.tasks.task import Task
+from msgd.lab.tasks.task import Task, check_builds
 from msgd.noise import LAWS, SCALAR_LAWS, Law
 
 SOURCE = "lab.compare"
@@ -46,28 +46,25 @@ def compare(
 ) -> Result:
     """Train every method with every seed on a task, and compare the methods with a reference.
 
-    The folder ``out`` is that of `msgd run`: a call that was interrupted continues when it is made again, finished runs
-    are not repeated, and `msgd report` and `msgd compare` work on it. Each run takes one thread of a process of its
-    own; in a script, call this function below ``if __name__ == "__main__":``.
+    A call that was interrupted continues when it is made again; `msgd report` and `msgd compare` work on the folder,
+    too. Runs take processes of their own: in a script, call this function below ``if __name__ == "__main__":``.
 
     Args:
         task: data, network, loss and scores; or the name of a built-in data set, with the network that its recipe has.
-        methods: name → the law of the weights, or a dict with the law under "law" and the keys that only this method
-            has, such as ``{"law": noise.FullBatch(), "lr": 0.4, "optimizer": "AdamW"}``.
+        methods: name → a law, or the keys of the method, such as ``{"law": noise.Cov(20), "optimizer": "AdamW"}``.
         lr: learning rate.
         steps: number of steps of each run.
         out: folder for the results.
         seeds: number of seeds.
         reference: the method that the others are compared with; None for the first one.
-        margin: difference in the deciding score, in its unit, below which methods count as equivalent; None to claim
-            no equivalence.
+        margin: largest difference in the deciding score that does not matter; None to test no equivalence.
         jobs: number of runs at a time; None for one per core.
         device: "auto", "cpu" or "cuda".
-        data_dir: folder that ``task.data`` receives, or that holds the files of a built-in data set.
+        data_dir: folder with the files of the data.
         backend: "loky" for processes of this machine, or "dask".
         address: address of the scheduler of a Dask cluster.
         quiet: whether to show no progress.
-        **keys: further keys of a recipe, such as ``optimizer``, ``schedule``, ``momentum``, ``eval_every``, ``tune``.
+        **keys: further keys of a recipe, such as ``optimizer``, ``schedule``, ``eval_every``, ``tune``.
 
     Returns:
         The results.
@@ -82,16 +79,25 @@ def compare(
             ...
         msgd.lab.errors.UserError: lab.compare: steps: input should be greater than or equal to 1, not 0
     """
-    table, own = _recipe_table(task, methods)
-    table |= {"lr": lr, "steps": steps, "seeds": seeds, "reference": reference or next(iter(methods), "")}
-    table |= {"eval_every": max(1, steps // EVALUATIONS)} | ({} if margin is None else {"margin": margin})
-    recipe = recipe_from(table | {"title": f"Comparison in {Path(out).name}"} | keys, source=SOURCE, own=own)
-    assert isinstance(recipe, Recipe)
-    folder = Path(out).absolute()
-    experiment = TrainingExperiment(folder.name, recipe.select(None), folder)
+    keys |= {"lr": lr, "steps": steps, "seeds": seeds} | ({} if margin is None else {"margin": margin})
+    recipe = _recipe(task, methods, {"reference": reference or next(iter(methods), "")} | keys, title=Path(out).name)
     requested = RunOptions(backend, jobs, device, None if data_dir is None else Path(data_dir))
+    return _run(recipe, Path(out).absolute(), requested, address, quiet=quiet)
+
+
+def _recipe(task: Task | str, methods: Mapping[str, Method], keys: dict[str, Any], *, title: str) -> Recipe:
+    table, own = _recipe_table(task, methods)
+    steps = keys["steps"]
+    usual = {"title": f"Comparison in {title}", "eval_every": max(1, int(steps) // EVALUATIONS)}
+    recipe = recipe_from(usual | table | keys, source=SOURCE, own=own)
+    assert isinstance(recipe, Recipe)
+    return recipe.select(None)
+
+
+def _run(recipe: Recipe, folder: Path, requested: RunOptions, address: str | None, *, quiet: bool) -> Result:
+    experiment = TrainingExperiment(folder.name, recipe, folder)
     options, console = experiment.plan(requested), Console(highlight=False, markup=False, quiet=quiet)
-    with connect_workers(backend, address, options.jobs) as workers:
+    with connect_workers(requested.backend, address, options.jobs) as workers:
         experiment.run(options, workers, console)
     result = load(folder)
     result.write()
@@ -104,6 +110,7 @@ def _recipe_table(task: Task | str, methods: Mapping[str, Method]) -> tuple[dict
         task = Task(data=task, network=USUAL_NETWORKS.get(task))
     if not isinstance(task, Task):
         raise UserError(f"{SOURCE}: the task must be a lab.Task or the name of a data set, not {type(task).__name__}")
+    check_builds(task.network)
     table: dict[str, Any] = {"task": PYTHON}
     objects: dict[str, Any] = {}
     parts: dict[str, Any] = {"loss": task.loss, "scores": task.scores}

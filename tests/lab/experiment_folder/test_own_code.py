@@ -38,7 +38,8 @@ def test_reports_run_no_code(mine, command, capsys):
     code, out, _ = here(capsys, command, mine / "out")
     assert code == 0
     assert "Signs(b=8)" in out
-    assert "Counting + clip 1 + average 0.9" in " ".join(out.split())
+    law = "Injected(Rademacher(), b=8) + Counting + clip 1 + average 0.9"
+    assert law in (mine / "out" / "report.html").read_text()
     assert not (mine / "ran").exists()
     assert not (mine / "out" / "code" / "ran").exists()
 

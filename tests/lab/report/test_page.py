@@ -25,7 +25,7 @@ def test_a_score_that_is_no_accuracy_is_shown_in_its_unit(tmp_path):
     assert answers(found) == ["1 method differs from sgd: cov (-0.100)."]
     said = " ".join(notes(found))
     assert "lies within ±0.02." in said
-    assert "A lower r2 loss is better: a negative difference is a gain." in said
+    assert "Lower r2 loss is better: a negative difference is a gain." in said
     html = page(found)
     for word in ("Test r2 loss", "difference in test r2 loss from sgd", "of which lower values are better"):
         assert word in html

@@ -92,7 +92,7 @@ def test_faults_are_one_line(tmp_path):
     write(tmp_path, "lacks.py", "import no_such_package_at_all")
     write(tmp_path, "large.py", "#" * 2**21)
     for name, message in (
-        ("missing.py", r"missing\.py cannot be read"),
+        ("missing.py", r"there is no missing\.py beside the recipe, in \S+: write its path from there"),
         ("no_such_module_at_all", r"there is no module no_such_module_at_all: put it beside the recipe"),
         ("broken.py", r"broken\.py, line 1: SyntaxError"),
         ("raises.py", r"raises\.py, line 3, in <module>: ZeroDivisionError: division by zero"),

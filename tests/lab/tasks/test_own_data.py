@@ -63,7 +63,8 @@ def test_the_first_n():
     ("value", "message"),
     [
         (None, "data must return .train inputs, train targets., .test inputs, test targets., not NoneType"),
-        ((X, Y), "the train part is ndarray"),
+        (((X, Y), (X, Y), (X, Y)), "test targets., not 3 parts"),
+        ((X, Y), "the train part is not such a pair but ndarray of shape .6, 2."),
         (((X, Y), (X[:, :1], Y)), r"training inputs have shape \(6, 2\).* and the test inputs \(6, 1\)"),
         (((X, Y), (X, Y.astype(float))), "only their numbers may differ"),
         (((X, Y[:3]), (X, Y)), "there are 6 train inputs and 3 train targets"),
@@ -71,7 +72,7 @@ def test_the_first_n():
         ((([[1.0], [1.0, 2.0]], [0, 1]), (X, Y)), "the train inputs differ in shape; pad or cut them"),
         (((np.array(["a", "b"]), [0, 1]), (X, Y)), "the train inputs must be numbers"),
         (((X * np.nan, Y), (X, Y)), "the train inputs hold NaN or infinite values"),
-        (((X, Y, X), (X, Y)), "the train part is tuple"),
+        (((X, Y, X), (X, Y)), "the train part is not such a pair but 3 parts"),
     ],
 )
 def test_refused(value, message):

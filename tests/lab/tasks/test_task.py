@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
 from msgd.lab.errors import UserError
 from msgd.lab.tasks.task import Task, task_in
@@ -21,6 +22,7 @@ def test_what_a_module_defines():
     ("module", "message"),
     [
         (SimpleNamespace(), "task.py defines none of data, network, loss, scores; msgd init FOLDER"),
+        (SimpleNamespace(network=nn.Linear(1, 1)), "network: it must be a function or a class that builds the network"),
         (SimpleNamespace(data=3), "data in task.py must be a function, not int"),
         (SimpleNamespace(data=dict, LOWER_IS_BETTER="mae"), "LOWER_IS_BETTER in task.py must be a list"),
         (SimpleNamespace(data=dict, LOWER_IS_BETTER=[1]), "LOWER_IS_BETTER in task.py must be a list"),

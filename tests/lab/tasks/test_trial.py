@@ -60,3 +60,24 @@ def test_scores_that_are_refused(scores, message):
 def test_a_network_without_parameters():
     with pytest.raises(UserError, match="it has no parameters to train"):
         trial(network=nn.ReLU())
+
+
+@pytest.mark.parametrize(
+    ("targets", "network", "message"),
+    [
+        (
+            Y[:, 0],
+            nn.Linear(3, 9),
+            r"needs class numbers 0, 1, … as targets, .* not float32 of shape",
+        ),
+        (Y[:, 0].long() - 1, nn.Linear(3, 9), "with negative numbers; convert them, or define loss"),
+        (Y[:, 0].long(), nn.Linear(3, 8), "it has 8 outputs, but there is a target 8: with K classes"),
+        (Y[:, 0].long(), nn.Flatten(0), "it has no parameters"),
+        (Y.long(), nn.Linear(3, 9), r"needs an output per class, .* not float32 of shape \(4, 9\)"),
+        (Y[:, 0].long(), nn.LSTM(3, 9), "needs an output per class, .* not type tuple"),
+        (Y[:, 0].long(), nn.Linear(4, 9), "^network: RuntimeError: mat1 and mat2"),
+    ],
+)
+def test_classes_and_outputs_that_do_not_fit_the_built_in_loss(targets, network, message):
+    with pytest.raises(UserError, match=message):
+        try_task(network, Objective(), X, targets)

@@ -101,8 +101,8 @@ class Pipeline:
         names = list(TEXT if run.data in TEXTS else CLASSIFICATION)
         if task is not None:
             network = initial_network(run, data)
-            few = on_device(data.train_inputs[:TRIED], data.train_targets[:TRIED], torch.device("cpu"), pixels_of(run))
-            names = try_task(network, run.objective, *few)
+            first = on_device(data.train_inputs[:TRIED], data.train_targets, torch.device("cpu"), pixels_of(run))
+            names = try_task(network, run.objective, *first)
             check_batch_norm(network, self.recipe)
         averaged = self.recipe.ema > 0 or any(method.ema for method in self.recipe.methods.values())
         scores = list_scores(names, task, averaged=averaged)

@@ -80,6 +80,11 @@ def check_identity(run: HasIdentity, folder: Path) -> None:
         raise UserError(f"{path} is damaged ({error}): delete {folder} to run it again") from error
     if mine.get("code") != theirs.get("code"):
         raise UserError(_changed_code(mine.get("code") or [], theirs.get("code") or [], folder))
+    if mine.get("data") == theirs.get("data") and mine.get("data_digest") != theirs.get("data_digest"):
+        raise UserError(
+            f"{folder} was trained on other data of {mine.get('data')} (another checksum): give the --data-dir of then "
+            "(data of your own must be the same for the same seed), or give --out another folder"
+        )
     for key in [*mine, *theirs]:
         if mine.get(key) != theirs.get(key):
             raise UserError(

@@ -59,6 +59,7 @@ from msgd.lab.safe_io.lock import lock_folder
 from msgd.lab.tasks.faults import user_code
 from msgd.lab.tasks.own_data import own_data
 from msgd.lab.text import plural
+from msgd.lab.training.data_parallel import has_batch_norm
 from msgd.lab.training.prepare import put_on_device
 from msgd.lab.training.sgd import evaluate
 
@@ -224,8 +225,9 @@ def _measure_point(
     evaluated = train_set[0][: run.eval_train], train_set[1][: run.eval_train]
     loss = evaluate(model, *evaluated, objective, chunk=run.evaluation_chunk)["loss"]
     check_loss(point, loss)
-    # A network of the user's own may have dropout, which would make its gradients random.
-    model.train(run.own.task is None)
+    # A network of the user's own may have dropout, which would make its gradients random. Batch norm stays in training
+    # mode, in which it couples the examples and is refused.
+    model.train(run.own.task is None or has_batch_norm(model))
     try:
         matrix = CostCountingMatrix(model, objective.loss, *train_set)
     except ValueError as error:

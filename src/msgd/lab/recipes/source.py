@@ -117,6 +117,8 @@ def _table(text: str, source: str, children: tuple[str, ...] = ()) -> dict[str, 
     inherited = base["methods"]
     # A method with a law replaces the inherited method of that name; one without changes keys of it.
     merged = {key: method if "law" in method else inherited.get(key, {}) | method for key, method in methods.items()}
+    if "task" in table:  # it brings data and a network; those of the other recipe would go before them
+        base = {key: value for key, value in base.items() if key not in {"data", "model"}}
     return base | table | {"methods": inherited | merged}
 
 

@@ -24,15 +24,17 @@ def other_tables(results: Results) -> list[tuple[str, tuple[str, ...], Rows]]:
     """
     if results.recipe.grid or len(results.scores) < 2:
         return []
-    names: Rows = [("method",), *((method,) for method in results.by_method())]
     groups: list[Rows] = []
     for score in results.scores[1:]:
         columns = _columns(results, score)
-        wider = [(*left, *right) for left, right in zip(groups[-1] if groups else names, columns, strict=True)]
-        if groups and _width(wider) <= WIDTH:
+        names = [row[:1] for row in columns]
+        wider: Rows = []
+        if groups and [row[:1] for row in groups[-1]] == names:
+            wider = [(*left, *right[1:]) for left, right in zip(groups[-1], columns, strict=True)]
+        if wider and _width(wider) <= WIDTH:
             groups[-1] = wider
         else:
-            groups.append([(*left, *right) for left, right in zip(names, columns, strict=True)])
+            groups.append(columns)
     titles = ["Other scores", *["Other scores, continued"] * (len(groups) - 1)]
     return [(title, heads, body) for title, (heads, *body) in zip(titles, groups, strict=True)]
 
@@ -60,15 +62,16 @@ def _listed(names: list[str]) -> str:
 
 
 def _columns(results: Results, score: Score) -> Rows:
-    """A score's two columns, with their heads."""
+    """The methods that have a score, with its two columns, and the heads."""
     ends, diverged = results.endpoints(score.name), results.diverged_runs()
     verdicts = {c.method: c.verdict for c in results.comparisons_of(score.name)} | {
         results.recipe.reference: "the reference"
     }
-    table: Rows = [(f"test {score.name}", "verdict")]
+    table: Rows = [("method", f"test {score.name}", "verdict")]
     for method in results.by_method():
-        verdict = "diverged" if method in diverged else verdicts.get(method, "–")
-        table.append((mean_text(score, ends.get(method, {})), verdict))
+        if method in ends or method in diverged:
+            verdict = "diverged" if method in diverged else verdicts.get(method, "–")
+            table.append((method, mean_text(score, ends.get(method, {})), verdict))
     return table
 
 

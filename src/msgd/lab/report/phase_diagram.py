@@ -123,7 +123,7 @@ def phase_notes(results: Results) -> list[str]:
     """Explain the numbers of a phase diagram."""
     reference, score = results.recipe.reference, results.score
     unit = f"points of test {score.name}" if score.percent else f"test {score.name}"
-    lower = f" A lower {score.name} is better, so a negative number is a gain." if score.lower_is_better else ""
+    lower = f" Lower {score.name} is better, so a negative number is a gain." if score.lower_is_better else ""
     return [
         f"Each cell shows the {phase_word(score)} {reference} at the same learning rate, in {unit} ± half the 95% "
         "interval, paired by seed; * marks a p-value, Holm-adjusted over all cells, of at most 0.05. For the "

@@ -184,7 +184,7 @@ def notes(results: Results) -> list[str]:
         )
         sentences.append(f"{endpoint_text(results)} {claim}")
         if score.lower_is_better:
-            sentences.append(f"A lower {score.name} is better: a negative difference is a gain.")
+            sentences.append(f"Lower {score.name} is better: a negative difference is a gain.")
         sentences.append(_condition_text(results))
         if results.recipe.match != "steps" or len({done.run.steps for done in results.finished_runs}) > 1:
             sentences.append(MATCH_SENTENCES[results.recipe.match])

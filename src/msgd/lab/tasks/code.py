@@ -156,6 +156,8 @@ def load_module(folder: Path, name: str) -> ModuleType:
         path = folder / name
         try:
             content = read_bytes(path, CODE_BYTES)
+        except FileNotFoundError:
+            raise UserError(f"there is no {name} beside the recipe, in {folder}: write its path from there") from None
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read: {error}") from error
         own_name = f"msgd_code_{hashlib.sha256(str(path).encode() + content).hexdigest()[:16]}"

@@ -37,10 +37,9 @@ def own_data(source: Any, *, n: int | None, data_dir: Path | None, seed: int) ->
         known = inspect.signature(source).parameters
         takes_all = any(each.kind is each.VAR_KEYWORD for each in known.values())
         value = source(**{key: value for key, value in values.items() if takes_all or key in known})
-    try:
-        train, test = value
-    except (TypeError, ValueError):
-        raise UserError(f"{_FORM}, not {_name(value)}") from None
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise UserError(f"{_FORM}, not {_name(value)}")
+    train, test = value
     train_inputs, train_targets = _pair(train, "train")
     test_inputs, test_targets = _pair(test, "test")
     if n is not None and n > len(train_targets):
@@ -62,7 +61,7 @@ def _pair(part: Any, name: str) -> tuple[Array, Array]:
         except TypeError:
             raise UserError(f"data: an example of the {name} data set must be a pair (input, target)") from None
     if not isinstance(part, tuple | list) or len(part) != 2:
-        raise UserError(f"{_FORM}; the {name} part is {_name(part)}")
+        raise UserError(f"{_FORM}; the {name} part is not such a pair but {_name(part)}")
     inputs, targets = _array(part[0], f"{name} inputs"), _array(part[1], f"{name} targets")
     if len(inputs) != len(targets) or len(inputs) == 0:
         raise UserError(f"data: there are {len(inputs)} {name} inputs and {len(targets)} {name} targets")
@@ -98,4 +97,6 @@ def _outputs(targets: Array) -> int:
 
 def _name(value: Any) -> str:
     shape = getattr(value, "shape", None)
+    if isinstance(value, tuple | list):
+        return f"{len(value)} parts"
     return type(value).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")

@@ -56,6 +56,22 @@ class Task:
         return all(part is None for part in (self.data, self.network, self.loss, self.scores))
 
 
+def check_builds(network: Any) -> None:
+    """Check that a network is built for each run.
+
+    Args:
+        network: `Task.network`.
+
+    Raises:
+        UserError: it is a network already, whose parameters all runs would share.
+    """
+    if isinstance(network, nn.Module):
+        raise UserError(
+            "network: it must be a function or a class that builds the network, so that every run has its own: "
+            "write lambda: in front, or def network(): return …"
+        )
+
+
 def task_in(module: ModuleType, name: str) -> Task:
     """The task that a module defines.
 
@@ -75,6 +91,7 @@ def task_in(module: ModuleType, name: str) -> Task:
     for part, value in parts.items():
         if value is not None and not callable(value):
             raise UserError(f"task: {part} in {name} must be a function, not {type(value).__name__}")
+    check_builds(parts["network"])
     lower = getattr(module, "LOWER_IS_BETTER", ())
     if isinstance(lower, str) or not all(isinstance(each, str) for each in lower):
         raise UserError(f'task: LOWER_IS_BETTER in {name} must be a list of scores, such as ["mae"]')

@@ -179,9 +179,13 @@ def check_batch_norm(network: nn.Module, recipe: Recipe) -> None:
     """
     splits = ["micro_batch"] if recipe.micro_batch else []
     splits += ["torchrun"] if process_count() > 1 else []
-    layers = (layer for layer in network.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm))
-    if splits and (layer := next(layers, None)) is not None:
+    if splits and has_batch_norm(network):
         raise UserError(
-            f"network: {splits[0]} would split the batches that its {type(layer).__name__} normalises: leave "
-            f"{splits[0]} out, or use a norm that treats each example alone, such as GroupNorm or LayerNorm"
+            f"network: {splits[0]} would split the batches that its batch norm normalises: leave {splits[0]} out, or "
+            "use a norm that treats each example alone, such as GroupNorm or LayerNorm"
         )
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether a network has a layer that normalises over the examples of a batch."""
+    return any(isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) for layer in network.modules())
