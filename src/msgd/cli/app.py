@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from msgd.cli.export import export
 from msgd.cli.init import init
 from msgd.cli.measure import measure
 from msgd.cli.run import run
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (init, run, report, measure, compare, recipes, show):
+for _command in (init, run, report, measure, compare, export, recipes, show):
     app.command()(_command)
 
 

@@ -1,0 +1,181 @@
+"""The figures of an experiment for print: curves, endpoints and differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from msgd.lab.experiment_folder.results import FinishedRun, Results
+from msgd.lab.experiment_folder.scores import LOSS, Score
+from msgd.lab.export.drawing import draw, literal, shortened
+from msgd.lab.export.phase_figures import phase_figures
+from msgd.lab.report.figures import COLOURS, colours
+from msgd.statistics.paired_tests import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DASHES = ("-", "--", ":", "-.")  #: tell apart the methods for which no colour is left
+MARGIN = "#009E73"
+
+
+def figures(results: Results, width: float) -> Iterator[tuple[str, Figure]]:
+    """Draw the figures, by the score that decides; to be used within `msgd.lab.export.drawing.style`.
+
+    Args:
+        results: the experiment's results.
+        width: in mm.
+
+    Yields:
+        The name of each figure, and the figure. A phase diagram has one for each method.
+    """
+    if results.recipe.grid:
+        yield from phase_figures(results, width)
+        return
+    yield "curves", curves(results, results.score, "test", width)
+    yield "train-loss", curves(results, LOSS, "train", width)
+    if results.endpoints():
+        yield "endpoints", endpoints(results, width)
+    if any(c.ci_low is not None for c in results.comparisons):
+        yield "differences", differences(results, width)
+
+
+def curves(results: Results, score: Score, split: str, width: float) -> Figure:
+    """Draw a score over steps: a line for each method, and a band for its 95% interval over seeds.
+
+    Args:
+        results: the experiment's results.
+        score: the score.
+        split: "test" or "train".
+        width: in mm.
+
+    Returns:
+        The figure. Its axis is logarithmic for a loss whose means are positive, and for another score whose means are
+        positive and span a factor of ten.
+    """
+    bands = {method: mean_curve(done, f"{split}_{score.name}") for method, done in results.by_method().items()}
+    logarithmic = _is_logarithmic(score, [centre for band in bands.values() for _, centre, _, _ in band])
+    colour_of = colours(results)
+
+    def paint(axes: Axes) -> None:
+        for place, (method, band) in enumerate(bands.items()):
+            steps = [step for step, _, _, _ in band]
+            centre, low, high = ([score.scale * each[i] for each in band] for i in (1, 2, 3))
+            if score.percent:  # a t-interval may leave what an accuracy can be
+                low, high = [max(v, 0.0) for v in low], [min(v, 100.0) for v in high]
+            elif logarithmic:  # or reach below zero, where there is no logarithm
+                low = [max(v, 0.2 * c) for v, c in zip(low, centre, strict=True)]
+            dash = DASHES[max(0, place - len(COLOURS) + 1) % len(DASHES)]
+            axes.plot(steps, centre, dash, color=colour_of[method], label=literal(method), gid=f"mean of {method}")
+            axes.fill_between(steps, low, high, color=colour_of[method], alpha=0.12, linewidth=0)
+        axes.margins(x=0.01)
+        axes.set_xlabel("step")
+        axes.set_ylabel(literal(f"{'training' if split == 'train' else split} {score.title}"))
+        if logarithmic:
+            _log_axis(axes)
+
+    return draw(paint, width=width, entries=list(bands))
+
+
+def mean_curve(done: list[FinishedRun], metric: str) -> list[tuple[int, float, float, float]]:
+    """The mean of a metric over a method's runs, up to the step before the first of them diverges.
+
+    Args:
+        done: the runs.
+        metric: name of the metric.
+
+    Returns:
+        Step, mean, and the ends of the mean's 95% interval, where every run has the metric.
+    """
+    band = []
+    for records in zip(*(run.records for run in done), strict=False):
+        values = [record.get(metric) for record in records]
+        if None not in values:
+            band.append((int(records[0]["step"]), *mean_interval(values)))
+    return band
+
+
+def _is_logarithmic(score: Score, drawn: list[float]) -> bool:
+    if score.percent or not drawn or min(drawn) <= 0:
+        return False
+    return score.name == LOSS.name or max(drawn) >= 10 * min(drawn)
+
+
+def _log_axis(axes: Axes) -> None:
+    """Label a logarithmic axis with plain numbers, which are read more easily than powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < 10 * low:  # powers of ten and their simple multiples would be one or two
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    else:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,), numticks=8))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def endpoints(results: Results, width: float) -> Figure:
+    """Draw a point for each run's endpoint, and beside them the method's mean with its 95% interval.
+
+    Args:
+        results: the experiment's results.
+        width: in mm.
+
+    Returns:
+        The figure, with a row for each method.
+    """
+    score, ends, colour_of = results.score, results.endpoints(), colours(results)
+
+    def paint(axes: Axes) -> None:
+        for place, (method, by_seed) in enumerate(ends.items()):
+            values = [score.scale * value for value in by_seed.values()]
+            axes.plot(
+                values, [place - 0.15] * len(values), "o", color=colour_of[method], markersize=3.5, alpha=0.6, mew=0
+            )
+            mean, low, high = mean_interval(values)
+            axes.plot([low, high], [place + 0.18] * 2, "-", color=colour_of[method])
+            axes.plot([mean], [place + 0.18], "D", color=colour_of[method], markersize=4)
+        _rows(axes, list(ends), width)
+        axes.set_xlabel(literal(f"test {score.title}"))
+
+    return draw(paint, width=width, rows=len(ends))
+
+
+def differences(results: Results, width: float) -> Figure:
+    """Draw each method's difference from the reference, with its 95% (thin) and 90% interval, over the margin.
+
+    Args:
+        results: the experiment's results.
+        width: in mm.
+
+    Returns:
+        The figure, with a row for each comparison that has an interval.
+    """
+    score, colour_of = results.score, colours(results)
+    shown = [c for c in results.comparisons if c.ci_low is not None]
+
+    def paint(axes: Axes) -> None:
+        if score.margin is not None:
+            margin = score.scale * score.margin
+            axes.axvspan(-margin, margin, color=MARGIN, alpha=0.12, linewidth=0)
+        axes.axvline(0, color="#888888", linewidth=0.6)
+        for place, c in enumerate(shown):
+            for low, high, thickness in ((c.ci_low, c.ci_high, 1.0), (c.ci90_low, c.ci90_high, 2.6)):
+                ends = [score.scale * (low or 0.0), score.scale * (high or 0.0)]
+                axes.plot(ends, [place] * 2, "-", color=colour_of[c.method], linewidth=thickness)
+            axes.plot([score.scale * c.difference], [place], "o", color=colour_of[c.method], markersize=5)
+        _rows(axes, [c.method for c in shown], width)
+        unit = " [points]" if score.percent else ""
+        axes.set_xlabel(literal(f"difference in test {score.name} from {results.recipe.reference}{unit}"))
+
+    return draw(paint, width=width, rows=len(shown))
+
+
+def _rows(axes: Axes, names: list[str], width: float) -> None:
+    """Write a name before each row, the first one on top."""
+    third = width / 25.4 * 72 / 2.5  # the names leave more than half of the width to the data
+    axes.set_yticks(range(len(names)), [literal(shortened(name, third)) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
