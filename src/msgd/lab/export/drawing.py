@@ -21,7 +21,8 @@ LEGEND_LINE = 1.5 * POINTS  #: height of a legend's line in points
 LETTER = 0.62 * POINTS  #: typical width of a letter in points
 HANDLE = 26.0  #: width of the line before a legend's entry, with the gaps around it, in points
 
-STYLE = {
+#: matplotlib types its keys one by one
+STYLE: dict[Any, object] = {
     "font.size": POINTS + 1,
     "axes.labelsize": POINTS + 1,
     "xtick.labelsize": POINTS,

@@ -103,10 +103,11 @@ def _character(each: str) -> str:
         return _UNICODE[each]
     if each.isascii():
         return each if each.isprintable() else " "
-    base, *marks = unicodedata.normalize("NFD", each)
-    if len(marks) == 1 and base.isascii() and base.isalpha() and marks[0] in _ACCENTS:
+    parts = unicodedata.normalize("NFD", each)
+    base, mark = parts[0], parts[1:]
+    if base.isascii() and base.isalpha() and mark in _ACCENTS:
         letter = {"i": r"\i", "j": r"\j"}.get(base, base)
-        return rf"\{_ACCENTS[marks[0]]}{{{letter}}}"
+        return rf"\{_ACCENTS[mark]}{{{letter}}}"
     return f"U+{ord(each):04X}"
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from msgd.lab.experiment_folder.results import Results
 from msgd.lab.experiment_folder.scores import Score
 from msgd.lab.export.drawing import POINTS, draw, literal
@@ -63,7 +66,7 @@ def phase_figure(plane: PhasePlane, score: Score, reach: float, reference: str, 
         for i, b in enumerate(plane.bs):
             for j, lr in enumerate(plane.lrs):
                 text = "div." if (lr, b) in plane.diverged else form.format(shown[lr, b]) if (lr, b) in shown else ""
-                ink = _ink(picture.cmap(picture.norm(rows[i][j]))) if (lr, b) in shown else "black"
+                ink = _ink(picture.to_rgba(np.array([shown[lr, b]]))[0]) if (lr, b) in shown else "black"
                 axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=POINTS)
         axes.set_xticks(range(len(plane.lrs)), [f"{lr:g}" for lr in plane.lrs])
         axes.set_yticks(range(len(plane.bs)), ["" if b is None else f"{b:g}" for b in plane.bs])
@@ -78,7 +81,7 @@ def phase_figure(plane: PhasePlane, score: Score, reach: float, reference: str, 
     return draw(paint, width=width, rows=len(plane.bs))
 
 
-def _ink(rgba: tuple[float, ...]) -> str:
+def _ink(rgba: NDArray[np.float64]) -> str:
     """Black on a light ground and white on a dark one."""
     red, green, blue = rgba[:3]
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"

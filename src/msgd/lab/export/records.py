@@ -108,12 +108,12 @@ def _rows_of(results: Results, score: Score) -> Rows:
     rows = []
     for method in results.by_method():
         values = list(ends.get(method, {}).values())
-        mean = mean_interval(values) if values else (None, None, None)
+        mean, low, high = mean_interval(values) if values else (None, None, None)
         if len(values) < 2:  # a single value has no interval
-            mean = (mean[0], None, None)
+            low = high = None
         why = "diverged" if method in diverged else "reference" if method in references else "no pair"
         about = {"score": score.name, "lower_is_better": score.lower_is_better, "method": method, "seeds": len(values)}
-        means = dict(zip(("mean", "mean_low", "mean_high"), mean, strict=True))
+        means = {"mean": mean, "mean_low": low, "mean_high": high}
         rows.append(about | means | _comparison(compared.get(method), why))
     return rows
 
