@@ -20,7 +20,8 @@ def made_results(text=SMALL, *, scores=(ACCURACY, LOSS), seeds=3, diverged=(), d
     diverged: pairs of a method and a seed whose run ends after 20 steps.
     """
     recipe = parse_recipe(text, source="small", settings={"seeds": seeds, **settings})
-    names = list(dict.fromkeys(["loss", *(score.name for score in scores)]))
+    names = dict.fromkeys(["loss", *(score.name for score in scores)])
+    metrics = [f"{split}_{name}" for split in ("test", "train") for name in names]
     rng = np.random.default_rng(seed)
     finished = []
     for run in planned_runs(recipe, n=40, digests=[digest]):
