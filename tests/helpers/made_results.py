@@ -26,11 +26,7 @@ def made_results(text=SMALL, *, scores=(ACCURACY, LOSS), seeds=3, diverged=(), d
     finished = []
     for run in planned_runs(recipe, n=40, digests=[digest]):
         steps = run.evaluations[:3] if (run.method, run.seed) in diverged else run.evaluations
-        records = [
-            {"step": step}
-            | {f"{split}_{name}": float(rng.uniform(0.1, 0.9)) for split in ("test", "train") for name in names}
-            for step in steps
-        ]
+        records = [{"step": step} | {metric: float(rng.uniform(0.1, 0.9)) for metric in metrics} for step in steps]
         ends = len(steps) == len(run.evaluations)
         seconds = float(rng.uniform(1, 2))
         finished.append(FinishedRun(run, seconds, records, *((endpoint_of(records),) if ends else (None, 20))))

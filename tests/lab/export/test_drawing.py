@@ -6,16 +6,17 @@ import subprocess
 import sys
 
 import matplotlib
+import numpy as np
 import pytest
 
-from msgd.lab.export.drawing import HANDLE, LETTER, content, draw, legend_columns, literal, shortened, style
+from msgd.lab.export.drawing import HANDLE, LETTER, content, draw, legend_columns, shortened, style, title
 
 HOSTILE = "$\\frac{1}$ --><script>alert(1)</script> & 中 %s"
 
 
-def paint(axes):
+def paint(axes, points):
     axes.plot([0, 1], [1, 2], label="line")
-    axes.set_xlabel(literal(HOSTILE))
+    axes.set_xlabel(title(HOSTILE, 2 * points))
 
 
 def made(form, **options):
@@ -68,7 +69,7 @@ def test_the_settings_of_the_user_do_not_matter():
 def test_a_backend_that_is_missing_does_not_matter():
     code = (
         "from msgd.lab.export.drawing import content, draw, style\n"
-        "with style():\n    print(len(content(draw(lambda axes: None, width=85.0), 'svg')))\n"
+        "with style():\n    print(len(content(draw(lambda *_: None, width=85.0), 'svg')))\n"
         "import sys; assert 'matplotlib.pyplot' not in sys.modules"
     )
     environment = os.environ | {"MPLBACKEND": "no such backend"}
@@ -83,7 +84,7 @@ def test_a_legend_fits_the_width_and_covers_no_data():
     columns = legend_columns(names, points)
     assert columns == int(points // (8 * LETTER + HANDLE))
     with style():
-        figure = draw(lambda axes: [axes.plot([0, i], label=n) for i, n in enumerate(names)], width=85.0, entries=names)
+        figure = draw(lambda axes, _: axes.plot(np.eye(7), label=names), width=85.0, entries=names)
         figure.draw_without_rendering()
         [legend] = figure.legends
         box, axes = legend.get_window_extent(), figure.axes[0].get_window_extent()
@@ -102,6 +103,17 @@ def test_long_names_keep_their_ends():
     assert re.fullmatch("a+…b+", short)
     assert shortened("sgd", points) == "sgd"
     with style():
-        figure = draw(lambda axes: axes.plot([0], [0], label=text), width=85.0, entries=[text])
+        figure = draw(lambda axes, _: axes.plot([0], [0], label=text), width=85.0, entries=[text])
         figure.draw_without_rendering()
         assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_long_titles_take_several_lines():
+    points = 150.0
+    text = title("difference in test " + "t$" * 60, points)
+    assert text.count("\n") >= 3
+    assert text.replace("\n", "").replace(" ", "") == "differenceintest" + r"t\$" * 60
+    with style():
+        figure = draw(lambda axes, _: axes.set_xlabel(text), width=85.0)
+        figure.draw_without_rendering()
+        assert figure.axes[0].xaxis.label.get_window_extent().width <= points * figure.dpi / 72

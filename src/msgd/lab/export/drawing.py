@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,14 +50,14 @@ METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
 }
 
-Draw = Callable[["Axes"], None]
+Draw = Callable[["Axes", float], None]  #: draws into the axes of a figure whose width is given in points
 
 
 def draw(painter: Draw, *, width: float, entries: Sequence[str] = (), rows: int = 0) -> Figure:
     """Make a figure with one pair of axes; to be called within `style`.
 
     Args:
-        painter: draws into the axes.
+        painter: draws into the axes; it receives the figure's width in points.
         width: in mm.
         entries: of the legend, which stands above the axes, where it covers no data.
         rows: number of lines of text beside the vertical axis, for which the figure grows where they need it.
@@ -72,7 +73,7 @@ def draw(painter: Draw, *, width: float, entries: Sequence[str] = (), rows: int 
     height = max(RATIO * points, (rows + 4) * LEGEND_LINE) + max(0, lines - 2) * LEGEND_LINE
     figure = Figure(figsize=(points / 72, height / 72), layout="constrained")
     axes = figure.subplots()
-    painter(axes)
+    painter(axes, points)
     if entries:
         handles, _ = axes.get_legend_handles_labels()
         names = [literal(shortened(name, points)) for name in entries]
@@ -95,6 +96,11 @@ def shortened(text: str, points: float) -> str:
 def literal(text: str) -> str:
     """A text that matplotlib shows as it is: between two dollar signs it would read a formula."""
     return text.replace("$", r"\$")
+
+
+def title(text: str, points: float) -> str:
+    """The title of an axis of a length in points, in several lines if it is long, as matplotlib shows it."""
+    return literal(textwrap.fill(text, max(8, int(points * (POINTS / (POINTS + 1)) / LETTER))))
 
 
 def content(figure: Figure, form: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgd.lab.experiment_folder.results import FinishedRun, Results
 from msgd.lab.experiment_folder.scores import LOSS, Score
-from msgd.lab.export.drawing import draw, literal, shortened
+from msgd.lab.export.drawing import draw, literal, shortened, title
 from msgd.lab.export.phase_figures import phase_figures
 from msgd.lab.report.figures import COLOURS, colours
 from msgd.statistics.paired_tests import mean_interval
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DASHES = ("-", "--", ":", "-.")  #: tell apart the methods for which no colour is left
-MARGIN = "#009E73"
+MARGIN = "#009E73"  #: colour of the margin
+LONG, TALL = 0.6, 0.45  #: length of a horizontal and of a vertical axis over the figure's width, at the least
 
 
 def figures(results: Results, width: float) -> Iterator[tuple[str, Figure]]:
@@ -56,9 +57,9 @@ def curves(results: Results, score: Score, split: str, width: float) -> Figure:
     """
     bands = {method: mean_curve(done, f"{split}_{score.name}") for method, done in results.by_method().items()}
     logarithmic = _is_logarithmic(score, [centre for band in bands.values() for _, centre, _, _ in band])
-    colour_of = colours(results)
+    colour_of, shade = colours(results), min(0.12, 1 / len(bands))  # many bands upon each other stay pale
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: Axes, points: float) -> None:
         for place, (method, band) in enumerate(bands.items()):
             steps = [step for step, _, _, _ in band]
             centre, low, high = ([score.scale * each[i] for each in band] for i in (1, 2, 3))
@@ -68,10 +69,10 @@ def curves(results: Results, score: Score, split: str, width: float) -> Figure:
                 low = [max(v, 0.2 * c) for v, c in zip(low, centre, strict=True)]
             dash = DASHES[max(0, place - len(COLOURS) + 1) % len(DASHES)]
             axes.plot(steps, centre, dash, color=colour_of[method], label=literal(method), gid=f"mean of {method}")
-            axes.fill_between(steps, low, high, color=colour_of[method], alpha=0.12, linewidth=0)
+            axes.fill_between(steps, low, high, color=colour_of[method], alpha=shade, linewidth=0, zorder=1)
         axes.margins(x=0.01)
         axes.set_xlabel("step")
-        axes.set_ylabel(literal(f"{'training' if split == 'train' else split} {score.title}"))
+        axes.set_ylabel(title(f"{'training' if split == 'train' else split} {score.title}", TALL * points))
         if logarithmic:
             _log_axis(axes)
 
@@ -128,7 +129,7 @@ def endpoints(results: Results, width: float) -> Figure:
     """
     score, ends, colour_of = results.score, results.endpoints(), colours(results)
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: Axes, points: float) -> None:
         for place, (method, by_seed) in enumerate(ends.items()):
             values = [score.scale * value for value in by_seed.values()]
             axes.plot(
@@ -137,8 +138,8 @@ def endpoints(results: Results, width: float) -> Figure:
             mean, low, high = mean_interval(values)
             axes.plot([low, high], [place + 0.18] * 2, "-", color=colour_of[method])
             axes.plot([mean], [place + 0.18], "D", color=colour_of[method], markersize=4)
-        _rows(axes, list(ends), width)
-        axes.set_xlabel(literal(f"test {score.title}"))
+        _rows(axes, list(ends), points)
+        axes.set_xlabel(title(f"test {score.title}", LONG * points))
 
     return draw(paint, width=width, rows=len(ends))
 
@@ -156,7 +157,7 @@ def differences(results: Results, width: float) -> Figure:
     score, colour_of = results.score, colours(results)
     shown = [c for c in results.comparisons if c.ci_low is not None]
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: Axes, points: float) -> None:
         if score.margin is not None:
             margin = score.scale * score.margin
             axes.axvspan(-margin, margin, color=MARGIN, alpha=0.12, linewidth=0)
@@ -166,16 +167,17 @@ def differences(results: Results, width: float) -> Figure:
                 ends = [score.scale * (low or 0.0), score.scale * (high or 0.0)]
                 axes.plot(ends, [place] * 2, "-", color=colour_of[c.method], linewidth=thickness)
             axes.plot([score.scale * c.difference], [place], "o", color=colour_of[c.method], markersize=5)
-        _rows(axes, [c.method for c in shown], width)
+        _rows(axes, [c.method for c in shown], points)
         unit = " [points]" if score.percent else ""
-        axes.set_xlabel(literal(f"difference in test {score.name} from {results.recipe.reference}{unit}"))
+        what = f"difference in test {score.name} from {results.recipe.reference}{unit}"
+        axes.set_xlabel(title(what, LONG * points))
 
     return draw(paint, width=width, rows=len(shown))
 
 
-def _rows(axes: Axes, names: list[str], width: float) -> None:
+def _rows(axes: Axes, names: list[str], points: float) -> None:
     """Write a name before each row, the first one on top."""
-    third = width / 25.4 * 72 / 2.5  # the names leave more than half of the width to the data
-    axes.set_yticks(range(len(names)), [literal(shortened(name, third)) for name in names])
+    # The names leave more than half of the width to the data.
+    axes.set_yticks(range(len(names)), [literal(shortened(name, (1 - LONG) * points)) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from msgd.lab.experiment_folder.results import Results
 from msgd.lab.experiment_folder.scores import Score
-from msgd.lab.export.drawing import POINTS, draw, literal
+from msgd.lab.export.drawing import POINTS, draw, title
 from msgd.lab.report.phase_diagram import PhasePlane, phase_word, phases
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAN = float("nan")
+TALL = 0.55  #: height of the colour bar over the figure's width
 
 
 def phase_figures(results: Results, width: float) -> Iterator[tuple[str, Figure]]:
@@ -60,7 +61,7 @@ def phase_figure(plane: PhasePlane, score: Score, reach: float, reference: str, 
     unit = (" [points]" if gains else " [%]") if score.percent else ""
     what = f"{phase_word(score)} {reference}{unit}" if gains else f"test {score.title}"
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: Axes, points: float) -> None:
         low, high = (-reach, reach) if gains else (None, None)
         picture = axes.imshow(rows, cmap=colours, aspect="auto", vmin=low, vmax=high)
         for i, b in enumerate(plane.bs):
@@ -75,7 +76,7 @@ def phase_figure(plane: PhasePlane, score: Score, reach: float, reference: str, 
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.tick_params(length=0)
         bar = axes.figure.colorbar(picture, ax=axes, extend="both" if gains else "neither")
-        bar.set_label(literal(f"{plane.method}: {what}"))
+        bar.set_label(title(f"{plane.method}: {what}", TALL * points))
         bar.outline.set_visible(False)
 
     return draw(paint, width=width, rows=len(plane.bs))
