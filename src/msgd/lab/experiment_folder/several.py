@@ -32,7 +32,8 @@ def pool(folders: Sequence[Path], experiments: Sequence[object], reference: str 
     Args:
         folders: the folders.
         experiments: the results of each, of whichever kind.
-        reference: ``FOLDER:METHOD``, or a method of the first folder; None for the first folder's own reference.
+        reference: ``FOLDER:METHOD``, with the folder's name or path, or a method of the first folder; None for the
+            first folder's own reference.
 
     Returns:
         The pooled results.
@@ -57,7 +58,7 @@ def pool(folders: Sequence[Path], experiments: Sequence[object], reference: str 
                 runs[label] = done
             else:
                 copies[label] = twin
-    base = _reference(names[0], first, reference, runs, copies)
+    base = _reference(names[0], first, _named(reference, folders, names), runs, copies)
     renamed = [replace(each, run=replace(each.run, method=label)) for label, done in runs.items() for each in done]
     same_vary = all(results.recipe.vary == first.recipe.vary for results in trained)
     recipe = first.recipe.model_copy(
@@ -69,7 +70,7 @@ def pool(folders: Sequence[Path], experiments: Sequence[object], reference: str 
 
 
 def folder_names(folders: Sequence[Path]) -> list[str]:
-    """A name for each folder: its last part, or the path as it was given where two would have the same name.
+    """A name for each folder: the end of its path, as short as tells all of them apart.
 
     Args:
         folders: the folders.
@@ -84,12 +85,18 @@ def folder_names(folders: Sequence[Path]) -> list[str]:
     for folder, path in zip(folders, resolved, strict=True):
         if resolved.count(path) > 1:
             raise UserError(f"{folder} is given twice: give each folder once")
-    names = [one_line(path.name) for path in resolved]
-    if len(set(names)) < len(names):
-        names = [one_line(folder) for folder in folders]
+    names = [one_line(_short(path, resolved)) for path in resolved]
     if len(set(names)) < len(names):
         raise UserError("two folders differ only in characters that cannot be printed: rename one")
     return names
+
+
+def _short(path: Path, others: Sequence[Path]) -> str:
+    """The shortest end of a path that no other path has."""
+    length = 1
+    while sum(other.parts[-length:] == path.parts[-length:] for other in others) > 1:
+        length += 1
+    return "/".join(path.parts[-length:])
 
 
 def _trained(name: str, results: object) -> Results:
@@ -144,6 +151,13 @@ def _is_copy(done: list[FinishedRun], theirs: list[FinishedRun]) -> bool:
     by_seed = {each.run.seed: each.run for each in theirs}
     pairs = [(each.run, by_seed[each.run.seed]) for each in done if each.run.seed in by_seed]
     return bool(pairs) and all(a.identity() == b.identity() for a, b in pairs)
+
+
+def _named(reference: str | None, folders: Sequence[Path], names: list[str]) -> str | None:
+    """The reference with the folder's name in place of its path."""
+    folder, colon, method = (reference or "").rpartition(":")
+    paths = {path.resolve(): name for path, name in zip(folders, names, strict=True)}
+    return f"{paths[path]}:{method}" if colon and (path := Path(folder).resolve()) in paths else reference
 
 
 def _reference(
