@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 DASHES = ("-", "--", ":", "-.")  #: tell apart the methods for which no colour is left
 MARGIN = "#009E73"  #: colour of the margin
-LONG, TALL = 0.6, 0.45  #: length of a horizontal and of a vertical axis over the figure's width, at the least
+LONG, TALL = 0.7, 0.45  #: room for the title of a horizontal and of a vertical axis, over the figure's width
+NAMES = 0.4  #: room for the names of the methods beside an axis, over the figure's width
 
 
 def figures(results: Results, width: float) -> Iterator[tuple[str, Figure]]:
@@ -105,12 +106,13 @@ def _is_logarithmic(score: Score, drawn: list[float]) -> bool:
 
 def _log_axis(axes: Axes) -> None:
     """Label a logarithmic axis with plain numbers, which are read more easily than powers of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     if high < 10 * low:  # powers of ten and their simple multiples would be one or two
         axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,), numticks=8))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -177,7 +179,9 @@ def differences(results: Results, width: float) -> Figure:
 
 def _rows(axes: Axes, names: list[str], points: float) -> None:
     """Write a name before each row, the first one on top."""
-    # The names leave more than half of the width to the data.
-    axes.set_yticks(range(len(names)), [literal(shortened(name, (1 - LONG) * points)) for name in names])
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_yticks(range(len(names)), [literal(shortened(name, NAMES * points)) for name in names])
+    axes.xaxis.set_major_locator(MaxNLocator(5))  # more numbers such as −0.10 would touch
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
