@@ -110,9 +110,9 @@ def test_simulated_least_squares(simulated, capsys):
 #: the options, and what the line says
 BAD = {
     "format": (["--to", "xlsx"], "take one of csv, parquet, latex, svg, pdf, png"),
-    "narrow": (["--to", "svg", "--width", "3"], "from 40 to 400"),
-    "wide": (["--to", "svg", "--width", "1e9"], "from 40 to 400"),
-    "no number": (["--to", "svg", "--width", "nan"], "from 40 to 400"),
+    "narrow": (["--to", "svg", "--width", "3"], "from 60 to 400"),
+    "wide": (["--to", "svg", "--width", "1e9"], "from 60 to 400"),
+    "no number": (["--to", "svg", "--width", "nan"], "from 60 to 400"),
     "width of a table": (["--to", "csv", "--width", "85"], "csv has no width"),
     "unknown score": (["--to", "png", "--score", "f1"], "take one of accuracy, "),
     "score of csv": (["--to", "csv", "--score", "loss"], "hold every score"),

@@ -40,3 +40,12 @@ def test_the_reference_shows_its_means():
 def test_a_cell_that_diverged_says_so():
     axes = maps(made_results(GRID, diverged=[("bernoulli+lr0p2+b4", 0)]))["phase-bernoulli"].axes[0]
     assert [text.get_text() == "div." for text in axes.texts] == [False, True, False, False]
+
+
+def test_numbers_that_do_not_fit_are_left_to_the_colours():
+    rates = ", ".join(f"0.{i}" for i in range(1, 10))
+    text = SMALL + f"[grid]\nlr = [{rates}]\nb = [4]\n"
+    axes = maps(made_results(text, diverged=[("bernoulli+lr0p2+b4", 0)]))["phase-bernoulli"].axes[0]
+    assert [text.get_text() for text in axes.texts] == ["", "×", *[""] * 7]
+    assert np.isfinite(np.ma.filled(axes.images[0].get_array(), np.nan)).sum() == 8
+    assert {label.get_rotation() for label in axes.get_xticklabels()} == {90}

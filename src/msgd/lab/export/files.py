@@ -20,7 +20,7 @@ Format = Literal["csv", "parquet", "latex", "svg", "pdf", "png"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 TABLES = {"csv": csv_bytes, "parquet": parquet_bytes}
 FIGURES = ("svg", "pdf", "png")
-NARROWEST, WIDEST = 40.0, 400.0  #: mm
+NARROWEST, WIDEST = 60.0, 400.0  #: mm
 
 Files = Iterator[tuple[str, bytes]]  #: name and content of each file
 

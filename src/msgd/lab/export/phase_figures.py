@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from msgd.lab.experiment_folder.results import Results
 from msgd.lab.experiment_folder.scores import Score
-from msgd.lab.export.drawing import POINTS, draw, title
+from msgd.lab.export.drawing import LETTER, POINTS, draw, shortened, title
 from msgd.lab.report.phase_diagram import PhasePlane, phase_word, phases
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NAN = float("nan")
 TALL = 0.55  #: height of the colour bar over the figure's width
+WIDE = 0.65  #: width of the map over the figure's width
 
 
 def phase_figures(results: Results, width: float) -> Iterator[tuple[str, Figure]]:
@@ -64,19 +65,22 @@ def phase_figure(plane: PhasePlane, score: Score, reach: float, reference: str, 
     def paint(axes: Axes, points: float) -> None:
         low, high = (-reach, reach) if gains else (None, None)
         picture = axes.imshow(rows, cmap=colours, aspect="auto", vmin=low, vmax=high)
+        # Where the columns are too narrow for numbers, the colours speak alone.
+        narrow = max(map(len, map(form.format, shown.values())), default=0) * LETTER > WIDE * points / len(plane.lrs)
         for i, b in enumerate(plane.bs):
             for j, lr in enumerate(plane.lrs):
-                text = "div." if (lr, b) in plane.diverged else form.format(shown[lr, b]) if (lr, b) in shown else ""
+                number = form.format(shown[lr, b]) if (lr, b) in shown and not narrow else ""
+                text = ("×" if narrow else "div.") if (lr, b) in plane.diverged else number
                 ink = _ink(picture.to_rgba(np.array([shown[lr, b]]))[0]) if (lr, b) in shown else "black"
                 axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=POINTS)
-        axes.set_xticks(range(len(plane.lrs)), [f"{lr:g}" for lr in plane.lrs])
+        axes.set_xticks(range(len(plane.lrs)), [f"{lr:g}" for lr in plane.lrs], rotation=90 if narrow else 0)
         axes.set_yticks(range(len(plane.bs)), ["" if b is None else f"{b:g}" for b in plane.bs])
         axes.set_xlabel("learning rate")
         axes.set_ylabel("" if plane.bs == [None] else "b")
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.tick_params(length=0)
         bar = axes.figure.colorbar(picture, ax=axes, extend="both" if gains else "neither")
-        bar.set_label(title(f"{plane.method}: {what}", TALL * points))
+        bar.set_label(title(f"{shortened(plane.method, TALL * points)}: {what}", TALL * points))
         bar.outline.set_visible(False)
 
     return draw(paint, width=width, rows=len(plane.bs))
