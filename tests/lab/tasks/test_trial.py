@@ -71,7 +71,7 @@ def test_a_network_without_parameters():
             r"needs class numbers 0, 1, … as targets, .* not float32 of shape",
         ),
         (Y[:, 0].long() - 1, nn.Linear(3, 9), "with negative numbers; convert them, or define loss"),
-        (Y[:, 0].long(), nn.Linear(3, 8), "it has 8 outputs, but there is a target 8: with K classes"),
+        (Y[:, 0].long(), nn.Linear(3, 8), "it has 8 outputs, but there is a target 8: K classes need K outputs"),
         (Y[:, 0].long(), nn.Flatten(0), "it has no parameters"),
         (Y.long(), nn.Linear(3, 9), r"needs an output per class, .* not float32 of shape \(4, 9\)"),
         (Y[:, 0].long(), nn.LSTM(3, 9), "needs an output per class, .* not type tuple"),

@@ -82,8 +82,8 @@ def _check_logits(outputs: Any, targets: Tensor) -> None:
         )
     if (largest := int(targets.max())) >= outputs.shape[-1]:
         raise UserError(
-            f"network: it has {outputs.shape[-1]} outputs, but there is a target {largest}: with K classes, there are K "
-            "outputs, and the targets are 0 … K−1"
+            f"network: it has {outputs.shape[-1]} outputs, but there is a target {largest}: K classes need K outputs, "
+            "and the targets 0 … K−1"
         )
 
 
