@@ -98,7 +98,7 @@ def test_a_program_continues_what_an_earlier_one_began(tmp_path):
 
     first = program("one.py")
     assert first.returncode == 0, first.stderr
-    assert "(4, 8) ('loss',)" in first.stdout
+    assert "(4, 9) ('loss',)" in first.stdout
     again = program("two.py")
     assert "4 of 4 runs are finished already" in again.stdout
     changed = program("three.py", scale=2.0)

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.results import Results, write_results
+from msgd.lab.export.records import curve_rows, run_rows
 from msgd.lab.kinds import TrainingExperiment, experiment_in
 from msgd.lab.report.figures import curves, differences, endpoints
 from msgd.lab.report.html import write_page
@@ -89,19 +90,8 @@ class Result:
         return self._experiment.sentences(self._results)
 
     def records(self) -> list[dict[str, Any]]:
-        """A row for each finished run: method, seed, lr, steps, seconds, diverged, and its metrics at the endpoint."""
-        return [
-            {
-                "method": done.run.method,
-                "seed": done.run.seed,
-                "lr": done.run.lr,
-                "steps": done.run.steps,
-                "seconds": done.seconds,
-                "diverged": done.diverged,
-                **(done.final or {}),
-            }
-            for done in self._results.finished_runs
-        ]
+        """A row for each finished run: method, seed, lr, steps, b_eff, seconds, diverged, and its metrics at the endpoint."""
+        return run_rows(self._results)
 
     def frame(self) -> Any:
         """The rows of `records` as a data frame of pandas or, without pandas, of polars."""
@@ -109,12 +99,7 @@ class Result:
 
     def curves(self) -> Any:
         """A data frame with a row for each evaluation of each finished run: method, seed, step, and the metrics."""
-        rows = [
-            {"method": done.run.method, "seed": done.run.seed, **record}
-            for done in self._results.finished_runs
-            for record in done.records
-        ]
-        return _data_frame(rows)
+        return _data_frame(curve_rows(self._results))
 
     def figure(self, name: str | None = None) -> go.Figure:
         """Draw a figure.

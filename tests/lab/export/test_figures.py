@@ -12,8 +12,9 @@ from helpers.made_results import DIVERGED, made_results
 from helpers.small import SMALL
 from msgd.lab.experiment_folder.scores import LOSS, Score
 from msgd.lab.export.drawing import content, style
-from msgd.lab.export.figures import curves, differences, endpoints, figures, mean_curve
+from msgd.lab.export.figures import curves, differences, endpoints, figures
 from msgd.lab.report.figures import COLOURS
+from msgd.lab.report.means import mean_curve
 from msgd.statistics.paired_tests import mean_interval
 
 SEVEN = SMALL + "".join(f'[methods.more-{i}]\nlaw = "bernoulli"\n' for i in range(4))

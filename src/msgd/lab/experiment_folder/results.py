@@ -137,6 +137,7 @@ class Results:
             "recipe": self.name,
             "config": self.recipe.model_dump(exclude_none=True),
             "environment": self.environment,
+            "n": self.finished_runs[0].run.n,
             "missing_runs": self.missing_runs,
             "runs": [
                 {

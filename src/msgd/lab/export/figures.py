@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from msgd.lab.experiment_folder.results import FinishedRun, Results
+from msgd.lab.experiment_folder.results import Results
 from msgd.lab.experiment_folder.scores import LOSS, Score
 from msgd.lab.export.drawing import draw, literal, shortened, title
 from msgd.lab.export.phase_figures import phase_figures
@@ -78,24 +78,6 @@ def curves(results: Results, score: Score, split: str, width: float) -> Figure:
             _log_axis(axes)
 
     return draw(paint, width=width, entries=list(bands))
-
-
-def mean_curve(done: list[FinishedRun], metric: str) -> list[tuple[int, float, float, float]]:
-    """The mean of a metric over a method's runs, up to the step before the first of them diverges.
-
-    Args:
-        done: the runs.
-        metric: name of the metric.
-
-    Returns:
-        Step, mean, and the ends of the mean's 95% interval, where every run has the metric.
-    """
-    band = []
-    for records in zip(*(run.records for run in done), strict=False):
-        values = [record.get(metric) for record in records]
-        if None not in values:
-            band.append((int(records[0]["step"]), *mean_interval(values)))
-    return band
 
 
 def _is_logarithmic(score: Score, drawn: list[float]) -> bool:

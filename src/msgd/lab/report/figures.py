@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from msgd.lab.experiment_folder.results import FinishedRun, Results
+from msgd.lab.experiment_folder.results import Results
 from msgd.lab.experiment_folder.scores import LOSS, Score
 from msgd.statistics.paired_tests import mean_interval
 
@@ -55,13 +55,13 @@ def curves(results: Results, score: Score, split: str) -> Any:
         positive and span a factor of ten.
     """
     figure, colour_of = go.Figure(), colours(results)
-    bands = {method: _band(done, f"{split}_{score.name}") for method, done in results.by_method().items()}
-    drawn = [value for _, centre, _, _ in bands.values() for value in centre]
+    bands = {method: mean_curve(done, f"{split}_{score.name}") for method, done in results.by_method().items()}
+    drawn = [centre for band in bands.values() for _, centre, _, _ in band]
     logarithmic = not score.percent and bool(drawn) and min(drawn) > 0
     decades = math.log10(max(drawn) / min(drawn)) if logarithmic else 0.0
     logarithmic = logarithmic and (score.name == LOSS.name or decades >= 1)
     for method, done in results.by_method().items():
-        steps, centre, low, high = bands[method]
+        steps, centre, low, high = ([point[i] for point in bands[method]] for i in range(4))
         if score.percent:
             centre, low, high = ([min(max(100 * v, 0), 100) for v in values] for values in (centre, low, high))
         elif logarithmic:  # a t-interval may reach below zero, where there is no logarithm
@@ -92,19 +92,6 @@ def curves(results: Results, score: Score, split: str) -> Any:
     if logarithmic:
         figure.update_yaxes(type="log", exponentformat="power", dtick=1 if decades >= 1 else "D2")
     return figure
-
-
-def _band(done: list[FinishedRun], metric: str) -> tuple[list[int], list[float], list[float], list[float]]:
-    steps, bands = [], []
-    for records in zip(*(run.records for run in done), strict=False):  # up to where the first run diverges
-        values = [
-            record.get(metric) for record in records
-        ]  # a version that did not know the score wrote the first ones
-        if None not in values:
-            steps.append(records[0]["step"])
-            bands.append(mean_interval(values))
-    centre, low, high = ([band[i] for band in bands] for i in range(3))
-    return steps, centre, low, high
 
 
 def endpoints(results: Results) -> Any:
