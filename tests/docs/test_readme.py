@@ -72,3 +72,26 @@ def test_examples(path):
     done = script(path, 2, ignore=TOLERATED)
     assert done.returncode == 0, done.stderr
     assert SHOWS[path.name] in done.stdout
+
+
+def test_the_lines_for_a_task_of_ones_own(tmp_path, monkeypatch, capsys):
+    """With a task that is small enough: 10 steps in place of 2000, two seeds."""
+    monkeypatch.chdir(tmp_path)
+
+    def data(seed):
+        x = torch.randn(60, 3, generator=torch.Generator().manual_seed(seed))
+        return (x[:40], x[:40].sum(1)), (x[40:], x[40:].sum(1))
+
+    class Net(torch.nn.Linear):
+        def __init__(self):
+            super().__init__(3, 1)
+
+        def forward(self, inputs):
+            return super().forward(inputs)[:, 0]
+
+    scope = {"data": data, "Net": Net, "loss": lambda outputs, targets: (outputs - targets) ** 2}
+    text = BLOCKS[-1].replace("lr=0.1, steps=2000", "lr=0.01, steps=10, seeds=2, jobs=1")
+    assert text != BLOCKS[-1]
+    exec(text, scope)
+    assert "MiniBatch(b=20)" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "mine" / "report.html").exists()

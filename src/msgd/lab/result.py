@@ -90,7 +90,7 @@ class Result:
         return self._experiment.sentences(self._results)
 
     def records(self) -> list[dict[str, Any]]:
-        """A row for each finished run: method, seed, lr, steps, b_eff, seconds, diverged, and its metrics at the endpoint."""
+        """A row for each finished run: its method, seed and settings, its cost, and each metric at its endpoint."""
         return run_rows(self._results)
 
     def frame(self) -> Any:

@@ -10,6 +10,7 @@ from msgd.lab.experiment_folder.scores import LOSS, Score
 from msgd.lab.export.drawing import draw, literal, shortened, title
 from msgd.lab.export.phase_figures import phase_figures
 from msgd.lab.report.figures import COLOURS, colours
+from msgd.lab.report.means import mean_curve
 from msgd.statistics.paired_tests import mean_interval
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from msgd.lab.experiment_folder.results import Results
 from msgd.lab.experiment_folder.scores import LOSS, Score
+from msgd.lab.report.means import mean_curve
 from msgd.statistics.paired_tests import mean_interval
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; all further methods are grey.
