@@ -86,8 +86,10 @@ def differences(table: Table) -> str:
             left, right = (x(100 * verdict[f"{ends_of}_{end}"]) for end in ("low", "high"))
             body += path(f"M{left:.1f} {y:.1f}H{right:.1f}", colour, width)
         body += f'<circle cx="{x(100 * verdict["difference"]):.1f}" cy="{y:.1f}" r="6" fill="{colour}"/>'
-    mean = 100 * statistics.fmean(scores[reference].values())
-    label = f"test accuracy minus that of {reference} ({mean:.1f}%), in points"
+    mean = statistics.fmean(scores[reference].values())
+    name = _score(table)
+    shown_mean, unit = (f"{100 * mean:.1f}%", "points") if name == "accuracy" else (f"{mean:.3f}", "hundredths")
+    label = f"test {name} minus that of {reference} ({shown_mean}), in {unit}"
     return svg(body + text(LEFT + (WIDTH - LEFT) / 2, bottom + 40, label, anchor="middle"), bottom + 50)
 
 
@@ -103,10 +105,15 @@ def _named(verdict: str) -> str:
     return "negligible" if verdict == "trivial" else verdict  # its name in older results
 
 
+def _score(table: Table) -> str:
+    """The score that decides; older results name none and have the accuracy."""
+    return str(table.get("scores", [{"name": "accuracy"}])[0]["name"])
+
+
 def _scores(table: Table) -> dict[str, dict[int, float]]:
     scores: dict[str, dict[int, float]] = {}
     for run in table["runs"]:
-        value = run["final"]["test_accuracy"] if run["final"] and not run.get("diverged") else None
+        value = run["final"][f"test_{_score(table)}"] if run["final"] and not run.get("diverged") else None
         if value is not None:
             scores.setdefault(run["method"], {})[run["seed"]] = value
     return scores

@@ -32,9 +32,9 @@ PLACE = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTA
 
 
 def take_over(folder: Path) -> Path:
-    """Copy a folder's results.json, without the path of the folder."""
+    """Copy a folder's results.json, without the paths of folders."""
     table = json.loads((folder / "results.json").read_text())
-    table["environment"]["command"] = re.sub(r" --out \S+", "", table["environment"]["command"])
+    table["environment"]["command"] = re.sub(r" --(out|data-dir) \S+", "", table["environment"]["command"])
     path = HERE / f"{folder.name}.json"
     path.write_text(json.dumps(table, indent=2) + "\n")
     return path
@@ -45,7 +45,7 @@ def load(path: Path) -> Results:
     table = json.loads(path.read_text())
     recipe = parse_recipe(tomli_w.dumps(table["config"]), source=path.name)
     assert isinstance(recipe, Recipe)
-    runs = {(run.method, run.seed): run for run in planned_runs(recipe, n=recipe.n or 1, digests=[""])}
+    runs = {(run.method, run.seed): run for run in planned_runs(recipe, n=table.get("n", recipe.n or 1), digests=[""])}
     finished = [
         FinishedRun(runs[r["method"], r["seed"]], r["seconds"], [], r["final"], r.get("diverged"))
         for r in table["runs"]
