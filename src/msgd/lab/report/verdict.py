@@ -48,7 +48,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
     """
     compared = {c.method: c for c in results.comparisons}
     ends, diverged, heads = results.endpoints(), results.diverged_runs(), columns(results)
-    table = []
+    alone, table = len({_extras(done[0].run) for done in results.by_method().values()}) == 1, []
     for method, done in results.by_method().items():
         run = done[0].run
         extra = {"lr": f"{run.lr:.4g}", "steps": str(run.steps)}
@@ -58,7 +58,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
         table.append(
             (
                 method,
-                method_text(run),
+                method_text(run, alone=alone),
                 b_eff(run),
                 *(extra[c] for c in heads if c in extra),
                 mean_text(results.score, ends.get(method, {})),
@@ -82,14 +82,26 @@ def _p(p: float | None) -> str:
     return "<0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
-def method_text(run: Run) -> str:
-    """A run's law, with what is added to its noise or replaces it, and with what else may set it apart."""
+def method_text(run: Run, *, alone: bool) -> str:
+    """A run's law, with what is added to its noise or replaces it.
+
+    Args:
+        run: the run.
+        alone: whether all methods share their optimizer and what belongs to it; if not, these are named as well.
+
+    Returns:
+        The text.
+    """
     law = run.law.call if isinstance(run.law, RecordedLaw) else law_text(run.law)
     parts = [law, *(law_text(part) for part in (run.noise, run.penalty) if part is not None)]
-    if run.optimizer is not None:
-        parts.append(run.optimizer.kind.partition(":")[2] or run.optimizer.kind)
+    return " + ".join(parts if alone else [*parts, *_extras(run)])
+
+
+def _extras(run: Run) -> tuple[str, ...]:
+    """The optimizer of a run, and what is added to it."""
+    optimizer = [] if run.optimizer is None else [run.optimizer.kind.rpartition(":")[2]]
     changes = (("label smoothing", run.label_smoothing), ("clip", run.clip), ("SAM", run.sam), ("average", run.ema))
-    return " + ".join([*parts, *(f"{name} {value:g}" for name, value in changes if value)])
+    return (*optimizer, *(f"{name} {value:g}" for name, value in changes if value))
 
 
 def b_eff(run: Run) -> str:
