@@ -97,6 +97,7 @@ def _recipe(task: Task | str, methods: Mapping[str, Method], keys: dict[str, Any
 def _run(recipe: Recipe, folder: Path, requested: RunOptions, address: str | None, *, quiet: bool) -> Result:
     experiment = TrainingExperiment(folder.name, recipe, folder)
     options, console = experiment.plan(requested), Console(highlight=False, markup=False, quiet=quiet)
+    console.soft_wrap = not (console.is_terminal or console.is_jupyter)  # so that programs can search the lines
     with connect_workers(requested.backend, address, options.jobs) as workers:
         experiment.run(options, workers, console)
     result = load(folder)

@@ -112,7 +112,7 @@ def test_another_run_in_the_folder_is_refused(data, tmp_path):
     go(make(), data, tmp_path)
     with pytest.raises(UserError, match=r"with lr = 0.05, and this one has 0.1: give --out another folder"):
         go(make(lr=0.1), data, tmp_path)
-    with pytest.raises(UserError, match="data_digest"):
+    with pytest.raises(UserError, match="was trained on other data of fashion-mnist"):
         go(make(data_digest="1"), data, tmp_path)
 
 
