@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
     from msgd.lab.kinds import Experiment
@@ -79,12 +78,7 @@ def print_table(
         body: rows of cells, each a string.
         title: title printed above the table, if any.
     """
-    from msgd.lab.text import LEFT
+    from msgd.lab.report.text_table import text_table
 
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
-    for head in heads:
-        table.add_column(head, justify="left" if head in LEFT else "right")
-    for row in body:
-        table.add_row(*row)
     console.print()
-    console.print(table)
+    console.print(text_table(heads, body, title=title))

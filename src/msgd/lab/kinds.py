@@ -244,11 +244,8 @@ def training_in(out: Path, *, trust: bool = False) -> TrainingExperiment:
         UserError: the folder holds no experiment or a damaged file (see `experiment_in`), or it holds simulated least
             squares, which keep no checkpoints. Or its code may not run, or has changed.
     """
-    description = read_description(out)
+    description = with_code(read_description(out), out, trust=trust)
     experiment = experiment_of(description.name, description.recipe, out, description)
-    if isinstance(experiment, TrainingExperiment):
-        description = with_code(description, out, trust=trust)
-        experiment = experiment_of(description.name, description.recipe, out, description)
     if not isinstance(experiment, TrainingExperiment):
         raise UserError(
             f"{out}: simulated least squares keep no checkpoints to measure: msgd.theory gives their noise exactly"

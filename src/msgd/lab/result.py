@@ -11,7 +11,6 @@ from typing import Any
 
 import plotly.graph_objects as go
 from rich.console import Console
-from rich.table import Table
 
 from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.results import Results, write_results
@@ -19,7 +18,7 @@ from msgd.lab.export.records import curve_rows, run_rows
 from msgd.lab.kinds import TrainingExperiment, experiment_in
 from msgd.lab.report.figures import curves, differences, endpoints
 from msgd.lab.report.html import write_page
-from msgd.lab.text import LEFT
+from msgd.lab.report.text_table import text_table
 from msgd.statistics.paired_tests import Comparison
 
 
@@ -136,12 +135,7 @@ class Result:
         text = StringIO()
         console = Console(file=text, width=140, highlight=False, markup=False)
         for title, heads, body in self._experiment.tables(self._results):
-            table = Table(box=None, pad_edge=False, title=title, title_justify="left")
-            for head in heads:
-                table.add_column(head, justify="left" if head in LEFT else "right")
-            for row in body:
-                table.add_row(*row)
-            console.print(table)
+            console.print(text_table(heads, body, title=title))
         return text.getvalue().rstrip()
 
     def _repr_html_(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers.own_task import RECIPE, TASK, write_task
+from helpers.small import LEAST_SQUARES
 from msgd.lab.errors import UserError
 from msgd.lab.plan.own_laws import describe_own
 from msgd.lab.plan.resolve import resolve
@@ -74,6 +75,24 @@ def test_refused(tmp_path, change, message):
     assert change[0] in RECIPE
     with pytest.raises(UserError, match=message):
         load(str(write_task(tmp_path, recipe=RECIPE.replace(*change))), trust=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("data", "task.py defines no data: define it, or name one: data = …"),
+        ("network", "task.py defines no network: define it, or name one: model = …"),
+    ],
+)
+def test_a_part_that_neither_the_task_nor_the_recipe_has(tmp_path, part, message):
+    with pytest.raises(UserError, match=message):
+        load(str(write_task(tmp_path, task=TASK.replace(f"def {part}(", f"def no_{part}("))), trust=True)
+
+
+def test_simulated_least_squares_take_no_code(tmp_path):
+    recipe = LEAST_SQUARES + '[methods.own]\nlaw = "task.py:Signs"\n'
+    with pytest.raises(UserError, match="simulated least squares take the laws of the package"):
+        load(str(write_task(tmp_path, recipe=recipe)), trust=True)
 
 
 def test_a_report_needs_no_code(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from msgd.lab.data.dataset import Data
 from msgd.lab.data.device import on_device
-from msgd.lab.data.load import TEXTS, load_data
+from msgd.lab.data.load import TEXTS
 from msgd.lab.execution.environment import describe_environment
 from msgd.lab.execution.workers import Workers
 from msgd.lab.experiment.jobs import Job, run_jobs, unfinished_jobs
@@ -34,9 +33,8 @@ from msgd.lab.plan.run import Run
 from msgd.lab.recipes.schema import Recipe
 from msgd.lab.safe_io.lock import lock_folder
 from msgd.lab.safe_io.writing import check_inside
-from msgd.lab.tasks.faults import user_code
 from msgd.lab.tasks.losses import CLASSIFICATION, TEXT
-from msgd.lab.tasks.own_data import own_data
+from msgd.lab.tasks.own_data import task_data
 from msgd.lab.tasks.trial import TRIED, try_task
 from msgd.lab.text import plural
 from msgd.lab.training.data_parallel import check_batch_norm, process_count
@@ -78,11 +76,11 @@ class Pipeline:
         if process_count() > 1:
             self.console.print(f"The {process_count()} processes share the examples of every step.")
         about = describe_environment(self.device) | {"processes_per_run": process_count()}
-        with nullcontext() if self.recipe.own.is_nothing else user_code(self.name):
+        with self.recipe.own.faults_in(self.name):
             loaded = self._load(range(self.recipe.seeds))
             n, digests = next(iter(loaded.values())).n, [part.digest() for part in loaded.values()]
-            first = planned_runs(self.recipe, n=n, digests=digests)[0]  # raises any fault before anything is written
-            scores = self._scores(first, loaded)
+            runs = planned_runs(self.recipe, n=n, digests=digests)  # raises any fault before anything is written
+            scores = self._scores(runs, loaded)
             own = describe_own(self.recipe, n=n)
         with lock_folder(self.out):
             recipe = self._tune(loaded, about, scores[0]) if self.recipe.tune else self.recipe
@@ -95,8 +93,9 @@ class Pipeline:
                 copy_code(recipe.own.code, self.out)
             self._train(planned, jobs, loaded, about, "test", scores[0])
 
-    def _scores(self, run: Run, loaded: dict[int, Data]) -> list[Score]:
+    def _scores(self, runs: list[Run], loaded: dict[int, Data]) -> list[Score]:
         """Try the task on a few examples, and list the scores that its evaluations report; the first one decides."""
+        run = runs[0]
         task, data = run.own.task, next(iter(loaded.values()))
         names = list(TEXT if run.data in TEXTS else CLASSIFICATION)
         if task is not None:
@@ -104,8 +103,7 @@ class Pipeline:
             first = on_device(data.train_inputs[:TRIED], data.train_targets, torch.device("cpu"), pixels_of(run))
             names = try_task(network, run.objective, *first)
             check_batch_norm(network, self.recipe)
-        averaged = self.recipe.ema > 0 or any(method.ema for method in self.recipe.methods.values())
-        scores = list_scores(names, task, averaged=averaged)
+        scores = list_scores(names, task, averaged=any(run.ema for run in runs))
         with_margins(scores, self.recipe.margin, self.recipe.margins)  # raises what is wrong with the margins
         return scores
 
@@ -124,12 +122,12 @@ class Pipeline:
     def _load(self, seeds: Iterable[int]) -> dict[int, Data]:
         """Load the data of each seed; if all seeds share the data, load those of seed 0 only."""
         needed = list(seeds) if "data" in self.recipe.vary else [0]
-        n, task = self.recipe.n, self.recipe.own.task
-        if task is not None and task.data is not None:
-            return {seed: own_data(task.data, n=n, data_dir=self.data_dir, seed=seed) for seed in needed}
-        load = joblib.delayed(load_data)
-        parts = joblib.Parallel(n_jobs=min(self.workers.jobs, os.cpu_count() or 1, len(needed)))(
-            load(self.recipe.data, n=n, data_dir=self.data_dir, seed=seed) for seed in needed
+        recipe, load = self.recipe, joblib.delayed(task_data)
+        # Code of the user's own stays in this process: others would have to load it first.
+        processes = 1 if recipe.own_data else min(self.workers.jobs, os.cpu_count() or 1, len(needed))
+        parts = joblib.Parallel(n_jobs=processes)(
+            load(recipe.own.task if recipe.own_data else None, recipe.data, n=recipe.n, data_dir=self.data_dir, seed=s)
+            for s in needed
         )
         return dict(zip(needed, parts, strict=True))
 

@@ -19,6 +19,7 @@ from msgd.lab.safe_io.bounded import (
     read_json,
 )
 from msgd.lab.safe_io.writing import write_atomically
+from msgd.lab.tasks.code import named_hash
 
 
 class HasIdentity(Protocol):
@@ -94,7 +95,7 @@ def check_identity(run: HasIdentity, folder: Path) -> None:
 
 
 def _changed_code(mine: list[str], theirs: list[str], folder: Path) -> str:
-    files = sorted({str(line).split(" sha256:")[0] for line in {*map(str, mine)} ^ {*map(str, theirs)}})
+    files = sorted({named_hash(line)[0] for line in {*map(str, mine)} ^ {*map(str, theirs)}})
     return (
         f"{', '.join(files)} has changed since {folder} was trained: restore it from the folder code of the "
         f"experiment, give --out another folder, or delete {folder}"

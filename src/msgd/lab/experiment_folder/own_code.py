@@ -13,7 +13,7 @@ from msgd.lab.recipes.own import OwnParts, load_own
 from msgd.lab.recipes.source import read_table
 from msgd.lab.safe_io.bounded import TOML_BYTES, read_bytes
 from msgd.lab.safe_io.writing import check_inside, write_atomically
-from msgd.lab.tasks.code import CODE_BYTES, Code
+from msgd.lab.tasks.code import CODE_BYTES, Code, named_hash
 
 FOLDER = "code"
 
@@ -65,7 +65,7 @@ def _unchanged_folder(own: OwnParts, out: Path) -> Path:
     """The folder whose files have the recorded hashes, found without running them."""
     assert own.code is not None
     for folder in (own.code.folder, out / FOLDER):
-        named = [(folder / line.split(" sha256:")[0], line.split(" sha256:")[-1]) for line in own.identity]
+        named = [(folder / name, digest) for name, digest in map(named_hash, own.identity)]
         present = [(path, digest) for path, digest in named if path.is_file()]
         if present and all(_hash(path) == digest for path, digest in present):
             return folder
@@ -80,5 +80,5 @@ def _hash(path: Path) -> str:
 
 
 def _changed(own: OwnParts, out: Path) -> str:
-    names = ", ".join(line.split(" sha256:")[0] for line in own.identity)
+    names = ", ".join(name for name, _ in map(named_hash, own.identity))
     return f"{names}: the code has changed since {out} was trained, and {out / FOLDER} lacks it: restore these files"

@@ -10,7 +10,7 @@ from msgd.lab.experiment_folder.scores import LOSS, Score
 from msgd.lab.export.drawing import draw, literal, shortened, title
 from msgd.lab.export.phase_figures import phase_figures
 from msgd.lab.report.figures import COLOURS, colours
-from msgd.lab.report.means import mean_curve
+from msgd.lab.report.means import drawn_band, is_logarithmic, mean_curve
 from msgd.statistics.paired_tests import mean_interval
 
 if TYPE_CHECKING:
@@ -54,21 +54,15 @@ def curves(results: Results, score: Score, split: str, width: float) -> Figure:
         width: in mm.
 
     Returns:
-        The figure. Its axis is logarithmic for a loss whose means are positive, and for another score whose means are
-        positive and span a factor of ten.
+        The figure.
     """
     bands = {method: mean_curve(done, f"{split}_{score.name}") for method, done in results.by_method().items()}
-    logarithmic = _is_logarithmic(score, [centre for band in bands.values() for _, centre, _, _ in band])
+    logarithmic = is_logarithmic(score, [centre for band in bands.values() for _, centre, _, _ in band])
     colour_of, shade = colours(results), min(0.12, 1 / len(bands))  # many bands upon each other stay pale
 
     def paint(axes: Axes, points: float) -> None:
         for place, (method, band) in enumerate(bands.items()):
-            steps = [step for step, _, _, _ in band]
-            centre, low, high = ([score.scale * each[i] for each in band] for i in (1, 2, 3))
-            if score.percent:  # a t-interval may leave what an accuracy can be
-                low, high = [max(v, 0.0) for v in low], [min(v, 100.0) for v in high]
-            elif logarithmic:  # or reach below zero, where there is no logarithm
-                low = [max(v, 0.2 * c) for v, c in zip(low, centre, strict=True)]
+            steps, centre, low, high = drawn_band(score, band, logarithmic=logarithmic)
             dash = DASHES[max(0, place - len(COLOURS) + 1) % len(DASHES)]
             axes.plot(steps, centre, dash, color=colour_of[method], label=literal(method), gid=f"mean of {method}")
             axes.fill_between(steps, low, high, color=colour_of[method], alpha=shade, linewidth=0, zorder=1)
@@ -79,12 +73,6 @@ def curves(results: Results, score: Score, split: str, width: float) -> Figure:
             _log_axis(axes)
 
     return draw(paint, width=width, entries=list(bands))
-
-
-def _is_logarithmic(score: Score, drawn: list[float]) -> bool:
-    if score.percent or not drawn or min(drawn) <= 0:
-        return False
-    return score.name == LOSS.name or max(drawn) >= 10 * min(drawn)
 
 
 def _log_axis(axes: Axes) -> None:

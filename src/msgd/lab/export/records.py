@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, replace
 from typing import Any
 
 from msgd.lab.errors import UserError
 from msgd.lab.experiment_folder.results import Results
 from msgd.lab.experiment_folder.scores import Score
-from msgd.lab.plan.run import Run
 from msgd.statistics.paired_tests import Comparison, mean_interval
 
 Rows = list[dict[str, Any]]  #: column → value; None, or a column that a row lacks, is an empty cell
@@ -54,28 +52,13 @@ def run_rows(results: Results) -> Rows:
             "seed": done.run.seed,
             "lr": done.run.lr,
             "steps": done.run.steps,
-            "b_eff": effective_batch_size(done.run),
+            "b_eff": done.run.effective_batch_size,
             "seconds": done.seconds,
             "diverged": done.diverged,
             **(done.final or {}),
         }
         for done in results.finished_runs
     ]
-
-
-def effective_batch_size(run: Run) -> float | None:
-    """The batch size whose SGD noise the run's law matches.
-
-    Args:
-        run: the run.
-
-    Returns:
-        The size, infinite for a law without noise; None where the noise is not the law's alone, or has no variance.
-    """
-    moments = run.law.moments(run.n)
-    if run.noise is not None or run.penalty is not None or math.isinf(moments.alpha):
-        return None
-    return float(moments.effective_batch_size(run.n))
 
 
 def curve_rows(results: Results) -> Rows:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from torch import nn
 
 from msgd.lab.data.dataset import Data
 from msgd.lab.data.device import check_device
-from msgd.lab.data.load import load_data
 from msgd.lab.errors import UserError
 from msgd.lab.execution.environment import describe_environment
 from msgd.lab.execution.parallel import run_in_parallel
@@ -56,8 +54,7 @@ from msgd.lab.plan.portable import PortableRun, portable, received
 from msgd.lab.plan.run import Run
 from msgd.lab.recipes.own import NOTHING_OWN
 from msgd.lab.safe_io.lock import lock_folder
-from msgd.lab.tasks.faults import user_code
-from msgd.lab.tasks.own_data import own_data
+from msgd.lab.tasks.own_data import task_data
 from msgd.lab.text import plural
 from msgd.lab.training.data_parallel import has_batch_norm
 from msgd.lab.training.prepare import put_on_device
@@ -97,7 +94,7 @@ def measure_experiment(
     """
     points = find_points(results, out, folder, request)
     with lock_folder(out):
-        with nullcontext() if results.recipe.own.is_nothing else user_code(results.name):
+        with results.recipe.own.faults_in(results.name):
             loaded = _load(points, data_dir, results)
             # Check every file before anything is measured, so that a damaged file costs no work.
             d = {_number_of_parameters(point, loaded[point.run.data_seed]) for point in points}
@@ -144,12 +141,8 @@ def _quantities_to_measure(point: Point, request: Request, kept: Sequence[Measur
 
 def _load(points: list[Point], data_dir: Path | None, results: Results) -> dict[int, Data]:
     recipe, loaded = results.recipe, {}
-    task = recipe.own.task
     for run in {point.run.data_seed: point.run for point in points}.values():
-        if task is not None and task.data is not None:
-            part = own_data(task.data, n=recipe.n, data_dir=data_dir, seed=run.data_seed)
-        else:
-            part = load_data(run.data, n=recipe.n, data_dir=data_dir, seed=run.data_seed)
+        part = task_data(recipe.own.task, run.data, n=recipe.n, data_dir=data_dir, seed=run.data_seed)
         if part.digest() != run.data_digest:
             raise UserError(
                 f"{run.method}, seed {run.seed} was trained on other data of {run.data} (another checksum): "
@@ -212,7 +205,7 @@ def measure_point(
     torch.set_num_threads(1)
     check_device(device)
     point = replace(point, run=received(run))
-    with nullcontext() if point.run.own.is_nothing else user_code(point.run.model):
+    with point.run.own.faults_in(point.run.model):
         return _measure_point(point, data_set, what, cost, device)
 
 

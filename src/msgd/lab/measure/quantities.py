@@ -198,14 +198,12 @@ def measure_noise_scale(subject: Subject) -> tuple[NoiseScaleResult, list[str]]:
     Returns:
         The result and notes.
     """
-    run, notes = subject.run, []
-    moments = run.law.moments(run.n)
-    alone = run.noise is None and run.penalty is None and 0 < moments.alpha < math.inf
+    size, notes = subject.run.effective_batch_size, []
     found = NoiseScaleResult(
         trace=subject.trace,
         mean_square=subject.mean_square,
         noise_scale=subject.trace / subject.mean_square if subject.mean_square > 0 else None,
-        b_eff=moments.effective_batch_size(run.n) if alone else None,
+        b_eff=None if size is None else finite_or_none(size),
     )
     if subject.level.alignment is None:
         if subject.alignment.value > 0 and subject.curvature > 0:

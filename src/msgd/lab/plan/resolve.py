@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from msgd.lab.errors import UserError
 from msgd.lab.plan.cost import computed_per_step, examples_per_step
@@ -87,11 +86,6 @@ def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
     """Build a method's run with seed 0, from the settings of the recipe and the method, before ``match`` applies."""
     method, where = recipe.methods[name], f"methods.{name}"
     law, lr = recipe.law(name), _learning_rate(recipe, method)
-
-    def own_or_recipe(key: str) -> Any:
-        value = getattr(method, key)
-        return getattr(recipe, key) if value is None else value
-
     try:
         law.moments(n)
     except (TypeError, ValueError, OverflowError) as error:
@@ -105,8 +99,8 @@ def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
         n=n,
         model=recipe.model or f"{recipe.task}:network",
         lr=lr,
-        momentum=own_or_recipe("momentum"),
-        weight_decay=own_or_recipe("weight_decay"),
+        momentum=recipe.setting(name, "momentum"),
+        weight_decay=recipe.setting(name, "weight_decay"),
         steps=method.steps or recipe.steps,
         eval_every=recipe.eval_every,
         lr_drop=recipe.lr_drop,
@@ -120,10 +114,10 @@ def _first_run(recipe: Recipe, name: str, *, n: int) -> Run:
         penalty=recipe.penalty(name),
         optimizer=optimizer_of(recipe, name),
         schedule=schedule_of(recipe, name),
-        clip=own_or_recipe("clip"),
-        label_smoothing=own_or_recipe("label_smoothing"),
-        ema=own_or_recipe("ema"),
-        sam=own_or_recipe("sam"),
+        clip=recipe.setting(name, "clip"),
+        label_smoothing=recipe.setting(name, "label_smoothing"),
+        ema=recipe.setting(name, "ema"),
+        sam=recipe.setting(name, "sam"),
         eval_train=recipe.eval_train,
         code=recipe.own.identity,
         own=recipe.own,

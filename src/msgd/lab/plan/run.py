@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from msgd.lab.data.device import Pixels
@@ -99,6 +100,17 @@ class Run:
         if self.schedule is not None:
             return self.lr * self.schedule.factor(step, self.steps)
         return self.lr * self.lr_drop ** sum(step >= drop for drop in self.lr_drops)
+
+    @property
+    def effective_batch_size(self) -> float | None:
+        """The batch size whose SGD noise the law matches, infinite for a law without noise.
+
+        None where the noise is not the law's alone, or has no variance.
+        """
+        moments = self.law.moments(self.n)
+        if self.noise is not None or self.penalty is not None or math.isinf(moments.alpha):
+            return None
+        return moments.effective_batch_size(self.n)
 
     @property
     def evaluation_chunk(self) -> int:

@@ -76,7 +76,10 @@ def recipe_from(table: dict[str, Any], *, source: str, own: OwnParts = NOTHING_O
     """
     if kind_of(table, source=source) == "least-squares":
         simulated = validate(LeastSquaresRecipe, table, source=source)
-        simulated.set_own(own)
+        if not own.is_nothing:
+            raise UserError(
+                f"{source}: simulated least squares take the laws of the package; leave code of your own out"
+            )
         simulated.check_laws(source=source)
         return simulated
     recipe = validate(Recipe, table, source=source)
@@ -91,6 +94,10 @@ def recipe_from(table: dict[str, Any], *, source: str, own: OwnParts = NOTHING_O
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     task = own.task
+    if own.loaded:
+        for key, value, part in (("data", recipe.data, "data"), ("model", recipe.model, "network")):
+            if value is None and getattr(task, part, None) is None:
+                raise UserError(f"{source}: {recipe.task} defines no {part}: define it, or name one: {key} = …")
     smoothed = recipe.label_smoothing or any(method.label_smoothing for method in recipe.methods.values())
     if smoothed and task is not None and task.loss is not None:
         raise UserError(f"{source}: label_smoothing: it belongs to the built-in cross-entropy; smooth in your own loss")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from msgd.lab.errors import UserError
 from msgd.lab.safe_io.bounded import plain_line
 from msgd.lab.tasks.code import Code, is_reference, load_code, modules_in
+from msgd.lab.tasks.faults import user_code
 from msgd.lab.tasks.task import Task, task_in
 from msgd.noise import Law, Sample
 from msgd.noise.moments import Moments
@@ -45,6 +47,10 @@ class OwnParts:
     def is_nothing(self) -> bool:
         """Whether everything is built in."""
         return self.task is None and self.code is None and not self.identity
+
+    def faults_in(self, what: str) -> AbstractContextManager[None]:
+        """Turn exceptions into one line, as `user_code` does, if there is code of the user's own."""
+        return nullcontext() if self.is_nothing else user_code(what)
 
     @property
     def loaded(self) -> bool:
@@ -99,13 +105,6 @@ class RecordedLaw(Law):
             UserError: always.
         """
         raise UserError(f"{self.call} is code: add --trust to run it")
-
-
-def names_code(table: Any) -> bool:
-    """Whether a recipe's table, or a part of it, names code."""
-    if isinstance(table, dict):
-        return any(names_code(value) for value in table.values())
-    return is_reference(table)
 
 
 def load_own(table: dict[str, Any], folder: Path, *, source: str, trust: bool) -> OwnParts:

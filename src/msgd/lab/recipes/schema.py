@@ -31,9 +31,9 @@ from msgd.lab.recipes.bounds import (
 )
 from msgd.lab.recipes.build import Part, build_part
 from msgd.lab.recipes.method import Grid, LawTable, Method, Tune
-from msgd.lab.recipes.own import NOTHING_OWN, OwnParts, names_code
+from msgd.lab.recipes.own import NOTHING_OWN, OwnParts
 from msgd.lab.safe_io.bounded import plain_line
-from msgd.lab.tasks.code import is_reference
+from msgd.lab.tasks.code import is_reference, modules_in
 from msgd.langevin import ParameterNoise, Penalty
 from msgd.noise import Law
 
@@ -123,7 +123,7 @@ class MethodsRecipe(BaseModel):
         b = self.b if b is None else b
         key = repr((part, table, b, dict(defaults)))
         if key not in self._built:
-            if names_code(table):
+            if modules_in(table):
                 self._own_keys.add(key)
             if key in self._own.laws:
                 self._built[key] = self._own.laws[key]
@@ -182,6 +182,11 @@ class Recipe(MethodsRecipe):
         """Whether the network couples the examples of a batch."""
         return self.model in NORMALISED and self.norm in (None, "batch")
 
+    def setting(self, name: str, key: str) -> Any:
+        """The value of a key for a method: the method's own, or the recipe's."""
+        value = getattr(self.methods[name], key)
+        return getattr(self, key) if value is None else value
+
     @property
     def own_data(self) -> bool:
         """Whether the data come from the user's own code."""
@@ -224,7 +229,7 @@ class Recipe(MethodsRecipe):
     @model_validator(mode="after")
     def _consistent_methods(self) -> Self:
         for name, method in self.methods.items():
-            if (self.sam if method.sam is None else method.sam) and (method.noise or method.penalty):
+            if self.setting(name, "sam") and (method.noise or method.penalty):
                 raise ValueError(f"methods.{name}.sam: it has no noise or penalty beside it; leave one of them out")
         if self.tune and self.grid:
             raise ValueError("tune: a [grid] runs every learning rate, so none is picked; leave out [tune] or [grid]")

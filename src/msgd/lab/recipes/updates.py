@@ -27,7 +27,7 @@ def optimizer_of(recipe: Recipe, name: str) -> Optimizer | None:
         UserError: the optimizer or a field is unknown or invalid, or the method also has what belongs to SGD.
     """
     method = recipe.methods[name]
-    table = recipe.optimizer if method.optimizer is None else method.optimizer
+    table = recipe.setting(name, "optimizer")
     if table is None:
         return None
     where = "optimizer" if method.optimizer is None else f"methods.{name}.optimizer"
@@ -56,7 +56,7 @@ def schedule_of(recipe: Recipe, name: str) -> Schedule | None:
         UserError: the schedule or a field is unknown or invalid, or ``lr_drops`` is set as well.
     """
     method = recipe.methods[name]
-    table = recipe.schedule if method.schedule is None else method.schedule
+    table = recipe.setting(name, "schedule")
     if table is None:
         return None
     where = "schedule" if method.schedule is None else f"methods.{name}.schedule"

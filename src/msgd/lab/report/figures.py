@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import plotly.graph_objects as go
 
 from msgd.lab.experiment_folder.results import Results
-from msgd.lab.experiment_folder.scores import LOSS, Score
-from msgd.lab.report.means import mean_curve
+from msgd.lab.experiment_folder.scores import Score
+from msgd.lab.report.means import drawn_band, is_logarithmic, mean_curve
 from msgd.statistics.paired_tests import mean_interval
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; all further methods are grey.
@@ -52,21 +51,14 @@ def curves(results: Results, score: Score, split: str) -> Any:
         split: "test" or "train".
 
     Returns:
-        The figure. Its axis is logarithmic for a loss whose means are positive, and for another score whose means are
-        positive and span a factor of ten.
+        The figure.
     """
     figure, colour_of = go.Figure(), colours(results)
     bands = {method: mean_curve(done, f"{split}_{score.name}") for method, done in results.by_method().items()}
     drawn = [centre for band in bands.values() for _, centre, _, _ in band]
-    logarithmic = not score.percent and bool(drawn) and min(drawn) > 0
-    decades = math.log10(max(drawn) / min(drawn)) if logarithmic else 0.0
-    logarithmic = logarithmic and (score.name == LOSS.name or decades >= 1)
+    logarithmic = is_logarithmic(score, drawn)
     for method, done in results.by_method().items():
-        steps, centre, low, high = ([point[i] for point in bands[method]] for i in range(4))
-        if score.percent:
-            centre, low, high = ([min(max(100 * v, 0), 100) for v in values] for values in (centre, low, high))
-        elif logarithmic:  # a t-interval may reach below zero, where there is no logarithm
-            low = [max(v, 0.2 * c) for v, c in zip(low, centre, strict=True)]
+        steps, centre, low, high = drawn_band(score, bands[method], logarithmic=logarithmic)
         if len(done) > 1:
             figure.add_scatter(
                 x=steps + steps[::-1],
@@ -91,7 +83,7 @@ def curves(results: Results, score: Score, split: str) -> Any:
         )
     layout(figure, x="step", y=f"{'training' if split == 'train' else split} {score.title}", height=430)
     if logarithmic:
-        figure.update_yaxes(type="log", exponentformat="power", dtick=1 if decades >= 1 else "D2")
+        figure.update_yaxes(type="log", exponentformat="power", dtick=1 if max(drawn) >= 10 * min(drawn) else "D2")
     return figure
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgd.lab.experiment_folder.results import FinishedRun
-from msgd.lab.experiment_folder.scores import Score
+from msgd.lab.experiment_folder.scores import LOSS, Score
 from msgd.statistics.paired_tests import mean_interval
 
 
@@ -41,3 +41,41 @@ def mean_curve(done: list[FinishedRun], metric: str) -> list[tuple[int, float, f
         if None not in values:
             band.append((int(records[0]["step"]), *mean_interval(values)))
     return band
+
+
+def is_logarithmic(score: Score, means: Sequence[float]) -> bool:
+    """Whether curves are drawn over a logarithmic axis.
+
+    Args:
+        score: the score.
+        means: all means that are drawn.
+
+    Returns:
+        True for a loss whose means are positive, and for another score whose means are positive and span a factor of
+        ten; an accuracy never has such an axis.
+    """
+    if score.percent or not means or min(means) <= 0:
+        return False
+    return score.name == LOSS.name or max(means) >= 10 * min(means)
+
+
+def drawn_band(
+    score: Score, curve: list[tuple[int, float, float, float]], *, logarithmic: bool
+) -> tuple[list[int], list[float], list[float], list[float]]:
+    """Scale a mean curve and its band for a figure, and keep the band within the axis.
+
+    Args:
+        score: the score.
+        curve: from `mean_curve`.
+        logarithmic: whether the axis is logarithmic.
+
+    Returns:
+        Steps, means, and the lower and upper ends of the band.
+    """
+    steps = [step for step, *_ in curve]
+    centre, low, high = ([score.scale * point[i] for point in curve] for i in (1, 2, 3))
+    if score.percent:  # a t-interval may leave what an accuracy can be
+        low, high = [max(v, 0.0) for v in low], [min(v, 100.0) for v in high]
+    elif logarithmic:  # or reach below zero, where there is no logarithm
+        low = [max(v, 0.2 * c) for v, c in zip(low, centre, strict=True)]
+    return steps, centre, low, high

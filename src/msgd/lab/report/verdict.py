@@ -106,12 +106,9 @@ def _extras(run: Run) -> tuple[str, ...]:
 
 def b_eff(run: Run) -> str:
     """The batch size whose SGD noise the run's law matches; a dash where the noise is not the law's alone."""
-    if run.noise is not None or run.penalty is not None:
-        return "–"
-    moments = run.law.moments(run.n)
-    if math.isinf(moments.alpha):
-        return "none"
-    value = moments.effective_batch_size(run.n)
+    value = run.effective_batch_size
+    if value is None:
+        return "none" if run.noise is None and run.penalty is None else "–"
     return "∞" if math.isinf(value) else f"{value:.2f}"
 
 

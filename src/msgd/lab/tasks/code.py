@@ -27,6 +27,12 @@ REFERENCE = re.compile(rf"({_MODULE}):([A-Za-z_]\w*)")
 KEYS = ("data", "model", "law", "kind", "optimizer", "schedule")  #: keys of a recipe that may hold a reference
 
 
+def named_hash(line: str) -> tuple[str, str]:
+    """The name and the hash in a line of `Code.identity`."""
+    name, _, digest = line.partition(" sha256:")
+    return name, digest
+
+
 def is_reference(value: object) -> bool:
     """Whether a value of a recipe names code, such as ``"task.py:MyLaw"``."""
     return isinstance(value, str) and REFERENCE.fullmatch(value) is not None

@@ -11,9 +11,29 @@ import torch
 
 from msgd.lab.data.dataset import Data
 from msgd.lab.data.download import Array
+from msgd.lab.data.load import load_data
 from msgd.lab.errors import UserError
+from msgd.lab.tasks.task import Task
 
 _FORM = "data must return (train inputs, train targets), (test inputs, test targets)"
+
+
+def task_data(task: Task | None, name: str, *, n: int | None, data_dir: Path | None, seed: int) -> Data:
+    """Load the data of a task.
+
+    Args:
+        task: the user's own task; None for a built-in one.
+        name: name of the built-in data set, if the task has no data of its own.
+        n: see `load_data`.
+        data_dir: see `load_data`.
+        seed: see `load_data`.
+
+    Returns:
+        The data set.
+    """
+    if task is not None and task.data is not None:
+        return own_data(task.data, n=n, data_dir=data_dir, seed=seed)
+    return load_data(name, n=n, data_dir=data_dir, seed=seed)
 
 
 def own_data(source: Any, *, n: int | None, data_dir: Path | None, seed: int) -> Data:

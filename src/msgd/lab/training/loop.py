@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from msgd.lab.experiment_folder.tensorboard import event_file
 from msgd.lab.plan.portable import portable
 from msgd.lab.plan.run import Run
 from msgd.lab.safe_io.lock import lock_folder
-from msgd.lab.tasks.faults import user_code
 from msgd.lab.training.data_parallel import StartedRun, broadcast_next, own_device
 from msgd.lab.training.prepare import prepare
 from msgd.lab.training.sgd import Examples, Trainer, evaluate
@@ -60,8 +59,8 @@ def train(
     Raises:
         UserError: the folder holds another run or is damaged.
     """
-    place, code = own_device(device), nullcontext() if run.own.is_nothing else user_code(run.model)
-    with code, lock_folder(folder, patience=patience), ExitStack() as stack:
+    place = own_device(device)
+    with run.own.faults_in(run.model), lock_folder(folder, patience=patience), ExitStack() as stack:
         checkpoint, records = read_run_state(run, folder)
         keep_records(folder, records)
         log = stack.enter_context(event_file(folder, records)) if events else None

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import timedelta
 from typing import NoReturn
 
@@ -15,7 +15,6 @@ import torch.distributed as dist
 
 from msgd.lab.errors import UserError
 from msgd.lab.plan.portable import received
-from msgd.lab.tasks.faults import user_code
 from msgd.lab.training.data_parallel import broadcast_next, own_device, rank, receive_next
 from msgd.lab.training.prepare import prepare
 from msgd.lab.training.step import advance
@@ -91,7 +90,7 @@ def follow() -> None:
     """
     while (started := receive_next()) is not None:
         run = received(started.run)
-        with nullcontext() if run.own.is_nothing else user_code(run.model):
+        with run.own.faults_in(run.model):
             trainer, train_set, _ = prepare(run, started.data, own_device(started.device))
         trainer.load(started.state)
         while (steps := receive_next()) is not None:
