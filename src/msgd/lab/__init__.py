@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from msgd.lab.comparison import compare
-    from msgd.lab.result import Result, load
+    from msgd.lab.api.comparison import compare
+    from msgd.lab.api.result import Result, load
     from msgd.lab.tasks.task import Task
 
 __all__ = ["Result", "Task", "compare", "load"]
 
-_HOME = {"compare": "comparison", "Result": "result", "load": "result", "Task": "tasks.task"}
+_HOME = {"compare": "api.comparison", "Result": "api.result", "load": "api.result", "Task": "tasks.task"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
+from msgd.lab.api.result import Result, load
 from msgd.lab.errors import UserError
 from msgd.lab.execution.workers import connect_workers
 from msgd.lab.kinds import RunOptions, TrainingExperiment
 from msgd.lab.recipes.load import recipe_from
 from msgd.lab.recipes.own import NOTHING_OWN, PYTHON, OwnParts
 from msgd.lab.recipes.schema import Recipe
-from msgd.lab.result import Result, load
 from msgd.lab.tasks.fingerprint import fingerprint
 from msgd.lab.tasks.task import Task, check_builds
 from msgd.noise import LAWS, SCALAR_LAWS, Law
